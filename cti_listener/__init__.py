@@ -1,0 +1,139 @@
+"""A client for the event stream of a CTI server; see README.md.
+
+Everything named here is public. It is imported when first used, so that the command line starts
+fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cti_listener.dispatcher import Unhandled
+    from cti_listener.errors import (
+        BadMessageError,
+        ConfigurationError,
+        ConnectError,
+        CtiError,
+        HandlerError,
+        NotRunningError,
+        RefusedError,
+        SessionError,
+        UnreachableError,
+        WaitTimeoutError,
+    )
+    from cti_listener.event_base import Delivery, Event
+    from cti_listener.events import (
+        AgentAllocated,
+        AgentEvent,
+        AgentLoggedOff,
+        AgentLoggedOn,
+        AgentMode,
+        AgentNotReady,
+        AgentReady,
+        AgentWorkingAfterCall,
+        CallEvent,
+        Conferenced,
+        ConnectionCleared,
+        Delivered,
+        Established,
+        Failed,
+        Held,
+        LocalState,
+        Originated,
+        RecordEvent,
+        RecordStarted,
+        RecordStopped,
+        Retrieved,
+        ServiceInitiated,
+        Transferred,
+        UnknownEvent,
+        parse_event,
+    )
+    from cti_listener.listener import Listener
+    from cti_listener.notices import (
+        Connected,
+        Disconnected,
+        Gap,
+        Notice,
+        Overflow,
+        SubscriptionRefused,
+    )
+    from cti_listener.sources.options import ConnectionOptions, Credentials
+    from cti_listener.stats import HandlerStats, Stats
+    from cti_listener.streams import EventStream, Expectation
+    from cti_listener.values import EventKey
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "cti_listener.dispatcher": ("Unhandled",),
+    "cti_listener.errors": (
+        "BadMessageError",
+        "ConfigurationError",
+        "ConnectError",
+        "CtiError",
+        "HandlerError",
+        "NotRunningError",
+        "RefusedError",
+        "SessionError",
+        "UnreachableError",
+        "WaitTimeoutError",
+    ),
+    "cti_listener.event_base": ("Delivery", "Event"),
+    "cti_listener.events": (
+        "AgentAllocated",
+        "AgentEvent",
+        "AgentLoggedOff",
+        "AgentLoggedOn",
+        "AgentMode",
+        "AgentNotReady",
+        "AgentReady",
+        "AgentWorkingAfterCall",
+        "CallEvent",
+        "Conferenced",
+        "ConnectionCleared",
+        "Delivered",
+        "Established",
+        "Failed",
+        "Held",
+        "LocalState",
+        "Originated",
+        "RecordEvent",
+        "RecordStarted",
+        "RecordStopped",
+        "Retrieved",
+        "ServiceInitiated",
+        "Transferred",
+        "UnknownEvent",
+        "parse_event",
+    ),
+    "cti_listener.listener": ("Listener",),
+    "cti_listener.notices": (
+        "Connected",
+        "Disconnected",
+        "Gap",
+        "Notice",
+        "Overflow",
+        "SubscriptionRefused",
+    ),
+    "cti_listener.sources.options": ("ConnectionOptions", "Credentials"),
+    "cti_listener.stats": ("HandlerStats", "Stats"),
+    "cti_listener.streams": ("EventStream", "Expectation"),
+    "cti_listener.values": ("EventKey",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - a test holds it to the imports above
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

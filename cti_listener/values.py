@@ -1,0 +1,154 @@
+"""What a wire value means: ids, the routing key, the server's time, identity, plain readings.
+
+Everything here takes values as they came (`dict` from JSON) and never fails on one. Called by the
+models (`event_base`) and, before any model is built, by the listener.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, tzinfo
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+Payload = Mapping[str, Any]
+"""An event object as received."""
+
+BY_COPY: Final = frozenset({"params", "topics", "_type"})
+"""Fields that tell how this copy travelled, not what happened; not compared."""
+
+_ROUTING_OF_AGENT: Final = ("srcDeviceId", "deviceId")
+_ROUTING: Final = ("srcDeviceId", "eventSrc", "deviceId")
+_SERVER_TIME: Final = "%Y.%m.%d %H:%M:%S"
+
+
+@cache
+def china() -> ZoneInfo:
+    """Return China Standard Time, the zone the server's clock is taken to be in by default."""
+    return ZoneInfo("Asia/Shanghai")
+
+
+class EventKey(NamedTuple):
+    """What makes two copies one event: the seven values, and the content where there is no serial.
+
+    A counter restarts with the server, so the serial alone says nothing: the same serial with
+    another name, time or call is another event.
+    """
+
+    namespace: Any
+    event_type: Any
+    device: str | None
+    serial: Any
+    event_name: Any
+    event_time: Any
+    call_id: Any
+    content: str | None = None
+
+
+def canonical_id(text: str) -> str:
+    """Collapse a doubled domain: `8003@x.cc@x.cc` is `8003@x.cc`."""
+    if text.count("@") < 2:  # noqa: PLR2004 - one "@" is the normal form
+        return text
+    user, *domains = text.split("@")
+    return f"{user}@{domains[0]}" if len(set(domains)) == 1 else text
+
+
+def full_id(text: str, namespace: str | None) -> str:
+    """Complete a short id with its namespace: `8002` in `zhen04.cc` is `8002@zhen04.cc`."""
+    if "@" in text or not namespace:
+        return canonical_id(text)
+    return f"{text}@{namespace}"
+
+
+def routing_key(payload: Payload) -> str | None:
+    """Return the device whose subscription produced this copy; None if nothing tells.
+
+    csta events: `srcDeviceId`, else `eventSrc` when it is a string, else `deviceId`. Agent events
+        have their `eventSrc` passed over. `deviceId` is the device that changed, so it comes last.
+    """
+    device = payload.get("srcDeviceId")
+    if type(device) is str and device.count("@") == 1:
+        return device
+    of_agent = payload.get("eventType") == "agent"
+    for name in _ROUTING_OF_AGENT if of_agent else _ROUTING:
+        if text := plain_text(payload.get(name)):
+            return full_id(text, plain_text(payload.get("namespace")))
+    return None
+
+
+def identity(payload: Payload, device: str | None) -> tuple[Any, ...]:
+    """Return the values of the event's `EventKey`, hashable, as a plain tuple for speed."""
+    get = payload.get
+    serial = get("serial")
+    seven = (
+        get("namespace"),
+        get("eventType"),
+        device,
+        serial,
+        get("eventName"),
+        get("eventTime"),
+        get("callId"),
+    )
+    if serial is not None:
+        try:
+            hash(seven)
+        except TypeError:
+            pass
+        else:
+            return (*seven, None)
+    hashable = (value if isinstance(value, str | int | float) else None for value in seven)
+    return (*hashable, content_digest(payload))
+
+
+def content_digest(payload: Payload) -> str:
+    """Return a digest of everything that was said, less how this copy travelled (`BY_COPY`)."""
+    said = {name: value for name, value in payload.items() if name not in BY_COPY}
+    return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def read_time(text: str, zone: tzinfo | None = None) -> datetime | None:
+    """Read the server's wall clock, `2017.03.18 14:13:24`, or ISO 8601; None if it is neither.
+
+    `zone` is where the server's clock hangs, China Standard Time by default.
+    """
+    try:
+        time = datetime.strptime(text, _SERVER_TIME)  # noqa: DTZ007 - it has no zone; ours is added
+    except ValueError:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+    return time if time.tzinfo else time.replace(tzinfo=zone or china())
+
+
+def plain_text(value: object) -> str | None:
+    """Take a string, or a number where a string was due."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def plain_int(value: object) -> int | None:
+    """Take a whole number, also one written as text (`"8343300"`) or as a float (`12.0`)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    # Longer digit strings are no counter, and int() of a huge one is slow.
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004
+        return int(value)
+    return None
+
+
+def plain_bool(value: object) -> bool | None:
+    """Take a truth value, also one written as text or as 0 and 1."""
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "false": False, "1": True, "0": False}
+    return known.get(str(value).lower()) if isinstance(value, str | int) else None
