@@ -1,0 +1,132 @@
+"""The plug between bytes and the listener: what every codec takes and gives.
+
+A codec is sans-IO: the source hands it whole WebSocket messages and sends what it asks to have
+sent. It knows no socket, no clock and no task. One codec lives for one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from cti_listener.errors import BadReason
+
+
+class EventReceived(NamedTuple):
+    """An event object as received; a tuple, for it is made once per event.
+
+    Attributes:
+        payload: The object.
+        destination: The subscribed destination it came by; None where the wire has none.
+    """
+
+    payload: dict[str, Any]
+    destination: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionConfirmed:
+    """The server confirmed one destination."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionDenied:
+    """The server refused one destination; the session ends with it (STOMP 1.2, "ERROR").
+
+    Attributes:
+        destination: What was refused.
+        detail: The server's words.
+    """
+
+    destination: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """The server accepted the session; subscriptions are on their way.
+
+    Attributes:
+        heartbeat_send: Send something at least this often, in seconds; 0: no need.
+        heartbeat_receive: The server promised something this often, in seconds; 0: it did not.
+        server: What it calls itself, for the log.
+    """
+
+    heartbeat_send: float = 0.0
+    heartbeat_receive: float = 0.0
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDenied:
+    """The server refused the session itself: credentials, virtual host, version."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The server ended the session with an ERROR frame."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageBad:
+    """A message, or a part of one, was no event; the connection lives.
+
+    Attributes:
+        reason: One of the closed set.
+        detail: What is wrong, for a person.
+        sample: Its first bytes.
+    """
+
+    reason: BadReason
+    detail: str
+    sample: bytes = b""
+
+
+WireEvent = (
+    EventReceived
+    | SubscriptionConfirmed
+    | SubscriptionDenied
+    | SessionOpened
+    | SessionDenied
+    | SessionEnded
+    | MessageBad
+)
+
+
+class Codec(Protocol):
+    """Messages in, wire events and messages out."""
+
+    def open(self) -> None:
+        """Begin the session; call once, when the WebSocket stands."""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take a whole WebSocket message."""
+
+    def events_received(self) -> list[WireEvent]:
+        """Return what the messages since the last call said, in order."""
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the messages to send, in order; each a WebSocket text message."""
+
+    def subscribe(self, destinations: Sequence[str]) -> None:
+        """Ask for further destinations."""
+
+    def unsubscribe(self, destinations: Sequence[str]) -> None:
+        """Ask for these no longer."""
+
+    def heartbeat(self) -> None:
+        """Ask to have a heart-beat sent, where the wire has one."""
+
+    def close(self) -> None:
+        """End the session."""
+
+    @property
+    def unconfirmed(self) -> Sequence[str]:
+        """Destinations asked for and not confirmed yet; empty where the wire never confirms."""

@@ -1,0 +1,78 @@
+"""JSON over WebSocket: one event object a message, or an array of them.
+
+The subscription is in the URL or in messages sent after connecting; nothing ever confirms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cti_listener.errors import BadMessageError
+from cti_listener.events import load_json
+from cti_listener.wire.base import EventReceived, MessageBad, SessionOpened, WireEvent
+
+SAMPLE = 200
+"""How many bytes of a bad message are kept for the log."""
+
+
+class JsonCodec:
+    """A `Codec` for JSON messages.
+
+    Args:
+        messages: What to send after connecting, to subscribe.
+    """
+
+    def __init__(self, messages: Sequence[str] = ()) -> None:
+        """Keep what to send on opening."""
+        self._events: list[WireEvent] = []
+        self._to_send = [message.encode() for message in messages]
+        self._opened = False
+
+    @property
+    def unconfirmed(self) -> Sequence[str]:
+        """Nothing is ever confirmed, so nothing is waited for."""
+        return ()
+
+    def open(self) -> None:
+        """Begin: nothing is exchanged before the subscription."""
+        self._opened = True
+        self._events.append(SessionOpened())
+
+    def receive_data(self, data: bytes) -> None:
+        """Take a whole message: an event object, or an array of them."""
+        try:
+            loaded = load_json(data)
+        except BadMessageError as error:
+            self._events.append(MessageBad(error.reason, error.detail, data[:SAMPLE]))
+            return
+        for item in loaded if type(loaded) is list else (loaded,):
+            if type(item) is dict:
+                self._events.append(EventReceived(item, None))
+            else:
+                detail = f"an event is a JSON object, not {type(item).__name__}"
+                self._events.append(MessageBad("not_an_object", detail, data[:SAMPLE]))
+
+    def events_received(self) -> list[WireEvent]:
+        """Return what the messages since the last call said, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the messages that subscribe, once the session is open."""
+        if not self._opened:
+            return []
+        data, self._to_send = self._to_send, []
+        return data
+
+    def subscribe(self, destinations: Sequence[str]) -> None:
+        """Ask for more: here a destination is the very message that subscribes to it."""
+        self._to_send += [message.encode() for message in destinations]
+
+    def unsubscribe(self, destinations: Sequence[str]) -> None:
+        """Do nothing: no such message is known, and the listener filters anyway."""
+
+    def heartbeat(self) -> None:
+        """Do nothing: the WebSocket ping is this wire's only heart-beat."""
+
+    def close(self) -> None:
+        """Do nothing: the closing handshake ends it."""

@@ -1,0 +1,213 @@
+"""A STOMP session, 1.0 to 1.2: CONNECT, SUBSCRIBE with a receipt each, events, ERROR, DISCONNECT.
+
+`stomp_frames` reads and writes the frames; this room knows what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from cti_listener.errors import BadMessageError
+from cti_listener.events import load_object
+from cti_listener.wire.base import (
+    EventReceived,
+    MessageBad,
+    SessionDenied,
+    SessionEnded,
+    SessionOpened,
+    SubscriptionConfirmed,
+    SubscriptionDenied,
+    WireEvent,
+)
+from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, encode
+
+SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
+VERSIONS: Final = ("1.2", "1.1", "1.0")
+
+
+class StompCodec:
+    """A `Codec` for STOMP.
+
+    Args:
+        destinations: What to subscribe to once connected, in this order.
+        vhost: The `host` header.
+        login: The `login` header; left out when None, as the vendor's browser client does.
+        passcode: The `passcode` header.
+        connect_headers: Further headers of CONNECT.
+        heartbeat: How often we offer to send, and ask to receive, a heart-beat, in seconds; 0:
+            never.
+        max_size: The longest frame taken, in bytes.
+    """
+
+    def __init__(
+        self,
+        destinations: Sequence[str],
+        *,
+        vhost: str = "/",
+        login: str | None = None,
+        passcode: str | None = None,
+        connect_headers: Mapping[str, str] | None = None,
+        heartbeat: tuple[float, float] = (0.0, 0.0),
+        max_size: int = 4 * 2**20,
+    ) -> None:
+        """Prepare the CONNECT frame; nothing is sent before `open()`."""
+        self._heartbeat = heartbeat
+        self._connect = {
+            "accept-version": ",".join(reversed(VERSIONS)),
+            "host": vhost,
+            "heart-beat": ",".join(str(round(seconds * 1000)) for seconds in heartbeat),
+            **({} if login is None else {"login": login}),
+            **({} if passcode is None else {"passcode": passcode}),
+            **(connect_headers or {}),
+        }
+        self._decoder = FrameDecoder(max_size=max_size)
+        self._version: str | None = None  # None until CONNECTED
+        self._wanted = list(destinations)
+        self._ids = count()
+        self._destinations: dict[str, str] = {}  # subscription id -> destination
+        self._receipts: dict[str, str] = {}  # receipt id -> destination, oldest first
+        self._closing = False
+        self._events: list[WireEvent] = []
+        self._to_send: list[bytes] = []
+
+    @property
+    def unconfirmed(self) -> Sequence[str]:
+        """Destinations asked for whose RECEIPT has not come."""
+        return tuple(self._receipts.values()) if self._version else tuple(self._wanted)
+
+    # Receiving
+
+    def receive_data(self, data: bytes) -> None:
+        """Take a whole WebSocket message: part of a frame, one, or several."""
+        decoder = self._decoder
+        decoder.receive_data(data)
+        for frame in decoder.frames_received():
+            if type(frame) is BadFrame:
+                self._events.append(MessageBad("not_a_frame", frame.detail, frame.sample))
+            elif frame.command == "MESSAGE":  # type: ignore[union-attr]  # type() is quicker
+                self._message(frame)  # type: ignore[arg-type]
+            else:
+                self._command(frame)  # type: ignore[arg-type]
+
+    def events_received(self) -> list[WireEvent]:
+        """Return what the messages since the last call said, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def _message(self, frame: Frame) -> None:
+        headers = frame.headers
+        subscription = headers.get("subscription", "")
+        destination = self._destinations.get(subscription) or headers.get("destination")
+        try:
+            self._events.append(EventReceived(load_object(frame.body), destination))
+        except BadMessageError as error:
+            self._events.append(MessageBad(error.reason, error.detail, frame.body[:200]))
+
+    def _command(self, frame: Frame) -> None:
+        match frame.command:
+            case "CONNECTED":
+                self._connected(frame)
+            case "RECEIPT":
+                if destination := self._receipts.pop(frame.headers.get("receipt-id", ""), None):
+                    self._events.append(SubscriptionConfirmed(destination))
+            case "ERROR":
+                self._error(frame)
+            case other:
+                detail = f"a server sends no {other[:40]!r} frame"
+                self._events.append(MessageBad("not_a_frame", detail))
+
+    def _connected(self, frame: Frame) -> None:
+        version = frame.headers.get("version", "1.0")
+        if version not in VERSIONS:
+            self._events.append(
+                SessionDenied(f"the server speaks STOMP {version!r}, not {VERSIONS}")
+            )
+            return
+        self._version = self._decoder.version = version
+        send, receive = self._agree(frame.headers.get("heart-beat", "0,0"))
+        self._events.append(SessionOpened(send, receive, frame.headers.get("server", "")))
+        wanted, self._wanted = self._wanted, []
+        self.subscribe(wanted)
+
+    def _agree(self, offer: str) -> tuple[float, float]:
+        """Agree on heart-beats: the slower of what each wants, none if either wants none."""
+        try:
+            can_send, wants = (int(part) / 1000 for part in offer.split(","))
+        except ValueError:
+            return 0.0, 0.0
+        we_send, we_want = self._heartbeat
+        send = max(we_send, wants) if we_send and wants > 0 else 0.0
+        receive = max(we_want, can_send) if we_want and can_send > 0 else 0.0
+        return send, receive
+
+    def _error(self, frame: Frame) -> None:
+        """Say what an ERROR ended: the session's beginning, one subscription, or the session.
+
+        Brokers answer frames in order, so an ERROR without `receipt-id` that comes while RECEIPTs
+        are due is about the oldest of them.
+        """
+        detail = _words(frame)
+        receipt = frame.headers.get("receipt-id")
+        if self._version is None:
+            self._events.append(SessionDenied(detail))
+        elif self._receipts and (receipt is None or receipt in self._receipts):
+            destination = self._receipts[receipt or next(iter(self._receipts))]
+            self._events.append(SubscriptionDenied(destination, detail))
+        else:
+            self._events.append(SessionEnded(detail))
+
+    # Sending
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the messages to send, in order."""
+        data, self._to_send = self._to_send, []
+        return data
+
+    def open(self) -> None:
+        """Begin with CONNECT; the subscriptions follow CONNECTED."""
+        self._send("CONNECT", self._connect)
+
+    def subscribe(self, destinations: Sequence[str]) -> None:
+        """Send SUBSCRIBE for each, with an id of its own and a receipt."""
+        if self._version is None:
+            self._wanted += destinations
+            return
+        for destination in destinations:
+            number = str(next(self._ids))
+            receipt = f"subscribe-{number}"
+            self._destinations[number] = destination
+            self._receipts[receipt] = destination
+            headers = {"id": number, "destination": destination, "ack": "auto", "receipt": receipt}
+            self._send("SUBSCRIBE", headers)
+
+    def unsubscribe(self, destinations: Sequence[str]) -> None:
+        """Send UNSUBSCRIBE for each that is subscribed to."""
+        self._wanted = [wanted for wanted in self._wanted if wanted not in destinations]
+        for number, destination in list(self._destinations.items()):
+            if destination in destinations:
+                del self._destinations[number]
+                self._receipts.pop(f"subscribe-{number}", None)
+                self._send("UNSUBSCRIBE", {"id": number, "destination": destination})
+
+    def heartbeat(self) -> None:
+        """Send an end of line (STOMP 1.2, "Heart-beating")."""
+        if self._version is not None:
+            self._to_send.append(b"\n")
+
+    def close(self) -> None:
+        """Send DISCONNECT, once; never UNSUBSCRIBE, which would delete a durable queue."""
+        if self._version is not None and not self._closing:
+            self._closing = True
+            self._send("DISCONNECT", {})
+
+    def _send(self, command: str, headers: Mapping[str, str]) -> None:
+        self._to_send.append(encode(Frame(command, headers), self._version or "1.0"))
+
+
+def _words(frame: Frame) -> str:
+    """Return what an ERROR says, for a person: its message and the beginning of its body."""
+    body = frame.body.decode(errors="replace").strip().splitlines()
+    message = frame.headers.get("message", "").strip()
+    return ": ".join(part for part in (message, body[0][:300] if body else "") if part) or "ERROR"
