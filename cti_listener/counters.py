@@ -1,0 +1,87 @@
+"""The server's serial counters, and when one restarted.
+
+A counter that falls back while the time goes on tells of a server that restarted: what it sent
+before we heard the new count may be lost. Holes tell nothing, since a namespace's counter is
+shared by all its devices. Several routers may each count, so a counter is followed per line of
+numbers: the first event of a second, lower line looks like a restart, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cti_listener.values import read_time
+
+MARGIN: Final = timedelta(seconds=2)
+"""How much later a lower serial must be stamped to tell of a restart; less is reordering."""
+
+STALE: Final = timedelta(minutes=10)
+"""A line of numbers unheard for so long is forgotten when a new one begins."""
+
+LINES: Final = 8
+COUNTERS: Final = 1000
+
+
+@dataclass(slots=True)
+class _Line:
+    highest: int
+    stamped: str
+    heard: datetime
+
+
+class Counters:
+    """Follows the counters of every namespace; `agent` and `csta` count separately."""
+
+    def __init__(self) -> None:
+        """Know no counter yet."""
+        self._lines: dict[tuple[Any, Any], list[_Line]] = {}
+
+    def note(
+        self, namespace: str, event_type: str, serial: int, stamped: str, heard: datetime
+    ) -> datetime | None:
+        """Take an event's serial.
+
+        Args:
+            namespace: Its namespace.
+            event_type: `agent` or `csta`.
+            serial: Its serial.
+            stamped: Its `eventTime`, as received.
+            heard: When it was received.
+
+        Returns:
+            When the counter was last heard before it restarted; None if it did not.
+        """
+        lines = self._lines.get((namespace, event_type))
+        if lines is None:
+            if len(self._lines) < COUNTERS:
+                self._lines[namespace, event_type] = [_Line(serial, stamped, heard)]
+            return None
+        line = lines[-1]  # the one heard last; nearly always the right one
+        if serial <= line.highest or len(lines) > 1:
+            below = [one for one in lines if one.highest <= serial]
+            if not below:
+                return self._fell_back(lines, _Line(serial, stamped, heard))
+            line = max(below, key=lambda one: one.highest)
+            lines.remove(line)
+            lines.append(line)
+        line.highest, line.heard = serial, heard
+        line.stamped = max(line.stamped, stamped)
+        return None
+
+    def _fell_back(self, lines: list[_Line], new: _Line) -> datetime | None:
+        """Judge a serial below every line: late, or the first of a new line."""
+        last = lines[-1]
+        if not _later(new.stamped, max(line.stamped for line in lines)):
+            return None
+        lines[:] = [line for line in lines if new.heard - line.heard < STALE][-LINES + 1 :]
+        lines.append(new)
+        return last.heard
+
+
+def _later(stamped: str, than: str) -> bool:
+    if stamped <= than:
+        return False
+    time, before = read_time(stamped), read_time(than)
+    return time is not None and before is not None and time - before >= MARGIN

@@ -1,0 +1,216 @@
+"""Who was asked for: devices, agents, or a whole namespace; and where the asked agents sit.
+
+The listener asks `wants()` of every event before anything else; the source asks `expand()` how the
+same wish is written on the wire. Filters are a union: an event passes if its device or its agent
+was asked for, if it came by an asked agent's destination, or if its device is where an asked agent
+last logged on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from cti_listener.errors import ConfigurationError
+from cti_listener.values import Payload, full_id, plain_text
+
+_PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
+_NAMES: Final = ("agent", "device", "namespace")
+
+
+class Interest:
+    """What is listened to.
+
+    Args:
+        namespace: Completes short ids; alone it means everybody in it. None: whatever comes.
+        devices: Ids of devices, short (`8002`) or full (`8002@zhen04.cc`).
+        agents: Ids of agents, likewise.
+
+    Raises:
+        ConfigurationError: A short id without a namespace to complete it.
+    """
+
+    def __init__(
+        self, namespace: str | None, devices: Iterable[str] = (), agents: Iterable[str] = ()
+    ) -> None:
+        """Complete the ids; nobody's seat is known yet."""
+        self.namespace = namespace
+        self.devices = {self._complete("device", device) for device in devices}
+        self.agents = {self._complete("agent", agent) for agent in agents}
+        self._seats: dict[str, tuple[str, str]] = {}  # asked agent -> device, since when
+        self._sitting: dict[str, str] = {}  # device -> the asked agent there
+        self._agent_destinations: set[str] = set()
+
+    def __repr__(self) -> str:
+        whom = ", ".join(sorted(self.devices) + sorted(self.agents)) or "everybody"
+        return f"<Interest {whom} in {self.namespace or 'any namespace'}>"
+
+    @property
+    def everybody(self) -> bool:
+        """Whether nobody in particular was asked for."""
+        return not self.devices and not self.agents
+
+    def add(self, devices: Iterable[str], agents: Iterable[str]) -> None:
+        """Ask for more.
+
+        Raises:
+            ConfigurationError: A short id without a namespace to complete it.
+        """
+        more_devices = {self._complete("device", device) for device in devices}
+        self.agents |= {self._complete("agent", agent) for agent in agents}
+        self.devices |= more_devices
+
+    def remove(self, devices: Iterable[str], agents: Iterable[str]) -> None:
+        """Ask for these no longer.
+
+        Raises:
+            ConfigurationError: One of them was not asked for, or nobody would be left: an empty
+                wish means everybody, which is hardly meant.
+        """
+        less_devices = {self._complete("device", device) for device in devices}
+        less_agents = {self._complete("agent", agent) for agent in agents}
+        for unknown in (less_devices - self.devices) | (less_agents - self.agents):
+            raise ConfigurationError("remove", f"{unknown} was not asked for")
+        if less_devices == self.devices and less_agents == self.agents:
+            raise ConfigurationError("remove", "nobody would be left; stop the listener instead")
+        self.devices -= less_devices
+        self.agents -= less_agents
+        for agent in less_agents:
+            if seat := self._seats.pop(agent, None):
+                self._sitting.pop(seat[0], None)
+
+    # On an event's way
+
+    def wants(self, payload: Payload, device: str | None, destination: str | None) -> bool:
+        """Tell whether this event was asked for, and learn from it where agents sit.
+
+        Args:
+            payload: The event as received.
+            device: Its routing key.
+            destination: The destination it came by, if the wire has one.
+        """
+        if not self.devices and not self.agents:
+            namespace = payload.get("namespace")
+            return namespace == self.namespace or not namespace or not self.namespace
+        if self.agents:
+            if payload.get("eventType") == "agent" and device is not None:
+                agent = full_id(plain_text(payload.get("agentId")) or "", self.namespace)
+                self._follow(agent, device, payload)
+                if agent in self.agents:
+                    return True
+            if destination in self._agent_destinations or device in self._sitting:
+                return True
+        return device in self.devices
+
+    def _follow(self, agent: str, device: str, payload: Payload) -> None:
+        """Move an asked agent's seat; free a seat where somebody else sits now.
+
+        Repeats and late events come this way too, so only a later event moves anybody; of the same
+        second, only a log-on does.
+        """
+        name = payload.get("eventName")
+        if name == "agentLoggedOff":
+            return  # the last hang-ups still come; the seat is free when someone sits down there
+        time = plain_text(payload.get("eventTime")) or ""
+        seated = self._seats.get(agent)
+        if agent in self.agents:
+            if seated and (time < seated[1] or (time == seated[1] and name != "agentLoggedOn")):
+                return
+            if seated and self._sitting.get(seated[0]) == agent:
+                del self._sitting[seated[0]]
+            self._seats[agent] = (device, time)
+            self._sitting[device] = agent
+        elif (there := self._sitting.get(device)) and time > self._seats[there][1]:
+            del self._sitting[device]
+
+    def includes_namespace(self, namespace: str) -> bool:
+        """Tell whether what befalls a namespace befalls anybody asked for."""
+        if self.namespace in (None, namespace):
+            return True
+        return any(one.endswith(f"@{namespace}") for one in (*self.devices, *self.agents))
+
+    # On the wire
+
+    def destinations(self, templates: Sequence[str]) -> list[str]:
+        """Write the wish as STOMP destinations, each once, in order.
+
+        Raises:
+            ConfigurationError: A template has a placeholder that is not known.
+        """
+        found: dict[str, None] = {}
+        for template in templates or self._default_topics():
+            expanded = self.expand(template)
+            found.update(dict.fromkeys(expanded))
+            if "{agent" in template:
+                self._agent_destinations.update(expanded)
+        return list(found)
+
+    def devices_of(self, destination: str) -> frozenset[str]:
+        """Return whose events a destination brings; empty: all, or it cannot be told."""
+        for agent in self.agents:
+            if agent in destination or agent.replace(".", "_") in destination:
+                seat = self._seats.get(agent)
+                return frozenset({seat[0]}) if seat else frozenset()
+        return frozenset(
+            one
+            for one in self.devices
+            if one in destination or one.replace(".", "_") in destination
+        )
+
+    def _default_topics(self) -> Sequence[str]:
+        """Ask by agent where that is enough; nothing tells which agent sits at a device."""
+        if self.agents and not self.devices:
+            return ("/topic/event.agent.*.{agent_}",)
+        return ("/topic/event.agent.*.*",)
+
+    def expand(self, template: str, *, quoted: bool = False) -> list[str]:
+        """Fill a template in, once for each agent or device it names.
+
+        Args:
+            template: Text with `{agent}`, `{device}`, `{namespace}`; a trailing `_` in a
+                placeholder turns dots into underscores.
+            quoted: Quote the values for a URL.
+
+        Raises:
+            ConfigurationError: A placeholder is not known, or there is no namespace to fill in.
+        """
+        named = set(_PLACEHOLDER.findall(template))
+        for name in named:
+            if name.removesuffix("_") not in _NAMES:
+                known = ", ".join(f"{{{known}}}" for known in _NAMES)
+                raise ConfigurationError(f"template {template!r}", f"knows {known}, not {{{name}}}")
+        if "namespace" in {name.removesuffix("_") for name in named} and self.namespace is None:
+            raise ConfigurationError(f"template {template!r}", "needs a namespace")
+        texts = [template]
+        for kind, ids in (("agent", self.agents), ("device", self.devices)):
+            if {kind, f"{kind}_"} & named:
+                texts = [_fill(text, kind, one, quoted) for text in texts for one in sorted(ids)]
+        return [_fill(text, "namespace", self.namespace or "", quoted) for text in texts]
+
+    def query(self, template: str) -> str:
+        """Write the wish as the query of a JSON endpoint; a part that names nobody is left out.
+
+        Raises:
+            ConfigurationError: A template has a placeholder that is not known.
+        """
+        parts = (part for part in template.split("&") if part)
+        if self.namespace is None:
+            parts = (part for part in parts if "{namespace" not in part)
+        return "&".join(text for part in parts for text in self.expand(part, quoted=True))
+
+    def _complete(self, what: str, text: str) -> str:
+        text = text.strip()
+        if not text or ("@" not in text and not self.namespace):
+            raise ConfigurationError(
+                what,
+                f"{text!r} is a short id; give it in full (8002@zhen04.cc) or give a namespace",
+            )
+        return full_id(text, self.namespace)
+
+
+def _fill(text: str, kind: str, value: str, quoted: bool) -> str:  # noqa: FBT001 - private, passed on
+    if quoted:
+        value = quote(value, safe="@")
+    return text.replace(f"{{{kind}_}}", value.replace(".", "_")).replace(f"{{{kind}}}", value)
