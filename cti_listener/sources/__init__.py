@@ -1,0 +1,1 @@
+"""Where events come from: `base` is the plug, the others speak it."""

@@ -1,0 +1,79 @@
+"""The plug between a connection and the listener.
+
+A source brings events and says what becomes of its connection; it knows nothing of dedupe, handlers
+or gaps. The listener is the only `Receiver`; `cti_listener.testing.FakeSource` is a source for
+tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from cti_listener.errors import ConnectError
+from cti_listener.event_base import Delivery
+from cti_listener.interest import Interest
+from cti_listener.notices import GapReason
+from cti_listener.wire.base import MessageBad
+
+
+class Receiver(Protocol):
+    """What a source tells. Every call is synchronous and quick, and none raises."""
+
+    def event_received(
+        self, payload: dict[str, Any], destination: str | None, delivery: Delivery
+    ) -> None:
+        """Take an event object, and the destination it came by."""
+
+    def message_bad(self, bad: MessageBad) -> None:
+        """Take note of a message that was no event."""
+
+    def frame_received(self) -> None:
+        """Count a WebSocket message."""
+
+    def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
+        """Every destination stands that is not refused."""
+
+    def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
+        """A subscribed connection ended; `since` is its last sign of life."""
+
+    def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
+        """One attempt failed; the source goes on."""
+
+    def destination_refused(
+        self, destination: str, *, feed: str, since: datetime, detail: str
+    ) -> None:
+        """The server refuses one destination; the source goes on without it."""
+
+    def destination_accepted(self, destination: str) -> None:
+        """A refused destination stands after all."""
+
+
+class Source(Protocol):
+    """Where events come from."""
+
+    async def run(self, receiver: Receiver, interest: Interest) -> None:
+        """Bring events until stopped.
+
+        Raises:
+            RefusedError: The server said no before it ever said yes.
+            UnreachableError: Every allowed attempt failed.
+            ConfigurationError: The endpoint or a template cannot be used.
+        """
+
+    async def update(self) -> None:
+        """Follow a changed interest; return when it stands, or when that takes too long."""
+
+    def pause(self) -> None:
+        """Read nothing until `resume()`."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    async def stop(self) -> None:
+        """Take no more at once, then close within the close timeout; `run()` returns."""
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Where it connects, without credentials."""

@@ -1,0 +1,155 @@
+"""Where to connect and what to say there: the plan for one life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from urllib.parse import urlsplit
+
+import structlog
+
+from cti_listener.errors import ConfigurationError, ConnectError
+from cti_listener.interest import Interest
+from cti_listener.sources.life import LifePlan
+from cti_listener.sources.options import Auth, ConnectionOptions, Credentials, WireChoice
+from cti_listener.sources.transport import without_secrets
+from cti_listener.wire.base import Codec
+from cti_listener.wire.json_frames import JsonCodec
+from cti_listener.wire.stomp import StompCodec
+
+log = structlog.get_logger("cti_listener")
+
+
+class Endpoints:
+    """The endpoints of a source.
+
+    Args:
+        urls: `ws://` or `wss://`, at least one.
+        wire: `stomp`, `json`, or `auto`: what the server chooses, else what the path says.
+        auth: Credentials, or a coroutine function asked for them before every attempt.
+        options: All else about the connection.
+        feed: The name of the connection.
+        zone: Where the server's clock hangs.
+
+    Raises:
+        ConfigurationError: No URL, or one that is none.
+    """
+
+    def __init__(  # noqa: PLR0917 - its one caller names them all
+        self,
+        urls: Sequence[str],
+        wire: WireChoice,
+        auth: Auth | None,
+        options: ConnectionOptions,
+        feed: str,
+        zone: tzinfo,
+    ) -> None:
+        """Check the URLs."""
+        if not urls:
+            raise ConfigurationError("url", "give at least one")
+        if wire not in ("auto", "stomp", "json"):
+            raise ConfigurationError("wire", f"is auto, stomp or json, not {wire!r}")
+        self._urls = [_checked(url) for url in urls]
+        self._wire = wire
+        self._auth = auth
+        self._options = options
+        self._feed = feed
+        self._zone = zone
+
+    def __len__(self) -> int:
+        return len(self._urls)
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """The URLs, without credentials."""
+        return [without_secrets(url) for url in self._urls]
+
+    async def plan(self, index: int, interest: Interest, destinations: list[str]) -> LifePlan:
+        """Plan a life at the endpoint of this index, with credentials asked for afresh.
+
+        Raises:
+            ConnectError: `auth=` failed; it is asked again for the next attempt.
+            ConfigurationError: A template cannot be filled in.
+        """
+        credentials = await self._credentials()
+        return LifePlan(
+            url=self.url(index, interest),
+            stomp=self._speaks_stomp(self._urls[index]) or self._wire == "auto",
+            make_codec=self.codec_maker(self._urls[index], interest, destinations, credentials),
+            destinations=destinations,
+            credentials=credentials,
+            options=self._options,
+            feed=self._feed,
+            zone=self._zone,
+        )
+
+    async def _credentials(self) -> Credentials:
+        """Ask for credentials afresh: sessions and tokens expire while a daemon runs.
+
+        Raises:
+            ConnectError: `auth=` failed; it is asked again for the next attempt.
+        """
+        if self._auth is None:
+            return Credentials()
+        if isinstance(self._auth, Credentials):
+            return self._auth
+        try:
+            return await self._auth()
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            log.exception("auth_failed")
+            raise ConnectError("auth", f"{type(error).__name__}: {error}") from error
+
+    def codec_maker(
+        self, url: str, interest: Interest, destinations: Sequence[str], credentials: Credentials
+    ) -> Callable[[str | None], Codec]:
+        """Return what makes the codec, once the server has chosen the sub-protocol or none."""
+        options = self._options
+
+        def make(subprotocol: str | None) -> Codec:
+            if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
+                return JsonCodec([m for one in options.subscribe for m in interest.expand(one)])
+            return StompCodec(
+                destinations,
+                vhost=options.vhost,
+                login=credentials.login,
+                passcode=credentials.passcode,
+                connect_headers={**options.connect_headers, **credentials.connect_headers},
+                heartbeat=(options.heartbeat_send, options.heartbeat_receive),
+                max_size=options.max_size,
+            )
+
+        return make
+
+    def _speaks_stomp(self, url: str) -> bool:
+        return self._wire == "stomp" or (
+            self._wire == "auto" and "stomp" in urlsplit(url).path.lower()
+        )
+
+    def url(self, index: int, interest: Interest) -> str:
+        """Return an endpoint with the wish in its query, unless it has one of its own."""
+        url = self._urls[index]
+        if self._speaks_stomp(url) or urlsplit(url).query:
+            return url
+        query = interest.query(self._options.query)
+        return f"{url}?{query}" if query else url
+
+
+def _checked(url: str) -> str:
+    """Refuse what can never be connected to.
+
+    Raises:
+        ConfigurationError: Not a WebSocket URL.
+    """
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("ws", "wss") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        good = False
+    if not good:
+        shown = without_secrets(url) if "://" in url else url
+        raise ConfigurationError(
+            "url", f"{shown!r} is no WebSocket URL; it looks like wss://HOST/mvc/stomp/websocket"
+        )
+    return url

@@ -1,0 +1,352 @@
+"""The life of one connection: opened, subscribed, watched, ended.
+
+`websocket` begins one life after another; nothing of a life is ever used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from typing import Final
+
+import structlog
+from websockets.frames import CloseCode
+
+from cti_listener.clock import Clock
+from cti_listener.errors import ConnectError, RefusedError, SessionError
+from cti_listener.event_base import Delivery
+from cti_listener.notices import GapReason
+from cti_listener.sources.base import Receiver
+from cti_listener.sources.liveness import Liveness
+from cti_listener.sources.options import ConnectionOptions, Credentials
+from cti_listener.sources.transport import Transport, open_transport, without_secrets
+from cti_listener.wire.base import (
+    Codec,
+    EventReceived,
+    MessageBad,
+    SessionDenied,
+    SessionEnded,
+    SessionOpened,
+    SubscriptionConfirmed,
+    SubscriptionDenied,
+    WireEvent,
+)
+
+log = structlog.get_logger("cti_listener")
+
+SETTLED: Final = 1.0
+"""A life that brought events is stable when it stood this long, in seconds.
+
+Not at the first event: a server that greets with one and hangs up would be met ten times a second.
+"""
+
+NO_DELIVERY: Final = Delivery()
+
+AFTER_PAUSE: Final = 5.0
+"""A connection that ends so soon, in seconds, after reading was paused was cut for it."""
+
+
+class DestinationDeniedError(ConnectError):
+    """The server refuses one destination, and ended the session for it."""
+
+    def __init__(self, url: str, destination: str, detail: str) -> None:
+        super().__init__(url, f"{destination} is refused: {detail}")
+        self.destination = destination
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifePlan:
+    """What a life is to do.
+
+    Attributes:
+        url: Where to connect, query included.
+        stomp: Whether to offer STOMP.
+        make_codec: Makes the codec once the sub-protocol is chosen.
+        destinations: What will be subscribed to; for the warning about silent ones.
+        credentials: Read for this attempt.
+        options: How to connect.
+        feed: The name of the connection.
+        zone: Where the server's clock hangs.
+    """
+
+    url: str
+    stomp: bool
+    make_codec: Callable[[str | None], Codec]
+    destinations: list[str]
+    credentials: Credentials
+    options: ConnectionOptions
+    feed: str
+    zone: tzinfo
+
+    def with_codec(self, maker: Callable[[str | None], Codec], destinations: list[str]) -> LifePlan:
+        """Return the same plan for other destinations."""
+        return replace(self, make_codec=maker, destinations=destinations)
+
+
+class Life:
+    """One connection, from opening to its end; the ears of its transport."""
+
+    def __init__(self, plan: LifePlan, receiver: Receiver, clock: Clock) -> None:
+        """Prepare; nothing is opened yet."""
+        self.plan = plan
+        self.url = without_secrets(plan.url)
+        self.stable = False  # events came, or it stood long enough; known at its end
+        self.reason: GapReason = "disconnected"
+        self._receiver = receiver
+        self._clock = clock
+        self._transport: Transport | None = None
+        self._codec: Codec | None = None
+        loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._confirmed: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[ConnectError] = loop.create_future()
+        self._stood_at: float | None = None
+        self._liveness = Liveness(plan.options, clock)
+        self._closing = False
+        self._paused = False
+        self._read_on_at: float | None = None
+        self._heard_of: set[str | None] = set()
+        self._warned_of_silence = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended.done() else "standing" if self._stood_at else "opening"
+        return f"<Life {self.url} {state}>"
+
+    # The course of a life
+
+    async def open(self) -> None:
+        """Connect and shake hands.
+
+        Raises:
+            ConnectError: It failed; `RefusedError` if the server said no.
+            ConfigurationError: It cannot be tried.
+        """
+        plan = self.plan
+        self._transport = await open_transport(
+            plan.url,
+            ears=self,
+            options=plan.options,
+            credentials=plan.credentials,
+            stomp=plan.stomp,
+        )
+        self._liveness.excuse()
+        self._flush()
+        if self._paused:
+            self._transport.transport.pause_reading()
+
+    async def subscribed(self) -> bool:
+        """Wait until every destination stands; tell whether the server confirmed that.
+
+        Raises:
+            ConnectError: The life ended first.
+        """
+        options = self.plan.options
+        if not await self._until(self._opened, options.open_timeout):
+            self.end(ConnectError(self.url, "the server did not answer CONNECT in time"))
+        codec = self._codec
+        due = codec is not None and codec.unconfirmed
+        wait = options.receipt_timeout if due else options.grace
+        confirmed = await self._until(self._confirmed, wait)
+        self._stood_at = self._clock.monotonic()
+        return confirmed
+
+    async def _until(self, future: asyncio.Future[None], timeout: float) -> bool:
+        """Wait for one of ours; raise if the life ends, return False if the time does."""
+        await asyncio.wait((future, self._ended), timeout=timeout, return_when="FIRST_COMPLETED")
+        if self._ended.done():
+            raise self._ended.result()
+        return future.done()
+
+    async def until_end(self) -> ConnectError:
+        """Watch over it until it ends; return what ended it."""
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(self._watch())
+            error = await asyncio.shield(self._ended)
+            watch.cancel()
+        stood = self._clock.monotonic() - (self._stood_at or 0.0)
+        if stood >= (SETTLED if self._heard_of else self.plan.options.stable_after):
+            self.stable = True
+        return error
+
+    def end(self, error: ConnectError, reason: GapReason | None = None) -> None:
+        """End it, if it has not ended; the first reason counts."""
+        if not self._ended.done():
+            self._ended.set_result(error)
+            if reason is not None:
+                self.reason = reason
+
+    async def close(self) -> None:
+        """Take no more at once, say goodbye, close within the close timeout."""
+        self._closing = True
+        if self._transport is None:
+            return
+        if self.reason == "half_open":
+            self._transport.abort()
+        if self._codec is not None and not self._ended.done():
+            self._codec.close()
+            self._flush()
+        if self._paused:
+            self._transport.transport.resume_reading()  # or the goodbye is never read
+        await self._transport.close()
+
+    @property
+    def last_sign(self) -> datetime:
+        """When the last byte came, by the wall clock."""
+        return self._liveness.last_sign
+
+    # While it stands
+
+    def subscribe(self, destinations: Sequence[str]) -> None:
+        """Ask for more."""
+        if self._codec is not None:
+            self._codec.subscribe(destinations)
+            self._flush()
+
+    def unsubscribe(self, destinations: Sequence[str]) -> None:
+        """Ask for these no longer."""
+        if self._codec is not None:
+            self._codec.unsubscribe(destinations)
+            self._flush()
+
+    @property
+    def unconfirmed(self) -> Sequence[str]:
+        """What was asked for and not confirmed yet."""
+        return () if self._codec is None else self._codec.unconfirmed
+
+    def pause(self) -> None:
+        """Read nothing; while that lasts, silence is our own doing."""
+        self._paused = True
+        if self._transport is not None and not self._ended.done():
+            self._transport.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._read_on_at = self._clock.monotonic()
+        self._liveness.excuse()
+        if self._transport is not None and not self._ended.done():
+            self._transport.transport.resume_reading()
+
+    # The ears of the transport
+
+    def bytes_received(self) -> None:
+        """Note a sign of life: any byte is one."""
+        self._liveness.heard()
+
+    def handshake_done(self, subprotocol: str | None) -> None:
+        """Begin the session: messages may come with the very next byte."""
+        self._codec = self.plan.make_codec(subprotocol)
+        self._codec.open()
+        self._take_events(NO_DELIVERY)
+
+    def message_received(self, data: bytes) -> None:
+        """Take a whole message, unless we are leaving."""
+        codec = self._codec
+        if self._closing or codec is None:
+            return
+        self._receiver.frame_received()
+        if len(data) > self.plan.options.soft_size:
+            detail = f"{len(data)} bytes, above soft_size"
+            self._receiver.message_bad(MessageBad("too_large", detail, data[:200]))
+            return
+        codec.receive_data(data)
+        self._take_events(Delivery(self._clock.now(), self.plan.feed, self.plan.zone))
+
+    def connection_lost(self) -> None:
+        """Note that the TCP connection is gone, and why as far as can be told."""
+        transport = self._transport
+        if transport is not None and transport.was_oversized:
+            detail = f"a message above max_size ({self.plan.options.max_size} bytes)"
+            self.end(ConnectError(self.url, detail), "oversized")
+            return
+        code = transport.close_code if transport is not None else None
+        resumed = self._read_on_at
+        now = self._clock.monotonic()
+        if self._paused or (resumed is not None and now - resumed < AFTER_PAUSE):
+            detail = "cut while reading was paused for a slow handler"
+            self.end(ConnectError(self.url, detail), "slow_consumer")
+        elif code in (None, CloseCode.ABNORMAL_CLOSURE):
+            self.end(ConnectError(self.url, "the connection broke"))
+        else:
+            why = f" ({transport.close_reason})" if transport and transport.close_reason else ""
+            self.end(ConnectError(self.url, f"the server closed with code {code}{why}"))
+
+    # What the codec says
+
+    def _take_events(self, delivery: Delivery) -> None:
+        codec = self._codec
+        if codec is None:
+            return
+        for event in codec.events_received():
+            if type(event) is EventReceived:
+                self._receiver.event_received(event[0], event[1], delivery)
+                self._heard_of.add(event[1])
+            else:
+                self._take_session_event(event)
+        self._flush()
+
+    def _take_session_event(self, event: WireEvent) -> None:
+        match event:
+            case SessionOpened():
+                self._liveness.heartbeat_send = event.heartbeat_send
+                if not self._opened.done():
+                    self._opened.set_result(None)
+                log.debug("session_opened", server=event.server, heartbeat=event.heartbeat_receive)
+            case SubscriptionConfirmed():
+                if not self.unconfirmed and not self._confirmed.done():
+                    self._confirmed.set_result(None)
+            case SubscriptionDenied():
+                self.end(
+                    DestinationDeniedError(self.url, event.destination, event.detail), "refused"
+                )
+            case SessionDenied():
+                self.end(RefusedError(self.url, event.detail), "refused")
+            case SessionEnded():
+                self.end(SessionError(self.url, event.detail))
+            case MessageBad():
+                self._receiver.message_bad(event)
+            case EventReceived():  # taken before; here for the type checker
+                pass
+
+    def _flush(self) -> None:
+        """Send what the codec asks to have sent."""
+        if self._transport is None or self._codec is None:
+            return
+        for data in self._codec.data_to_send():
+            self._transport.post(data)
+            self._liveness.sent()
+
+    # Watching over it
+
+    async def _watch(self) -> None:
+        """Judge every tick whether the peer lives, and show it that we do."""
+        liveness, transport, codec = self._liveness, self._transport, self._codec
+        if transport is None or codec is None:
+            return
+        while True:
+            await liveness.tick()
+            if liveness.heartbeat_due:
+                codec.heartbeat()
+                self._flush()
+            if not self._paused and liveness.dead:
+                detail = f"nothing came for {liveness.silence:.0f} s, not even answers to pings"
+                self.end(ConnectError(self.url, detail), "half_open")
+            elif not self._paused and liveness.ping_due:
+                transport.post_ping()
+            self._mind_silent_destinations()
+
+    def _mind_silent_destinations(self) -> None:
+        """Warn once: a confirmed topic may be one that never matches."""
+        limit = self.plan.options.silent_after
+        if self._warned_of_silence or not limit or self._stood_at is None:
+            return
+        if self._clock.monotonic() - self._stood_at < limit:
+            return
+        self._warned_of_silence = True
+        for destination in self.plan.destinations:
+            if destination not in self._heard_of:
+                hint = "nothing came by it; is it the right one? See --topic (topics=)"
+                log.warning("destination_silent", destination=destination, seconds=limit, hint=hint)

@@ -1,0 +1,80 @@
+"""Is the peer alive? Judged by bytes: any byte is a sign of life, and a ping asks for one.
+
+A reader that was paused, or a loop that was held up, is no evidence against the peer.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from cti_listener.clock import Clock
+from cti_listener.sources.options import ConnectionOptions
+
+LATE: Final = 0.5
+"""A watch that wakes later than this, in seconds, was held up with the loop."""
+
+
+class Liveness:
+    """Keeps when bytes came and went, and judges by it.
+
+    Args:
+        options: `ping_interval` and `silence_limit`.
+        clock: The one clock.
+    """
+
+    def __init__(self, options: ConnectionOptions, clock: Clock) -> None:
+        """Begin now."""
+        self._ping_interval = options.ping_interval
+        self._limit = options.silence_limit
+        self._clock = clock
+        self._heard_at = self._excused_until = self.sent_at = clock.monotonic()
+        self.heartbeat_send = 0.0
+        """How often the server wants a heart-beat, in seconds; 0: never."""
+
+    def heard(self) -> None:
+        """Note that bytes came."""
+        self._heard_at = self._clock.monotonic()
+
+    def sent(self) -> None:
+        """Note that something was sent."""
+        self.sent_at = self._clock.monotonic()
+
+    def excuse(self) -> None:
+        """Hold no silence before now against the peer."""
+        self._excused_until = self._clock.monotonic()
+
+    @property
+    def last_sign(self) -> datetime:
+        """When the last byte came, by the wall clock."""
+        return self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._heard_at)
+
+    @property
+    def silence(self) -> float:
+        """For how long the peer has been silent without excuse, in seconds."""
+        return self._clock.monotonic() - max(self._heard_at, self._excused_until)
+
+    @property
+    def dead(self) -> bool:
+        """Whether that is too long."""
+        return 0 < self._limit <= self.silence
+
+    @property
+    def ping_due(self) -> bool:
+        """Whether the peer should be asked for a sign."""
+        return 0 < self._ping_interval <= self.silence
+
+    @property
+    def heartbeat_due(self) -> bool:
+        """Whether the peer may begin to miss us: half of what we agreed on has passed."""
+        return 0 < self.heartbeat_send <= 2 * (self._clock.monotonic() - self.sent_at)
+
+    async def tick(self) -> None:
+        """Wait until it is worth judging again; time that the loop was held up is excused."""
+        spans = (1.0, self._ping_interval / 2, self._limit / 4, self.heartbeat_send / 4)
+        wait = min(span for span in spans if span > 0)
+        before = self._clock.monotonic()
+        await self._clock.sleep(wait)
+        late = self._clock.monotonic() - before - wait
+        if late > LATE:
+            self._excused_until = max(self._heard_at, self._excused_until) + late

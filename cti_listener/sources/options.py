@@ -1,0 +1,192 @@
+"""How to connect: every keyword of `Listener` that is about the connection, with its default.
+
+`ConnectionOptions` holds the values; `ConnectionKeywords` gives their types to `Listener(**...)`. A
+test holds the two to each other.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from cti_listener.errors import ConfigurationError
+
+WireChoice = Literal["auto", "stomp", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What proves who we are; every part is optional. Never shown in a repr.
+
+    Attributes:
+        login: STOMP `login` header.
+        passcode: STOMP `passcode` header.
+        token: Sent as `Authorization: Bearer ...` in the handshake.
+        cookie: Sent as `Cookie` in the handshake.
+        headers: Further secret HTTP headers of the handshake, as `sessionId`.
+        connect_headers: Further secret headers of the STOMP CONNECT frame.
+    """
+
+    login: str | None = None
+    passcode: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    cookie: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connect_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+Auth = Credentials | Callable[[], Awaitable[Credentials]]
+"""Credentials, or a coroutine function asked for them before every attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """How to connect. Times are in seconds, sizes in bytes.
+
+    Attributes:
+        topics: STOMP destinations, or templates of them with `{agent}`, `{agent_}`, `{device}`,
+            `{device_}`, `{namespace}`, `{namespace_}` (a trailing `_`: dots as underscores). Empty:
+            `/topic/event.agent.*.{agent_}` for agents, `/topic/event.agent.*.*` for all else.
+        vhost: STOMP `host` header: the broker's virtual host, never the host name.
+        connect_headers: Further headers of the STOMP CONNECT frame.
+        heartbeat_send: How often we offer to send a STOMP heart-beat; 0: never.
+        heartbeat_receive: How often we ask the server for one; 0: never.
+        receipt_timeout: How long to wait for RECEIPTs before the subscription counts as
+            unconfirmed.
+        silent_after: A destination silent this long draws one warning that names `topics`; 0:
+            never.
+        query: Template of the query added to a JSON endpoint's URL: a part that names `{device}` or
+            `{agent}` is repeated for each. Empty: none.
+        subscribe: Templates of messages sent to a JSON endpoint after connecting.
+        grace: How long after a JSON handshake the subscription counts as standing, unconfirmed.
+        headers: Further HTTP headers of the handshake.
+        origin: `Origin` of the handshake.
+        ca_file: PEM file of the authorities to trust instead of the system's.
+        cert_file: PEM file of a client certificate.
+        key_file: PEM file of its key, when not in `cert_file`.
+        ssl_context: A context of your own; the three above are then refused.
+        proxy: `True`: as the environment says; a URL (`http://`, `socks5h://`); None: none.
+        compression: Offer permessage-deflate (RFC 7692).
+        open_timeout: For TCP, TLS, proxy and the handshake together.
+        close_timeout: For the closing handshake.
+        max_size: A larger message ends the connection (WebSocket 1009): a `Gap` (`oversized`).
+        soft_size: A larger message is counted and left out, and the connection lives.
+        ping_interval: A WebSocket ping is sent after this long without a byte; 0: never.
+        silence_limit: After this long without a byte the peer is dead; any byte counts as life. 0:
+            never.
+        max_attempts: Attempts in a row before giving up; None: never.
+        max_wait: The longest wait between two attempts.
+        stable_after: A connection that lived this long without an event resets the backoff; an
+            event does at once.
+        refused_retry: How often a refused destination is tried again.
+    """
+
+    topics: Sequence[str] = ()
+    vhost: str = "/"
+    connect_headers: Mapping[str, str] = field(default_factory=dict)
+    heartbeat_send: float = 10.0
+    heartbeat_receive: float = 10.0
+    receipt_timeout: float = 3.0
+    silent_after: float = 300.0
+    query: str = "namespace={namespace}&device={device}&agent={agent}"
+    subscribe: Sequence[str] = ()
+    grace: float = 0.1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    origin: str | None = None
+    ca_file: Path | str | None = None
+    cert_file: Path | str | None = None
+    key_file: Path | str | None = None
+    ssl_context: ssl.SSLContext | None = None
+    proxy: str | Literal[True] | None = True
+    compression: bool = True
+    open_timeout: float = 10.0
+    close_timeout: float = 2.0
+    max_size: int = 4 * 2**20
+    soft_size: int = 2**20
+    ping_interval: float = 5.0
+    silence_limit: float = 12.0
+    max_attempts: int | None = None
+    max_wait: float = 60.0
+    stable_after: float = 30.0
+    refused_retry: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, by name.
+
+        Raises:
+            ConfigurationError: A value is out of its range, or two contradict each other.
+        """
+        for name in (
+            "open_timeout",
+            "close_timeout",
+            "receipt_timeout",
+            "max_wait",
+            "stable_after",
+            "max_size",
+            "soft_size",
+            "refused_retry",
+        ):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(name, "must be more than 0")
+        for name in (
+            "heartbeat_send",
+            "heartbeat_receive",
+            "silent_after",
+            "grace",
+            "ping_interval",
+            "silence_limit",
+        ):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(name, "must be 0 or more")
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise ConfigurationError("max_attempts", "must be 1 or more, or None to try for ever")
+        if 0 < self.silence_limit <= self.ping_interval:
+            raise ConfigurationError(
+                "silence_limit",
+                "must be longer than ping_interval, or a quiet server passes for dead",
+            )
+        if self.soft_size > self.max_size:
+            raise ConfigurationError("soft_size", "must not be above max_size")
+        if self.key_file is not None and self.cert_file is None:
+            raise ConfigurationError("key_file", "needs cert_file, the certificate it belongs to")
+        if self.ssl_context is not None and (self.ca_file or self.cert_file):
+            raise ConfigurationError(
+                "ssl_context",
+                "load the files into it yourself, and leave ca_file and cert_file out",
+            )
+
+
+class ConnectionKeywords(TypedDict, total=False):
+    """The types of `ConnectionOptions`, as keyword arguments."""
+
+    topics: Sequence[str]
+    vhost: str
+    connect_headers: Mapping[str, str]
+    heartbeat_send: float
+    heartbeat_receive: float
+    receipt_timeout: float
+    silent_after: float
+    query: str
+    subscribe: Sequence[str]
+    grace: float
+    headers: Mapping[str, str]
+    origin: str | None
+    ca_file: Path | str | None
+    cert_file: Path | str | None
+    key_file: Path | str | None
+    ssl_context: ssl.SSLContext | None
+    proxy: str | Literal[True] | None
+    compression: bool
+    open_timeout: float
+    close_timeout: float
+    max_size: int
+    soft_size: int
+    ping_interval: float
+    silence_limit: float
+    max_attempts: int | None
+    max_wait: float
+    stable_after: float
+    refused_retry: float

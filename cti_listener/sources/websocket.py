@@ -1,0 +1,308 @@
+"""The source on WebSocket: one life after another, for ever by default.
+
+Decides when to try again and what is fatal (`backoff` says how long), where to connect, and which
+destinations are left out because the server refuses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, tzinfo
+
+import structlog
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    RetryError,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_never,
+)
+
+from cti_listener.backoff import wait_outage
+from cti_listener.clock import Clock, SystemClock
+from cti_listener.errors import ConnectError, RefusedError, UnreachableError
+from cti_listener.interest import Interest
+from cti_listener.sources.base import Receiver
+from cti_listener.sources.endpoints import Endpoints
+from cti_listener.sources.life import DestinationDeniedError, Life
+from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
+from cti_listener.values import china
+
+log = structlog.get_logger("cti_listener")
+
+
+class WebSocketSource:
+    """Brings events over one WebSocket connection at a time, from one of several endpoints.
+
+    Args:
+        urls: Endpoints, `ws://` or `wss://`; one that is down is passed over for the next.
+        wire: `stomp`, `json`, or `auto`: what the server chooses, else what the path says.
+        auth: Credentials, or a coroutine function asked for them before every attempt.
+        options: All else about the connection.
+        zone: Where the server's clock hangs; None: China Standard Time.
+        clock: For tests.
+        feed: The name of this connection.
+
+    Raises:
+        ConfigurationError: A URL that is none.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        wire: WireChoice = "auto",
+        auth: Auth | None = None,
+        options: ConnectionOptions | None = None,
+        zone: tzinfo | None = None,
+        clock: Clock | None = None,
+        feed: str = "a",
+    ) -> None:
+        """Keep where and how to connect; nothing is opened yet."""
+        self._options = options or ConnectionOptions()
+        self._endpoints = Endpoints(
+            urls, wire, auth, self._options, feed, china() if zone is None else zone
+        )
+        self._clock = clock or SystemClock()
+        self._feed = feed
+        self._wait = wait_outage(self._options.max_wait)
+        self._receiver: Receiver
+        self._interest: Interest
+        self._life: Life | None = None
+        self._next_url = 0
+        self._refused: dict[
+            str, datetime
+        ] = {}  # destination -> since when its events may be missing
+        self._refusals = 0  # in a row, of us
+        self._succeeded = False
+        self._stopping = False
+        self._paused = False
+        self._interruptible: asyncio.Timeout | None = None
+
+    def __repr__(self) -> str:
+        state = self._life or "no connection"
+        return f"<WebSocketSource {self._feed} {', '.join(self.endpoints)}: {state}>"
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """Where it connects, without credentials."""
+        return self._endpoints.shown
+
+    # Source
+
+    async def run(self, receiver: Receiver, interest: Interest) -> None:
+        """Bring events until stopped.
+
+        Raises:
+            RefusedError: The server said no before it ever said yes.
+            UnreachableError: `max_attempts` failed in a row.
+            ConfigurationError: The endpoint or a template cannot be used.
+        """
+        self._receiver, self._interest = receiver, interest
+        self._plan_destinations()  # a bad template is an error now, not in a minute
+        while not self._stopping:
+            await self._outage()
+
+    async def update(self) -> None:
+        """Follow a changed interest; return when it stands, or after `receipt_timeout`."""
+        life = self._life
+        if life is None:
+            return
+        if (
+            not life.plan.stomp
+            and self._endpoints.url(self._next_url, self._interest) != life.plan.url
+        ):
+            # The wish is in the URL: only a new connection can carry another one.
+            life.end(ConnectError(life.url, "reconnecting for another subscription"))
+            life.stable = True
+            return
+        wanted, asked = self._plan_destinations(), set(life.plan.destinations)
+        life.unsubscribe([one for one in asked if one not in wanted])
+        life.subscribe([one for one in wanted if one not in asked])
+        life.plan.destinations[:] = wanted
+        deadline = self._clock.monotonic() + self._options.receipt_timeout
+        while life.unconfirmed and self._life is life and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+
+    def pause(self) -> None:
+        """Read nothing until `resume()`."""
+        self._paused = True
+        if self._life is not None:
+            self._life.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        if self._life is not None:
+            self._life.resume()
+
+    async def stop(self) -> None:
+        """Take no more at once, then close within the close timeout; `run()` returns."""
+        self._stopping = True
+        if self._interruptible is not None:
+            self._interruptible.reschedule(asyncio.get_running_loop().time())
+        if self._life is not None:
+            await self._life.close()
+
+    # Outages
+
+    async def _outage(self) -> None:
+        """Try until a connection was stable, or we are stopped; then the next outage begins."""
+        began = self._clock.monotonic()
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return self._wait.after(self._clock.monotonic() - began, error)
+
+        most = self._options.max_attempts
+        attempts = AsyncRetrying(
+            wait=wait,
+            stop=stop_never if most is None else stop_after_attempt(most),
+            retry=retry_if_exception(self._worth_trying_again),
+            sleep=self._sleep,
+        )
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    if not self._stopping:
+                        await self._attempt(attempt.retry_state.attempt_number)
+        except RetryError as error:
+            last = error.last_attempt.exception()
+            if isinstance(last, ConnectError):
+                raise UnreachableError(error.last_attempt.attempt_number, last) from last
+            raise
+
+    def _worth_trying_again(self, error: BaseException) -> bool:
+        """Tell whether another attempt may help; a refusal counts only once we were let in."""
+        if not isinstance(error, ConnectError) or self._stopping:
+            return False
+        if not isinstance(error, RefusedError) or self._succeeded:
+            return True
+        self._refusals += 1
+        return self._refusals < len(self._endpoints)
+
+    async def _sleep(self, seconds: float) -> None:
+        with self._until_stopped():
+            async with asyncio.timeout(None) as self._interruptible:
+                await self._clock.sleep(seconds)
+
+    @contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """Take the interruption that `stop()` causes for what it is."""
+        try:
+            yield
+        except TimeoutError:
+            if not self._stopping:
+                raise
+        finally:
+            self._interruptible = None
+
+    # One attempt
+
+    async def _attempt(self, number: int) -> None:
+        """Live one life; return if it was stable or we were stopped, else raise what ended it."""
+        if number == 1 and self._succeeded:
+            await self._sleep(self._wait.first())
+        index = self._next_url
+        try:
+            plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
+            life = Life(plan, self._receiver, self._clock)
+            await self._live(life, number)
+        except ConnectError as error:
+            self._next_url = (index + 1) % len(self._endpoints)
+            if self._stopping:
+                return
+            if isinstance(error, DestinationDeniedError):
+                self._leave_out(error)
+            else:
+                self._receiver.attempt_failed(error, feed=self._feed)
+            raise
+
+    async def _live(self, life: Life, number: int) -> None:
+        self._life = life
+        if self._paused:
+            life.pause()
+        try:
+            with self._until_stopped():
+                async with asyncio.timeout(None) as self._interruptible:
+                    await life.open()
+            if self._stopping:
+                return
+            confirmed = await life.subscribed()
+            self._succeeded, self._refusals = True, 0
+            self._receiver.subscribed(
+                life.url, feed=self._feed, confirmed=confirmed, attempts=number
+            )
+            async with asyncio.TaskGroup() as tasks:
+                retrying = tasks.create_task(self._retry_refused(life))
+                error = await life.until_end()
+                since = life.last_sign
+                retrying.cancel()
+        finally:
+            self._life = None
+            await life.close()
+        if self._stopping:
+            return
+        self._receiver.lost(
+            life.url, feed=self._feed, since=since, reason=life.reason, detail=error.problem
+        )
+        if not life.stable:
+            raise error
+        if isinstance(error, DestinationDeniedError):
+            self._leave_out(error)
+
+    # Refused destinations
+
+    def _plan_destinations(self) -> list[str]:
+        """Return what to subscribe to: all that is wanted, less what the server refuses."""
+        wanted = self._interest.destinations(self._options.topics)
+        left = [one for one in wanted if one not in self._refused]
+        if not left:  # nothing to be without; ask for all of it again
+            self._refused.clear()
+            return wanted
+        return left
+
+    def _leave_out(self, error: DestinationDeniedError) -> None:
+        """Go on without a destination; if none is left, we are refused.
+
+        Raises:
+            RefusedError: Every destination is refused.
+        """
+        destination = error.destination
+        since = self._refused.setdefault(destination, self._clock.now())
+        self._receiver.destination_refused(
+            destination, feed=self._feed, since=since, detail=error.detail
+        )
+        wanted = self._interest.destinations(self._options.topics)
+        if all(one in self._refused for one in wanted):
+            raise RefusedError(error.url, error.problem) from error
+
+    async def _retry_refused(self, life: Life) -> None:
+        """Try refused destinations again on a connection of their own, so that no other suffers."""
+        while True:
+            await self._clock.sleep(self._options.refused_retry)
+            for destination in list(self._refused):
+                if await self._is_taken_now(life, destination):
+                    del self._refused[destination]
+                    life.subscribe([destination])
+                    life.plan.destinations.append(destination)
+                    self._receiver.destination_accepted(destination)
+
+    async def _is_taken_now(self, life: Life, destination: str) -> bool:
+        plan = life.plan
+        maker = self._endpoints.codec_maker(
+            plan.url, self._interest, [destination], plan.credentials
+        )
+        probe = Life(plan.with_codec(maker, [destination]), self._receiver, self._clock)
+        try:
+            await probe.open()
+            await probe.subscribed()
+        except ConnectError as error:
+            log.info("destination_still_refused", destination=destination, detail=str(error))
+            return False
+        finally:
+            await probe.close()
+        return True
