@@ -1,0 +1,309 @@
+"""Lanes: when a handler runs.
+
+A lane is (handler, device): serial inside, parallel across. It exists only while it holds
+something, so a device seen and idle costs nothing. Lanes that hold something stand in a ready-list;
+workers take them from there. Only one worker looks for work at a time, and it wakes the next one
+before it runs a
+handler, which may wait: so a burst of handlers that never wait costs one worker, not a task each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from cti_listener.event_base import Event
+from cti_listener.notices import Notice, Overflow
+from cti_listener.router import Handler, Happening
+
+log = structlog.get_logger("cti_listener")
+
+NOTICES: Final = "\0notices"
+"""The lane of notices, for handlers that have a lane for each device."""
+
+TURN: Final = 32
+"""How many happenings a worker takes from one lane before it looks at the others."""
+
+SPARE: Final = 8
+"""How many workers stay when there is nothing to do."""
+
+TOTAL: Final = 100
+"""A handler's lanes hold together at most this many times the size of one."""
+
+
+@dataclass(slots=True)
+class _Hole:
+    """What was dropped from the front of a lane and not yet told."""
+
+    first: Event
+    last: Event
+    dropped: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """What waits for one handler, of one device."""
+
+    handler: Handler
+    device: str | None
+    queue: deque[Happening] = field(default_factory=deque)
+    running: Happening | None = None
+    hole: _Hole | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """What a lane still held when it was given up.
+
+    Attributes:
+        handler: The handler's name.
+        device: The device, None for a lane of all devices.
+        happenings: What was left, oldest first; the first may have been begun.
+    """
+
+    handler: str
+    device: str | None
+    happenings: tuple[Happening, ...]
+
+
+class Dispatcher:
+    """Runs handlers over lanes.
+
+    Args:
+        now: The wall clock.
+        tell: Called with each `Overflow`, and the handler that was told already, in its own lane.
+        pressure: Called with True when a lane that blocks is full, with False when none is any
+            more.
+        crashed: Called with an error that is a bug of this module's.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime],
+        tell: Callable[[Notice, Handler], None],
+        pressure: Callable[[bool], None],
+        crashed: Callable[[BaseException], None],
+    ) -> None:
+        """Start with no lane and no worker."""
+        self.waiting = 0
+        self._now = now
+        self._tell = tell
+        self._pressure = pressure
+        self._crashed = crashed
+        self._lanes: dict[tuple[int, str | None], Lane] = {}
+        self._ready: deque[Lane] = deque()
+        self._full: set[Lane] = set()
+        # Not a task group: its end waits for every task, and a handler may refuse to be cancelled.
+        self._workers: set[asyncio.Task[None]] = set()
+        self._idle: list[asyncio.Future[None]] = []
+        self._woken = False  # a worker was woken and has not begun
+        self._empty: asyncio.Future[None] | None = None
+        self._open = False
+
+    def __repr__(self) -> str:
+        lanes, workers = len(self._lanes), len(self._workers)
+        return f"<Dispatcher {self.waiting} waiting in {lanes} lanes, {workers} workers>"
+
+    # Filling
+
+    def start(self) -> None:
+        """Begin to run handlers; what was put before waits until now."""
+        self._open = True
+        if self._ready:
+            self._wake()
+
+    def put(self, handler: Handler, device: str | None, happening: Happening) -> None:
+        """Append to the lane of this handler and device."""
+        if handler.order == "all":
+            device = None
+        lane = self._lanes.get((handler.number, device))
+        if lane is None:
+            lane = self._lanes[handler.number, device] = Lane(handler, device)
+            self._ready.append(lane)
+            if not self._woken and self._open:
+                self._wake()
+        lane.queue.append(happening)
+        self.waiting += 1
+        handler.waiting += 1
+        if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
+            self._overfull(lane)
+
+    def _overfull(self, lane: Lane) -> None:
+        if lane.handler.overflow == "block":
+            if not self._full:
+                self._pressure(True)  # noqa: FBT003 - the name of the callback says it
+            self._full.add(lane)
+            return
+        index = next((i for i, one in enumerate(lane.queue) if isinstance(one, Event)), None)
+        if index is None:
+            return  # only notices, which are never dropped
+        event = lane.queue[index]
+        del lane.queue[index]
+        assert isinstance(event, Event)  # noqa: S101 - for the type checker
+        self._count_out(lane.handler)
+        lane.handler.dropped += 1
+        if lane.hole is None:
+            lane.hole = _Hole(event, event)
+            log.warning("lane_overflow", handler=lane.handler.name, device=lane.device)
+        else:
+            lane.hole.last = event
+            lane.hole.dropped += 1
+
+    def _count_out(self, handler: Handler) -> None:
+        handler.waiting -= 1
+        self.waiting -= 1
+        if not self.waiting and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    # Running
+
+    def _wake(self) -> None:
+        self._woken = True
+        while self._idle:
+            sleeper = self._idle.pop()
+            if not sleeper.done():
+                sleeper.set_result(None)
+                return
+        worker = asyncio.get_running_loop().create_task(self._work(), name="cti-worker")
+        self._workers.add(worker)
+        worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            self._crashed(error)
+
+    async def _work(self) -> None:
+        """Take lanes from the ready-list, until there are workers to spare."""
+        context = contextvars.copy_context()
+        self._woken = False
+        while True:
+            if not self._ready:
+                if len(self._idle) >= SPARE:
+                    return
+                sleeper = asyncio.get_running_loop().create_future()
+                self._idle.append(sleeper)
+                await sleeper
+                self._woken = False
+                continue
+            await self._take_turn(self._ready.popleft())
+            if contextvars.copy_context() != context:
+                # The handler left context variables behind; the next one must not find them.
+                if self._ready and not self._woken:
+                    self._wake()
+                return
+
+    async def _take_turn(self, lane: Lane) -> None:
+        """Run some of what a lane holds; put it back if that was not all."""
+        for _ in range(TURN):
+            if lane.hole is not None:
+                await self._tell_hole(lane)
+            if not lane.queue:
+                break
+            happening = lane.running = lane.queue.popleft()
+            if self._ready and not self._woken:
+                self._wake()  # this handler may wait, and the others must not wait for it
+            await self._run(lane.handler, happening)
+            lane.running = None
+            self._count_out(lane.handler)
+            if self._full and lane in self._full and len(lane.queue) <= lane.handler.lane_size // 2:
+                self._relieve(lane)
+        if lane.queue or lane.hole:
+            self._ready.append(lane)
+        else:
+            del self._lanes[lane.handler.number, lane.device]
+
+    def _relieve(self, lane: Lane) -> None:
+        self._full.discard(lane)
+        if not self._full:
+            self._pressure(False)  # noqa: FBT003 - the name of the callback says it
+
+    async def _tell_hole(self, lane: Lane) -> None:
+        """Say, where they stood, what was dropped: to this handler if it asks, and to others."""
+        hole, lane.hole = lane.hole, None
+        if hole is None:
+            return
+        device = None if lane.device in (None, NOTICES) else lane.device
+        notice = Overflow(
+            at=self._now(),
+            handler=lane.handler.name,
+            device=device,
+            dropped=hole.dropped,
+            first=hole.first.key,
+            last=hole.last.key,
+        )
+        self._tell(notice, lane.handler)
+        if Overflow in lane.handler.wish.classes and lane.handler.wish.admits(notice):
+            await self._run(lane.handler, notice)
+
+    async def _run(self, handler: Handler, happening: Happening) -> None:
+        """Run a handler on one happening; whatever it raises stays here."""
+        try:
+            if handler.retry is None and handler.timeout is None:
+                await handler.run(happening)
+            else:
+                await _run_guarded(handler, happening)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._failed(handler, happening, error)  # the handler's own, of something it awaited
+        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+            self._failed(handler, happening, error)
+        else:
+            handler.handled += 1
+
+    def _failed(self, handler: Handler, happening: Happening, error: BaseException) -> None:
+        handler.failed += 1
+        key = happening.key if isinstance(happening, Event) else happening.event_name
+        log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
+
+    # Ending
+
+    async def drain(self, timeout: float) -> list[Unhandled]:
+        """Wait until every lane is empty, then end the workers; return what was left.
+
+        Args:
+            timeout: The longest wait, in seconds.
+        """
+        if self.waiting and timeout > 0 and self._open:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=timeout)
+        left = [
+            Unhandled(
+                lane.handler.name,
+                None if lane.device == NOTICES else lane.device,
+                tuple(one for one in (lane.running, *lane.queue) if one is not None),
+            )
+            for lane in self._lanes.values()
+        ]
+        self._open = False
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        if workers:
+            await asyncio.wait(workers, timeout=1.0)
+        self._lanes.clear()
+        self._ready.clear()
+        return [one for one in left if one.happenings]
+
+
+async def _run_guarded(handler: Handler, happening: Happening) -> None:
+    """Run with the handler's time limit, which holds for each try, and its retries."""
+
+    async def once() -> None:
+        async with asyncio.timeout(handler.timeout):
+            await handler.run(happening)
+
+    if handler.retry is None:
+        await once()
+    else:
+        await handler.retry.copy()(once)

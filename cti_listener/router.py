@@ -1,0 +1,263 @@
+"""Who wants this event: handlers, what each asks for, and how they are found.
+
+`Handler` is what `Listener.on` makes of a user's function. The router answers in time proportional
+to the handlers that match, however many are registered for other devices. When a handler runs is
+the dispatcher's business.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import structlog
+from tenacity import AsyncRetrying
+
+from cti_listener.errors import HandlerError
+from cti_listener.event_base import Event
+from cti_listener.events import CATALOGUE, UnknownEvent
+from cti_listener.notices import Notice
+from cti_listener.values import full_id
+
+log = structlog.get_logger("cti_listener")
+
+Happening = Event | Notice
+"""What a handler can be given."""
+
+Kind = type[Event] | type[Notice] | str
+"""What a handler can ask for: a class (with all below it), or a wire name."""
+
+Order = Literal["device", "all"]
+WhenFull = Literal["drop_oldest", "block"]
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which happenings are asked for.
+
+    Attributes:
+        classes: Events and notices of exactly these classes.
+        names: Unlisted events of these wire names.
+        device: Only with this routing key; None: any. A notice passes if it concerns the device.
+        where: A last word on each; an exception in it counts as no.
+        fields: Attributes that must have these values.
+        label: All that, for a person.
+    """
+
+    classes: frozenset[type[Happening]]
+    names: frozenset[str] = frozenset()
+    device: str | None = None
+    where: Callable[[Any], object] | None = None
+    fields: tuple[tuple[str, object], ...] = ()
+    label: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether class, name and device say it all."""
+        return self.where is None and not self.fields
+
+    def admits(self, happening: Happening) -> bool:
+        """Tell whether the finer filters let it pass; class, name and device did already."""
+        for name, value in self.fields:
+            if getattr(happening, name, None) != value:
+                return False
+        if self.where is None:
+            return True
+        try:
+            return bool(self.where(happening))
+        except Exception:
+            log.exception("filter_failed", filter=self.label, event_name=happening.event_name)
+            return False
+
+
+def make_wish(
+    kinds: Iterable[Kind],
+    *,
+    namespace: str | None,
+    device: str | None = None,
+    agent: str | None = None,
+    where: Callable[[Any], object] | None = None,
+    **wanted: object,
+) -> Wish:
+    """Turn what a user asks for into a `Wish`.
+
+    Args:
+        kinds: Classes and wire names; none means every event (notices must be asked for).
+        namespace: Completes short ids.
+        device: Only events with this routing key.
+        agent: Only agent events of this agent.
+        where: A predicate.
+        **wanted: Attributes that must equal, as `call_id="..."` or `own_device=True`; None: any.
+
+    Raises:
+        HandlerError: A kind is neither class nor name, or none of the kinds has such an attribute.
+    """
+    asked = list(kinds)
+    classes: set[type[Happening]] = set()
+    names: set[str] = set()
+    for kind in asked or [Event]:
+        if isinstance(kind, str):
+            found = CATALOGUE.get(kind)
+            classes.add(found) if found else names.add(kind)
+        else:
+            classes.update(_all_below(kind))
+    if agent is not None:
+        wanted["agent_id"] = full_id(agent, namespace)
+    fields = tuple((name, value) for name, value in wanted.items() if value is not None)
+    for name, _ in fields:
+        if not any(_has(one, name) for one in (*classes, *([UnknownEvent] if names else []))):
+            shown = ", ".join(sorted(one.__name__ for one in classes))
+            raise HandlerError(
+                "on", f"no attribute {name!r} in {shown}; filter with where= instead"
+            )
+    label = (
+        "/".join(kind if isinstance(kind, str) else kind.__name__ for kind in asked) or "any event"
+    )
+    label += "".join(f" {name}={value}" for name, value in fields)
+    return Wish(
+        classes=frozenset(classes),
+        names=frozenset(names),
+        device=None if device is None else full_id(device, namespace),
+        where=where,
+        fields=fields,
+        label=label if device is None else f"{label} of {device}",
+    )
+
+
+def _all_below(kind: object) -> Iterator[type[Happening]]:
+    if not (isinstance(kind, type) and issubclass(kind, Event | Notice)):
+        what = f"{kind!r} is neither an event class nor an event name"
+        raise HandlerError("on", f"{what}; a decorator needs its brackets: @listener.on()")
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _all_below(below)
+
+
+def _has(kind: type[Happening], name: str) -> bool:
+    return name in getattr(kind, "model_fields", ()) or hasattr(kind, name)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Handler:
+    """A registered function and how it wants to run.
+
+    Attributes:
+        name: For logs and counts.
+        wish: What it asks for.
+        run: The coroutine function to call with each happening.
+        order: One lane per device, or one for everything in arrival order.
+        lane_size: How many happenings wait in one lane before it is full.
+        overflow: Drop the oldest and tell it, or pause reading.
+        timeout: For one run, in seconds; None: none.
+        retry: How to try again what failed; None: not at all.
+        handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
+    """
+
+    name: str
+    wish: Wish
+    run: Callable[[Any], Awaitable[object]]
+    order: Order = "device"
+    lane_size: int = 1000
+    overflow: WhenFull = "drop_oldest"
+    timeout: float | None = None
+    retry: AsyncRetrying | None = None
+    handled: int = 0
+    failed: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    def __repr__(self) -> str:
+        counts = f"{self.handled} handled, {self.waiting} waiting"
+        return f"<Handler {self.name} for {self.wish.label}, {counts}>"
+
+    def __post_init__(self) -> None:
+        """Refuse limits that cannot work.
+
+        Raises:
+            HandlerError: A limit is out of its range.
+        """
+        if self.timeout is not None and self.timeout <= 0:
+            raise HandlerError("timeout", "must be more than 0 seconds, or None")
+        if self.lane_size < 1:
+            raise HandlerError("lane_size", "must be 1 or more")
+        if self.order not in ("device", "all"):
+            raise HandlerError("order", f"must be 'device' or 'all', not {self.order!r}")
+        if self.overflow not in ("drop_oldest", "block"):
+            raise HandlerError(
+                "overflow", f"must be 'drop_oldest' or 'block', not {self.overflow!r}"
+            )
+
+
+class Wishful(Protocol):
+    """Whatever can be routed to."""
+
+    @property
+    def wish(self) -> Wish:
+        """What it asks for."""
+
+
+W = TypeVar("W", bound=Wishful)
+
+
+class Router(Generic[W]):
+    """An index of wishes by class or name, apart for each device asked for."""
+
+    def __init__(self) -> None:
+        """Start with nobody."""
+        self._anywhere: dict[type[Happening] | str, list[W]] = {}
+        self._by_device: dict[str, dict[type[Happening] | str, list[W]]] = {}
+        self._all: dict[int, W] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[W]:
+        return iter(list(self._all.values()))
+
+    def add(self, one: W) -> None:
+        """Route to it from now on."""
+        self._all[id(one)] = one
+        wish = one.wish
+        index = (
+            self._anywhere if wish.device is None else self._by_device.setdefault(wish.device, {})
+        )
+        for key in (*wish.classes, *wish.names):
+            index.setdefault(key, []).append(one)
+
+    def discard(self, one: W) -> None:
+        """Route to it no longer; not an error if it was not routed to."""
+        if self._all.pop(id(one), None) is None:
+            return
+        wish = one.wish
+        index = self._anywhere if wish.device is None else self._by_device[wish.device]
+        for key in (*wish.classes, *wish.names):
+            index[key].remove(one)
+            if not index[key]:
+                del index[key]
+        if wish.device is not None and not index:
+            del self._by_device[wish.device]
+
+    def match(self, event: Event, device: str | None) -> Sequence[W]:
+        """Return whoever wants this event of this device."""
+        kind = type(event)
+        found: Sequence[W] = self._anywhere.get(kind, ())
+        if self._by_device and device is not None and (here := self._by_device.get(device)):
+            found = [*found, *here.get(kind, ())]
+            if kind is UnknownEvent:
+                found += here.get(event.event_name, ())
+        if kind is UnknownEvent and (named := self._anywhere.get(event.event_name)):
+            found = [*found, *named]
+        return [one for one in found if one.wish.plain or one.wish.admits(event)]
+
+    def match_notice(self, notice: Notice) -> Sequence[W]:
+        """Return whoever wants this notice: of its devices, or of all if it concerns all."""
+        kind = type(notice)
+        found = list(self._anywhere.get(kind, ()))
+        for device in notice.concerns or self._by_device:
+            found += self._by_device.get(device, {}).get(kind, ())
+        return [one for one in found if one.wish.plain or one.wish.admits(notice)]

@@ -1,0 +1,74 @@
+"""The snapshot that `Listener.stats()` returns; metrics, health and repr read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cti_listener.errors import BadReason
+from cti_listener.notices import Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStats:
+    """How one handler fares.
+
+    Attributes:
+        handled: Happenings it has finished.
+        failed: Happenings it raised on, retries included.
+        dropped: Events that its full lanes dropped.
+        waiting: Happenings in its lanes now, the one it is at included.
+    """
+
+    handled: int
+    failed: int
+    dropped: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """A listener at one moment; counts are since its making.
+
+    Every event received is one of: not asked for, repeated, or distinct.
+
+    Attributes:
+        connected: Whether every subscription stands now.
+        connected_since: Since when, aware; None when not connected.
+        url: The endpoint now or last, without credentials.
+        attempts: Connections tried.
+        connections: Connections subscribed.
+        frames: WebSocket messages received.
+        received: Event objects received.
+        not_asked_for: Of these, about others than were asked for.
+        repeated: Of these, repeats of one seen.
+        distinct: Of these, handed to whoever wants them.
+        unrouted: Distinct events that nobody wanted.
+        bad: Messages left out, by reason.
+        remembered: Events in the window that repeats are told by.
+        waiting: Happenings in all lanes now.
+        handlers: By name.
+        last_frame_at: When the last message came, aware.
+        last_event_at: When the last distinct event came, aware.
+        gaps: Every gap of this run, oldest first; the open ones, with `until` None, last.
+    """
+
+    connected: bool
+    connected_since: datetime | None
+    url: str | None
+    attempts: int
+    connections: int
+    frames: int
+    received: int
+    not_asked_for: int
+    repeated: int
+    distinct: int
+    unrouted: int
+    bad: Mapping[BadReason, int]
+    remembered: int
+    waiting: int
+    handlers: Mapping[str, HandlerStats]
+    last_frame_at: datetime | None
+    last_event_at: datetime | None
+    gaps: tuple[Gap, ...]
