@@ -67,7 +67,8 @@ class Counters:
             lines.remove(line)
             lines.append(line)
         line.highest, line.heard = serial, heard
-        line.stamped = max(line.stamped, stamped)
+        if stamped != line.stamped:
+            line.stamped = max(line.stamped, stamped)
         return None
 
     def _fell_back(self, lines: list[_Line], new: _Line) -> datetime | None:

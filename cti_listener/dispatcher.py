@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -47,15 +47,18 @@ class _Hole:
     dropped: int = 1
 
 
-@dataclass(slots=True, eq=False)
 class Lane:
     """What waits for one handler, of one device."""
 
-    handler: Handler
-    device: str | None
-    queue: deque[Happening] = field(default_factory=deque)
-    running: Happening | None = None
-    hole: _Hole | None = None
+    __slots__ = ("device", "handler", "hole", "queue", "running")
+
+    def __init__(self, handler: Handler, device: str | None) -> None:
+        """Start with nothing waiting."""
+        self.handler = handler
+        self.device = device
+        self.queue: deque[Happening] = deque()
+        self.running: Happening | None = None
+        self.hole: _Hole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,7 @@ class Dispatcher:
             if not self._woken and self._open:
                 self._wake()
         lane.queue.append(happening)
-        self.waiting += 1
-        handler.waiting += 1
+        self._count_in(handler)
         if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
             self._overfull(lane)
 
@@ -156,6 +158,10 @@ class Dispatcher:
         else:
             lane.hole.last = event
             lane.hole.dropped += 1
+
+    def _count_in(self, handler: Handler) -> None:
+        handler.waiting += 1
+        self.waiting += 1
 
     def _count_out(self, handler: Handler) -> None:
         handler.waiting -= 1
@@ -203,63 +209,55 @@ class Dispatcher:
 
     async def _take_turn(self, lane: Lane) -> None:
         """Run some of what a lane holds; put it back if that was not all."""
+        handler, queue = lane.handler, lane.queue
         for _ in range(TURN):
             if lane.hole is not None:
-                await self._tell_hole(lane)
-            if not lane.queue:
+                self._tell_hole(lane, lane.hole)
+            if not queue:
                 break
-            happening = lane.running = lane.queue.popleft()
+            happening = lane.running = queue.popleft()
             if self._ready and not self._woken:
                 self._wake()  # this handler may wait, and the others must not wait for it
-            await self._run(lane.handler, happening)
+            try:
+                await (handler.run(happening) if handler.plain else _guarded(handler, happening))
+                handler.handled += 1
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._failed(handler, happening, error)  # the handler's own, of what it awaited
+            except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+                self._failed(handler, happening, error)
             lane.running = None
-            self._count_out(lane.handler)
-            if self._full and lane in self._full and len(lane.queue) <= lane.handler.lane_size // 2:
+            self._count_out(handler)
+            if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
                 self._relieve(lane)
-        if lane.queue or lane.hole:
+        if queue or lane.hole:
             self._ready.append(lane)
         else:
-            del self._lanes[lane.handler.number, lane.device]
+            del self._lanes[handler.number, lane.device]
 
     def _relieve(self, lane: Lane) -> None:
         self._full.discard(lane)
         if not self._full:
             self._pressure(False)  # noqa: FBT003 - the name of the callback says it
 
-    async def _tell_hole(self, lane: Lane) -> None:
+    def _tell_hole(self, lane: Lane, hole: _Hole) -> None:
         """Say, where they stood, what was dropped: to this handler if it asks, and to others."""
-        hole, lane.hole = lane.hole, None
-        if hole is None:
-            return
-        device = None if lane.device in (None, NOTICES) else lane.device
+        lane.hole = None
+        handler = lane.handler
         notice = Overflow(
             at=self._now(),
-            handler=lane.handler.name,
-            device=device,
+            handler=handler.name,
+            device=None if lane.device == NOTICES else lane.device,
             dropped=hole.dropped,
             first=hole.first.key,
             last=hole.last.key,
         )
-        self._tell(notice, lane.handler)
-        if Overflow in lane.handler.wish.classes and lane.handler.wish.admits(notice):
-            await self._run(lane.handler, notice)
-
-    async def _run(self, handler: Handler, happening: Happening) -> None:
-        """Run a handler on one happening; whatever it raises stays here."""
-        try:
-            if handler.retry is None and handler.timeout is None:
-                await handler.run(happening)
-            else:
-                await _run_guarded(handler, happening)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._failed(handler, happening, error)  # the handler's own, of something it awaited
-        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-            self._failed(handler, happening, error)
-        else:
-            handler.handled += 1
+        if Overflow in handler.wish.classes and handler.wish.admits(notice):
+            lane.queue.appendleft(notice)
+            self._count_in(handler)
+        self._tell(notice, handler)
 
     def _failed(self, handler: Handler, happening: Happening, error: BaseException) -> None:
         handler.failed += 1
@@ -296,14 +294,11 @@ class Dispatcher:
         return [one for one in left if one.happenings]
 
 
-async def _run_guarded(handler: Handler, happening: Happening) -> None:
+async def _guarded(handler: Handler, happening: Happening) -> None:
     """Run with the handler's time limit, which holds for each try, and its retries."""
 
     async def once() -> None:
         async with asyncio.timeout(handler.timeout):
             await handler.run(happening)
 
-    if handler.retry is None:
-        await once()
-    else:
-        await handler.retry.copy()(once)
+    await (once() if handler.retry is None else handler.retry.copy()(once))

@@ -203,7 +203,7 @@ class Listener:
     @overload
     def events(self, kind: type[H], /, *, size: int = ..., **filters: Any) -> EventStream[H]: ...
     @overload
-    def events(self, *kinds: Kind, size: int = ..., **filters: Any) -> EventStream[Any]: ...
+    def events(self, /, *kinds: Kind, size: int = ..., **filters: Any) -> EventStream[Any]: ...
 
     def events(self, /, *kinds: Any, size: int = 1000, **filters: Any) -> EventStream[Any]:
         """Return an asynchronous iterator over events, from now on.
@@ -227,7 +227,7 @@ class Listener:
     ) -> Expectation[H]: ...
     @overload
     def expect(
-        self, *kinds: Kind, timeout: float | None = ..., **filters: Any
+        self, /, *kinds: Kind, timeout: float | None = ..., **filters: Any
     ) -> Expectation[Any]: ...
 
     def expect(
@@ -253,7 +253,9 @@ class Listener:
         self, kind: type[H], /, *, timeout: float | None = ..., **filters: Any
     ) -> H: ...
     @overload
-    async def wait_for(self, *kinds: Kind, timeout: float | None = ..., **filters: Any) -> Any: ...
+    async def wait_for(
+        self, /, *kinds: Kind, timeout: float | None = ..., **filters: Any
+    ) -> Any: ...
 
     async def wait_for(self, /, *kinds: Any, timeout: float | None = None, **filters: Any) -> Any:
         """Return the next such event.

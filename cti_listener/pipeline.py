@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -63,7 +63,8 @@ class Pipeline:
         self._distinct = self._unrouted = self._attempts = self._connections = 0
         self._bad: Counter[BadReason] = Counter()
         self._last_key: tuple[Any, ...] | None = None
-        self._last_frame_at: float | None = None
+        self._now = clock.monotonic()  # read once a message
+        self._last_frame_at: datetime | None = None
         self._last_event_at: datetime | None = None
         self._connected_since: datetime | None = None
         self._url: str | None = None
@@ -74,10 +75,11 @@ class Pipeline:
 
     # Events
 
-    def frame_received(self) -> None:
-        """Count a WebSocket message."""
+    def message_received(self, delivery: Delivery) -> None:
+        """Count a WebSocket message; its events follow with the same delivery."""
         self._frames += 1
-        self._last_frame_at = self._clock.monotonic()
+        self._now = self._clock.monotonic()
+        self._last_frame_at = delivery.received_at
 
     def event_received(
         self, payload: dict[str, Any], destination: str | None, delivery: Delivery
@@ -95,11 +97,11 @@ class Pipeline:
         serial = payload.get("serial")
         key = identity(payload, device)
         if type(serial) is int and delivery.received_at is not None:
-            self._mind_counter(payload, serial, key, delivery.received_at)
+            self._mind_counter(serial, key, delivery.received_at)
         if not self.interest.wants(payload, device, destination):
             self._not_asked_for += 1
             return
-        if not self._dedupe.admit(hash(key), self._clock.monotonic()):
+        if not self._dedupe.admit(hash(key), self._now):
             self._repeated += 1
             return
         self._distinct += 1
@@ -108,20 +110,18 @@ class Pipeline:
         if self.ledger.awaiting:
             self.ledger.note(EventKey(*key))
         event = parse_event(payload, device=device, delivery=delivery)
-        wanting = self.handlers.match(event, device)
-        for handler in wanting:
+        handlers = self.handlers.match(event, device)
+        for handler in handlers:
             self._dispatcher.put(handler, device, event)
-        if self.taps and (tapping := self.taps.match(event, device)):
-            for tap in tapping:
+        taps = self.taps.match(event, device)
+        if taps:
+            for tap in list(taps):  # one that has what it waited for goes away
                 tap.offer(event)
-        elif not wanting:
+        elif not handlers:
             self._unrouted += 1
 
-    def _mind_counter(
-        self, payload: dict[str, Any], serial: int, key: tuple[Any, ...], heard: datetime
-    ) -> None:
-        namespace, kind = payload.get("namespace"), payload.get("eventType")
-        stamped = payload.get("eventTime")
+    def _mind_counter(self, serial: int, key: tuple[Any, ...], heard: datetime) -> None:
+        namespace, kind, stamped = key[0], key[1], key[5]
         if type(namespace) is str and type(kind) is str and type(stamped) is str:
             before = self._counters.note(namespace, kind, serial, stamped, heard)
             if before is not None and self.interest.includes_namespace(namespace):
@@ -217,10 +217,6 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
-        silence = (
-            None if self._last_frame_at is None else self._clock.monotonic() - self._last_frame_at
-        )
-        now = self._clock.now()
         return Stats(
             connected=self._connected_since is not None,
             connected_since=self._connected_since,
@@ -242,7 +238,7 @@ class Pipeline:
                 )
                 for one in self.handlers
             },
-            last_frame_at=None if silence is None else now - timedelta(seconds=silence),
+            last_frame_at=self._last_frame_at,
             last_event_at=self._last_event_at,
             gaps=self.ledger.gaps,
         )

@@ -54,11 +54,12 @@ class Wish:
     where: Callable[[Any], object] | None = None
     fields: tuple[tuple[str, object], ...] = ()
     label: str = ""
+    plain: bool = field(init=False)
+    """Whether class, name and device say it all."""
 
-    @property
-    def plain(self) -> bool:
-        """Whether class, name and device say it all."""
-        return self.where is None and not self.fields
+    def __post_init__(self) -> None:
+        """Settle once what is asked for each event."""
+        object.__setattr__(self, "plain", self.where is None and not self.fields)
 
     def admits(self, happening: Happening) -> bool:
         """Tell whether the finer filters let it pass; class, name and device did already."""
@@ -155,6 +156,8 @@ class Handler:
         timeout: For one run, in seconds; None: none.
         retry: How to try again what failed; None: not at all.
         handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
+        plain: It has neither time limit nor retries.
+        number: Tells its lanes from those of others.
     """
 
     name: str
@@ -169,6 +172,7 @@ class Handler:
     failed: int = 0
     dropped: int = 0
     waiting: int = 0
+    plain: bool = field(init=False)
     number: int = field(default_factory=lambda: next(_numbers))
 
     def __repr__(self) -> str:
@@ -191,6 +195,7 @@ class Handler:
             raise HandlerError(
                 "overflow", f"must be 'drop_oldest' or 'block', not {self.overflow!r}"
             )
+        self.plain = self.timeout is None and self.retry is None
 
 
 class Wishful(Protocol):
@@ -212,9 +217,6 @@ class Router(Generic[W]):
         self._anywhere: dict[type[Happening] | str, list[W]] = {}
         self._by_device: dict[str, dict[type[Happening] | str, list[W]]] = {}
         self._all: dict[int, W] = {}
-
-    def __len__(self) -> int:
-        return len(self._all)
 
     def __iter__(self) -> Iterator[W]:
         return iter(list(self._all.values()))
@@ -243,7 +245,7 @@ class Router(Generic[W]):
             del self._by_device[wish.device]
 
     def match(self, event: Event, device: str | None) -> Sequence[W]:
-        """Return whoever wants this event of this device."""
+        """Return whoever wants this event of this device; to be read before the next change."""
         kind = type(event)
         found: Sequence[W] = self._anywhere.get(kind, ())
         if self._by_device and device is not None and (here := self._by_device.get(device)):
@@ -252,7 +254,10 @@ class Router(Generic[W]):
                 found += here.get(event.event_name, ())
         if kind is UnknownEvent and (named := self._anywhere.get(event.event_name)):
             found = [*found, *named]
-        return [one for one in found if one.wish.plain or one.wish.admits(event)]
+        for one in found:
+            if not one.wish.plain:
+                return [one for one in found if one.wish.admits(event)]
+        return found
 
     def match_notice(self, notice: Notice) -> Sequence[W]:
         """Return whoever wants this notice: of its devices, or of all if it concerns all."""

@@ -29,8 +29,8 @@ class Receiver(Protocol):
     def message_bad(self, bad: MessageBad) -> None:
         """Take note of a message that was no event."""
 
-    def frame_received(self) -> None:
-        """Count a WebSocket message."""
+    def message_received(self, delivery: Delivery) -> None:
+        """Count a WebSocket message; its events follow with the same delivery."""
 
     def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
         """Every destination stands that is not refused."""

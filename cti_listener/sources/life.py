@@ -247,13 +247,14 @@ class Life:
         codec = self._codec
         if self._closing or codec is None:
             return
-        self._receiver.frame_received()
+        delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
+        self._receiver.message_received(delivery)
         if len(data) > self.plan.options.soft_size:
             detail = f"{len(data)} bytes, above soft_size"
             self._receiver.message_bad(MessageBad("too_large", detail, data[:200]))
             return
         codec.receive_data(data)
-        self._take_events(Delivery(self._clock.now(), self.plan.feed, self.plan.zone))
+        self._take_events(delivery)
 
     def connection_lost(self) -> None:
         """Note that the TCP connection is gone, and why as far as can be told."""
@@ -286,7 +287,7 @@ class Life:
                 self._heard_of.add(event[1])
             else:
                 self._take_session_event(event)
-        self._flush()
+                self._flush()
 
     def _take_session_event(self, event: WireEvent) -> None:
         match event:
