@@ -1,0 +1,1 @@
+"""Benchmarks: figures that a sceptic can run. `python -m bench.NAME`."""
