@@ -1,0 +1,97 @@
+# Everything runs in .venv, which the first target that needs it makes from constraints.txt.
+#
+#   make demo     listen to the embedded simulator      make demo ARGS="--count 20 --format json"
+#   make test     all tests                             make test ARGS="tests/wire -x"
+#   make check    lint, types, imports
+#   make format   lay the code out as `make lint` wants it
+#   make constraints   look up the newest versions and pin them
+
+# The first of these that runs and is new enough; PYTHON=/path/to/python asks for that one alone.
+PYTHON ?= python3.11 python3
+ARGS ?=
+
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+EXTRAS := dev,socks
+
+# What pip is told about indexes and certificates holds; what would turn its installs away from
+# the virtual environment does not.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_REQUIRE_VIRTUALENV := 0
+export PIP_USER := 0
+unexport PIP_CONSTRAINT PIP_DRY_RUN PIP_NO_DEPS PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET
+unexport PYTHONHOME PYTHONPATH
+
+# stdout is the program's own.
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports check format constraints clean
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,2\}//p' Makefile
+
+demo: $(READY)
+	@$(BIN)/cti-listen --demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(READY)
+	@$(BIN)/mypy
+
+imports: $(READY)
+	@$(BIN)/lint-imports --no-logo
+
+check: lint types imports
+
+format: $(READY)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# $(call make-venv,where): a new, empty virtual environment of the Python asked for, or why not.
+define make-venv
+	@set -eu; \
+	for candidate in $(PYTHON); do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python="$$candidate"; break; \
+		fi; \
+	done; \
+	if [ -z "$${python:-}" ]; then \
+		echo "cti_listener needs Python 3.11 or newer, and none of these is: $(PYTHON)." >&2; \
+		echo "Install it, or name it: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip' 2>/dev/null; then \
+		echo "$$python has no ensurepip, so it cannot make a virtual environment." >&2; \
+		echo "On Debian and Ubuntu: apt-get install python3-venv (or python3.11-venv)." >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(1) with $$("$$python" -VV | head -n 1) ..." >&2; \
+	"$$python" -m venv --clear $(1) >&2
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call make-venv,$(VENV))
+	@# The build tools first, pinned as well: an isolated build would take the newest.
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables >&2
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[$(EXTRAS)]' >&2
+	@touch $@
+
+constraints:
+	$(call make-venv,build/pins)
+	@build/pins/bin/python -m pip install --quiet '.[$(EXTRAS)]' >&2
+	@{ sed -n '/^#/p' constraints.txt; \
+	   build/pins/bin/python -m pip freeze --exclude cti-listener; } > build/pins/constraints.txt
+	@if grep -n '[@/]' build/pins/constraints.txt; then \
+		echo "These came from a place, not from a registry; nothing was changed." >&2; exit 1; fi
+	@mv build/pins/constraints.txt constraints.txt && rm -rf build/pins
