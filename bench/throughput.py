@@ -2,10 +2,10 @@
 
     python -m bench.throughput [--events N] [--pairs N] [--devices N]
 
-The bare loop receives and calls `parse_event`, no more. The pipeline filters, dedupes, routes by device
-and runs a counting handler in lanes. Each is timed from connecting to its last event; the two alternate,
-and the ratio is taken pair by pair. Every run checks that all events arrived, typed, each device's in
-order.
+The bare loop receives and calls `parse_event`, no more. The pipeline filters, dedupes, routes by
+device and runs a counting handler in lanes. Each is timed from connecting to its last event; the
+two alternate, and the ratio is taken pair by pair. Every run checks that all events arrived, typed,
+each device's in order.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ from cti_listener.sources.base import Receiver
 
 try:
     import pytest_asyncio
-except ImportError:  # the fixture is for those who have pytest-asyncio
-    pytest_asyncio = None
+except ImportError:
+    HAVE_PYTEST_ASYNCIO = False
+else:
+    HAVE_PYTEST_ASYNCIO = True
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
@@ -67,7 +69,7 @@ class ManualClock:
         await sleeper
 
     async def advance(self, seconds: float) -> None:
-        """Move on, waking each sleeper at its time; what it does then is done before time goes on."""
+        """Move on, waking each sleeper at its time; what it does is done before time goes on."""
         until = self._elapsed + seconds
         await _settle()
         while self._sleepers and self._sleepers[0][0] <= until:
@@ -87,8 +89,8 @@ async def _settle() -> None:
 class FakeSource:
     """A `Source` without a socket: hand it to `Listener` in place of a URL.
 
-    Connected as soon as the listener runs; what is sent passes through everything that a server's event
-    passes through.
+    Connected as soon as the listener runs; what is sent passes through everything that a server's
+    event passes through.
 
     Args:
         clock: Stamps what is received; the system's by default.
@@ -181,7 +183,7 @@ async def simulated_server(**options: Any) -> AsyncIterator[SimulatorServer]:
         yield server
 
 
-if pytest_asyncio is not None:
+if HAVE_PYTEST_ASYNCIO:  # the fixture is for those who have it
 
     @pytest_asyncio.fixture
     async def cti_server() -> AsyncIterator[SimulatorServer]:

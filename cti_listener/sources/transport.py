@@ -58,7 +58,7 @@ class Ears(Protocol):
 class Transport(ClientConnection, asyncio.BufferedProtocol):
     """A connection that hands whole messages over as they arrive.
 
-    It reads into a buffer of its own: what one read brings is handled before a handler runs, and the
+    It reads into a buffer of its own: what one read brings is taken before a handler runs, and the
     quarter of a megabyte that asyncio reads otherwise is some 500 events alive at once, which the
     garbage collector then goes over again and again.
     """

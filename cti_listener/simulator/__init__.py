@@ -1,0 +1,25 @@
+"""A simulated contact centre behind a real server for both wires; never on an event's way.
+
+`scenarios` says what happens, `centre` when and to whom, `faults` what goes wrong, `server` tells
+it to whoever connects.
+"""
+
+from cti_listener.simulator.centre import Centre
+from cti_listener.simulator.faults import Faults
+from cti_listener.simulator.records import Ledger, Life, Sent, Stats
+from cti_listener.simulator.scenarios import SCENARIOS
+from cti_listener.simulator.server import SimulatorServer, serve_forever
+from cti_listener.simulator.sessions import Session
+
+__all__ = [
+    "SCENARIOS",
+    "Centre",
+    "Faults",
+    "Ledger",
+    "Life",
+    "Sent",
+    "Session",
+    "SimulatorServer",
+    "Stats",
+    "serve_forever",
+]
