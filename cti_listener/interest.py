@@ -140,6 +140,7 @@ class Interest:
             ConfigurationError: A template has a placeholder that is not known.
         """
         found: dict[str, None] = {}
+        self._agent_destinations.clear()
         for template in templates or self._default_topics():
             expanded = self.expand(template)
             found.update(dict.fromkeys(expanded))

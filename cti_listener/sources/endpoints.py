@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ class Endpoints:
         """The URLs, without credentials."""
         return [without_secrets(url) for url in self._urls]
 
-    async def plan(self, index: int, interest: Interest, destinations: list[str]) -> LifePlan:
+    async def plan(self, index: int, interest: Interest, destinations: Sequence[str]) -> LifePlan:
         """Plan a life at the endpoint of this index, with credentials asked for afresh.
 
         Raises:
@@ -76,7 +77,6 @@ class Endpoints:
             url=self.url(index, interest),
             stomp=self._speaks_stomp(self._urls[index]) or self._wire == "auto",
             make_codec=self.codec_maker(self._urls[index], interest, destinations, credentials),
-            destinations=destinations,
             credentials=credentials,
             options=self._options,
             feed=self._feed,
@@ -94,7 +94,8 @@ class Endpoints:
         if isinstance(self._auth, Credentials):
             return self._auth
         try:
-            return await self._auth()
+            async with asyncio.timeout(self._options.open_timeout):
+                return await self._auth()
         except ConfigurationError:
             raise
         except Exception as error:
@@ -109,7 +110,7 @@ class Endpoints:
 
         def make(subprotocol: str | None) -> Codec:
             if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
-                return JsonCodec([m for one in options.subscribe for m in interest.expand(one)])
+                return JsonCodec(self.messages(interest))
             return StompCodec(
                 destinations,
                 vhost=options.vhost,
@@ -121,6 +122,10 @@ class Endpoints:
             )
 
         return make
+
+    def messages(self, interest: Interest) -> list[str]:
+        """Return what to send to a JSON endpoint to subscribe."""
+        return [text for one in self._options.subscribe for text in interest.expand(one)]
 
     def _speaks_stomp(self, url: str) -> bool:
         return self._wire == "stomp" or (

@@ -65,7 +65,6 @@ class LifePlan:
         url: Where to connect, query included.
         stomp: Whether to offer STOMP.
         make_codec: Makes the codec once the sub-protocol is chosen.
-        destinations: What will be subscribed to; for the warning about silent ones.
         credentials: Read for this attempt.
         options: How to connect.
         feed: The name of the connection.
@@ -75,15 +74,14 @@ class LifePlan:
     url: str
     stomp: bool
     make_codec: Callable[[str | None], Codec]
-    destinations: list[str]
     credentials: Credentials
     options: ConnectionOptions
     feed: str
     zone: tzinfo
 
-    def with_codec(self, maker: Callable[[str | None], Codec], destinations: list[str]) -> LifePlan:
-        """Return the same plan for other destinations."""
-        return replace(self, make_codec=maker, destinations=destinations)
+    def with_codec(self, maker: Callable[[str | None], Codec]) -> LifePlan:
+        """Return the same plan for another codec."""
+        return replace(self, make_codec=maker)
 
 
 class Life:
@@ -166,8 +164,7 @@ class Life:
             watch = tasks.create_task(self._watch())
             error = await asyncio.shield(self._ended)
             watch.cancel()
-        stood = self._clock.monotonic() - (self._stood_at or 0.0)
-        if stood >= (SETTLED if self._heard_of else self.plan.options.stable_after):
+        if self.stood_for >= (SETTLED if self._heard_of else self.plan.options.stable_after):
             self.stable = True
         return error
 
@@ -203,6 +200,8 @@ class Life:
         """Ask for more."""
         if self._codec is not None:
             self._codec.subscribe(destinations)
+            if self._codec.unconfirmed and self._confirmed.done():
+                self._confirmed = asyncio.get_running_loop().create_future()
             self._flush()
 
     def unsubscribe(self, destinations: Sequence[str]) -> None:
@@ -212,9 +211,20 @@ class Life:
             self._flush()
 
     @property
-    def unconfirmed(self) -> Sequence[str]:
-        """What was asked for and not confirmed yet."""
-        return () if self._codec is None else self._codec.unconfirmed
+    def codec(self) -> Codec | None:
+        """The session; None before the handshake."""
+        return self._codec
+
+    @property
+    def stood_for(self) -> float:
+        """For how long every destination has stood, in seconds."""
+        return 0.0 if self._stood_at is None else self._clock.monotonic() - self._stood_at
+
+    async def confirmed(self) -> None:
+        """Wait until what was asked for since is confirmed, or that takes too long."""
+        timeout = self.plan.options.receipt_timeout
+        done = (self._confirmed, self._ended)
+        await asyncio.wait(done, timeout=timeout, return_when="FIRST_COMPLETED")
 
     def pause(self) -> None:
         """Read nothing; while that lasts, silence is our own doing."""
@@ -297,7 +307,8 @@ class Life:
                     self._opened.set_result(None)
                 log.debug("session_opened", server=event.server, heartbeat=event.heartbeat_receive)
             case SubscriptionConfirmed():
-                if not self.unconfirmed and not self._confirmed.done():
+                due = self._codec is not None and self._codec.unconfirmed
+                if not due and not self._confirmed.done():
                     self._confirmed.set_result(None)
             case SubscriptionDenied():
                 self.end(
@@ -347,7 +358,7 @@ class Life:
         if self._clock.monotonic() - self._stood_at < limit:
             return
         self._warned_of_silence = True
-        for destination in self.plan.destinations:
-            if destination not in self._heard_of:
+        for destination in self._codec.destinations if self._codec else ():
+            if destination not in self._heard_of and None not in self._heard_of:
                 hint = "nothing came by it; is it the right one? See --topic (topics=)"
                 log.warning("destination_silent", destination=destination, seconds=limit, hint=hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
 
 import structlog
@@ -30,6 +30,7 @@ from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.life import DestinationDeniedError, Life
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
 from cti_listener.values import china
+from cti_listener.wire.json_frames import JsonCodec
 
 log = structlog.get_logger("cti_listener")
 
@@ -81,6 +82,8 @@ class WebSocketSource:
         self._stopping = False
         self._paused = False
         self._interruptible: asyncio.Timeout | None = None
+        self._standing = asyncio.Event()
+        self._outage_began = 0.0
 
     def __repr__(self) -> str:
         state = self._life or "no connection"
@@ -111,21 +114,22 @@ class WebSocketSource:
         life = self._life
         if life is None:
             return
-        if (
-            not life.plan.stomp
-            and self._endpoints.url(self._next_url, self._interest) != life.plan.url
-        ):
+        wanted = self._plan_destinations()
+        if self._endpoints.url(self._next_url, self._interest) != life.plan.url:
             # The wish is in the URL: only a new connection can carry another one.
+            self._standing.clear()
             life.end(ConnectError(life.url, "reconnecting for another subscription"))
             life.stable = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.open_timeout):
+                    await self._standing.wait()
             return
-        wanted, asked = self._plan_destinations(), set(life.plan.destinations)
+        if isinstance(life.codec, JsonCodec):
+            wanted = self._endpoints.messages(self._interest)
+        asked = life.codec.destinations if life.codec else ()
         life.unsubscribe([one for one in asked if one not in wanted])
         life.subscribe([one for one in wanted if one not in asked])
-        life.plan.destinations[:] = wanted
-        deadline = self._clock.monotonic() + self._options.receipt_timeout
-        while life.unconfirmed and self._life is life and self._clock.monotonic() < deadline:
-            await self._clock.sleep(0.02)
+        await life.confirmed()
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""
@@ -151,11 +155,11 @@ class WebSocketSource:
 
     async def _outage(self) -> None:
         """Try until a connection was stable, or we are stopped; then the next outage begins."""
-        began = self._clock.monotonic()
+        self._outage_began = self._clock.monotonic()
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            return self._wait.after(self._clock.monotonic() - began, error)
+            return self._wait.after(self._clock.monotonic() - self._outage_began, error)
 
         most = self._options.max_attempts
         attempts = AsyncRetrying(
@@ -208,9 +212,7 @@ class WebSocketSource:
             await self._sleep(self._wait.first())
         index = self._next_url
         try:
-            plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
-            life = Life(plan, self._receiver, self._clock)
-            await self._live(life, number)
+            await self._live(index, number)
         except ConnectError as error:
             self._next_url = (index + 1) % len(self._endpoints)
             if self._stopping:
@@ -221,21 +223,21 @@ class WebSocketSource:
                 self._receiver.attempt_failed(error, feed=self._feed)
             raise
 
-    async def _live(self, life: Life, number: int) -> None:
-        self._life = life
-        if self._paused:
-            life.pause()
+    async def _live(self, index: int, number: int) -> None:
+        life: Life | None = None
         try:
             with self._until_stopped():
                 async with asyncio.timeout(None) as self._interruptible:
+                    life = self._life = await self._conceive(index)
                     await life.open()
-            if self._stopping:
+            if self._stopping or life is None:
                 return
             confirmed = await life.subscribed()
             self._succeeded, self._refusals = True, 0
             self._receiver.subscribed(
                 life.url, feed=self._feed, confirmed=confirmed, attempts=number
             )
+            self._standing.set()
             async with asyncio.TaskGroup() as tasks:
                 retrying = tasks.create_task(self._retry_refused(life))
                 error = await life.until_end()
@@ -243,16 +245,26 @@ class WebSocketSource:
                 retrying.cancel()
         finally:
             self._life = None
-            await life.close()
+            if life is not None:
+                await life.close()
         if self._stopping:
             return
         self._receiver.lost(
             life.url, feed=self._feed, since=since, reason=life.reason, detail=error.problem
         )
         if not life.stable:
+            self._outage_began += life.stood_for  # the age is of the time without a subscription
             raise error
         if isinstance(error, DestinationDeniedError):
             self._leave_out(error)
+
+    async def _conceive(self, index: int) -> Life:
+        """Prepare a life at this endpoint, with all that is wanted and not refused."""
+        plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
+        life = Life(plan, self._receiver, self._clock)
+        if self._paused:
+            life.pause()
+        return life
 
     # Refused destinations
 
@@ -288,7 +300,6 @@ class WebSocketSource:
                 if await self._is_taken_now(life, destination):
                     del self._refused[destination]
                     life.subscribe([destination])
-                    life.plan.destinations.append(destination)
                     self._receiver.destination_accepted(destination)
 
     async def _is_taken_now(self, life: Life, destination: str) -> bool:
@@ -296,7 +307,7 @@ class WebSocketSource:
         maker = self._endpoints.codec_maker(
             plan.url, self._interest, [destination], plan.credentials
         )
-        probe = Life(plan.with_codec(maker, [destination]), self._receiver, self._clock)
+        probe = Life(plan.with_codec(maker), self._receiver, self._clock)
         try:
             await probe.open()
             await probe.subscribed()

@@ -128,5 +128,9 @@ class Codec(Protocol):
         """End the session."""
 
     @property
+    def destinations(self) -> Sequence[str]:
+        """What is asked for: destinations, or the messages that subscribe."""
+
+    @property
     def unconfirmed(self) -> Sequence[str]:
         """Destinations asked for and not confirmed yet; empty where the wire never confirms."""

@@ -25,8 +25,14 @@ class JsonCodec:
     def __init__(self, messages: Sequence[str] = ()) -> None:
         """Keep what to send on opening."""
         self._events: list[WireEvent] = []
+        self._messages = list(messages)
         self._to_send = [message.encode() for message in messages]
         self._opened = False
+
+    @property
+    def destinations(self) -> Sequence[str]:
+        """The messages that subscribe."""
+        return tuple(self._messages)
 
     @property
     def unconfirmed(self) -> Sequence[str]:
@@ -66,10 +72,12 @@ class JsonCodec:
 
     def subscribe(self, destinations: Sequence[str]) -> None:
         """Ask for more: here a destination is the very message that subscribes to it."""
+        self._messages += destinations
         self._to_send += [message.encode() for message in destinations]
 
     def unsubscribe(self, destinations: Sequence[str]) -> None:
-        """Do nothing: no such message is known, and the listener filters anyway."""
+        """Forget them: no message is known that would end them, and the listener filters anyway."""
+        self._messages = [one for one in self._messages if one not in destinations]
 
     def heartbeat(self) -> None:
         """Do nothing: the WebSocket ping is this wire's only heart-beat."""

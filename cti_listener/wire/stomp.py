@@ -73,6 +73,11 @@ class StompCodec:
         self._to_send: list[bytes] = []
 
     @property
+    def destinations(self) -> Sequence[str]:
+        """What is asked for, confirmed or not."""
+        return (*self._destinations.values(), *self._wanted)
+
+    @property
     def unconfirmed(self) -> Sequence[str]:
         """Destinations asked for whose RECEIPT has not come."""
         return tuple(self._receipts.values()) if self._version else tuple(self._wanted)
