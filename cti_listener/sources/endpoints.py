@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from urllib.parse import urlsplit
 
@@ -11,7 +12,6 @@ import structlog
 
 from cti_listener.errors import ConfigurationError, ConnectError
 from cti_listener.interest import Interest
-from cti_listener.sources.life import LifePlan
 from cti_listener.sources.options import Auth, ConnectionOptions, Credentials, WireChoice
 from cti_listener.sources.transport import without_secrets
 from cti_listener.wire.base import Codec
@@ -19,6 +19,33 @@ from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
 
 log = structlog.get_logger("cti_listener")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifePlan:
+    """What a life is to do.
+
+    Attributes:
+        url: Where to connect, query included.
+        stomp: Whether to offer STOMP.
+        make_codec: Makes the codec once the sub-protocol is chosen.
+        credentials: Read for this attempt.
+        options: How to connect.
+        feed: The name of the connection.
+        zone: Where the server's clock hangs.
+    """
+
+    url: str
+    stomp: bool
+    make_codec: Callable[[str | None], Codec]
+    credentials: Credentials
+    options: ConnectionOptions
+    feed: str
+    zone: tzinfo
+
+    def with_codec(self, maker: Callable[[str | None], Codec]) -> LifePlan:
+        """Return the same plan for another codec."""
+        return replace(self, make_codec=maker)
 
 
 class Endpoints:

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -19,8 +18,8 @@ from cti_listener.errors import ConnectError, RefusedError, SessionError
 from cti_listener.event_base import Delivery
 from cti_listener.notices import GapReason
 from cti_listener.sources.base import Receiver
+from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
-from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.sources.transport import Transport, open_transport, without_secrets
 from cti_listener.wire.base import (
     Codec,
@@ -55,33 +54,6 @@ class DestinationDeniedError(ConnectError):
         super().__init__(url, f"{destination} is refused: {detail}")
         self.destination = destination
         self.detail = detail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifePlan:
-    """What a life is to do.
-
-    Attributes:
-        url: Where to connect, query included.
-        stomp: Whether to offer STOMP.
-        make_codec: Makes the codec once the sub-protocol is chosen.
-        credentials: Read for this attempt.
-        options: How to connect.
-        feed: The name of the connection.
-        zone: Where the server's clock hangs.
-    """
-
-    url: str
-    stomp: bool
-    make_codec: Callable[[str | None], Codec]
-    credentials: Credentials
-    options: ConnectionOptions
-    feed: str
-    zone: tzinfo
-
-    def with_codec(self, maker: Callable[[str | None], Codec]) -> LifePlan:
-        """Return the same plan for another codec."""
-        return replace(self, make_codec=maker)
 
 
 class Life:
