@@ -13,17 +13,15 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import structlog
-
 from cti_listener.event_base import Event
+from cti_listener.log import log
 from cti_listener.notices import Notice, Overflow
 from cti_listener.router import Handler, Happening
-
-log = structlog.get_logger("cti_listener")
 
 NOTICES: Final = "\0notices"
 """The lane of notices, for handlers that have a lane for each device."""
@@ -262,7 +260,8 @@ class Dispatcher:
     def _failed(self, handler: Handler, happening: Happening, error: BaseException) -> None:
         handler.failed += 1
         key = happening.key if isinstance(happening, Event) else happening.event_name
-        log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
+        with suppress(Exception):  # a log that cannot be written ends no worker
+            log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
 
     # Ending
 

@@ -399,7 +399,7 @@ class Listener:
     def _crash(self, error: BaseException) -> None:
         """End `run()` with a bug of ours; nobody else would ever hear of it."""
         self._crashed = self._crashed or error
-        if self._running is not None:
+        if self._running is not None and not self._running.expired():
             self._running.reschedule(asyncio.get_running_loop().time())
 
 

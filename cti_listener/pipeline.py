@@ -11,8 +11,6 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-import structlog
-
 from cti_listener.clock import Clock
 from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
@@ -22,6 +20,7 @@ from cti_listener.event_base import Delivery
 from cti_listener.events import parse_event
 from cti_listener.gaps import GapLedger
 from cti_listener.interest import Interest
+from cti_listener.log import log
 from cti_listener.notices import (
     Connected,
     Disconnected,
@@ -35,8 +34,6 @@ from cti_listener.stats import HandlerStats, Stats
 from cti_listener.streams import Tap
 from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import MessageBad
-
-log = structlog.get_logger("cti_listener")
 
 
 class Pipeline:
@@ -88,7 +85,7 @@ class Pipeline:
         self._received += 1
         try:
             self._take(payload, destination, delivery)
-        except Exception:
+        except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._bad["internal"] += 1
             log.exception("event_failed", keys=list(payload)[:50])
 

@@ -12,16 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import structlog
 from tenacity import AsyncRetrying
 
 from cti_listener.errors import HandlerError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE, UnknownEvent
+from cti_listener.log import log
 from cti_listener.notices import Notice
 from cti_listener.values import full_id
-
-log = structlog.get_logger("cti_listener")
 
 Happening = Event | Notice
 """What a handler can be given."""
@@ -70,7 +68,7 @@ class Wish:
             return True
         try:
             return bool(self.where(happening))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a user's code may raise anything
             log.exception("filter_failed", filter=self.label, event_name=happening.event_name)
             return False
 

@@ -13,12 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-import structlog
-
 from cti_listener.errors import NotRunningError, WaitTimeoutError
+from cti_listener.log import log
 from cti_listener.router import Happening, Router, Wish
-
-log = structlog.get_logger("cti_listener")
 
 E_co = TypeVar("E_co", covariant=True)
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-import structlog
 from websockets.frames import CloseCode
 
 from cti_listener.clock import Clock
 from cti_listener.errors import ConnectError, RefusedError, SessionError
 from cti_listener.event_base import Delivery
+from cti_listener.log import log
 from cti_listener.notices import GapReason
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.endpoints import LifePlan
@@ -32,8 +32,6 @@ from cti_listener.wire.base import (
     SubscriptionDenied,
     WireEvent,
 )
-
-log = structlog.get_logger("cti_listener")
 
 SETTLED: Final = 1.0
 """A life that brought events is stable when it stood this long, in seconds.

@@ -66,20 +66,20 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     ears: Ears
     _shaken = False  # hands; a redirect's connection never is
     _fragments: bytearray | None = None
-    _buffer: bytearray | None = None
+    _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
         del sizehint  # what asyncio would like is more than is good for us
         if self._buffer is None:
-            self._buffer = bytearray(READ_SIZE)
+            self._buffer = memoryview(bytearray(READ_SIZE))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from the socket."""
         self.ears.bytes_received()
         if self._buffer is not None:
-            self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+            self.data_received(bytes(self._buffer[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""
@@ -242,6 +242,9 @@ def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911
             return ConnectError(url, f"the host name cannot be resolved: {error.strerror}")
         case OSError() if _nobody_listens(error):
             return ConnectError(url, "nothing listens on that port", no_listener=True)
+        case ConnectionError():
+            hint = "; does it speak TLS (wss)?" if url.startswith("wss:") else ""
+            return ConnectError(url, f"the server hung up while the connection was opened{hint}")
         case OSError():
             return ConnectError(url, f"cannot connect: {error.strerror or error}")
         case _:

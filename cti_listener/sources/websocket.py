@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
 
-import structlog
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -25,14 +24,13 @@ from cti_listener.backoff import wait_outage
 from cti_listener.clock import Clock, SystemClock
 from cti_listener.errors import ConnectError, RefusedError, UnreachableError
 from cti_listener.interest import Interest
+from cti_listener.log import log
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.life import DestinationDeniedError, Life
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
 from cti_listener.values import china
 from cti_listener.wire.json_frames import JsonCodec
-
-log = structlog.get_logger("cti_listener")
 
 
 class WebSocketSource:
@@ -82,7 +80,7 @@ class WebSocketSource:
         self._stopping = False
         self._paused = False
         self._interruptible: asyncio.Timeout | None = None
-        self._standing = asyncio.Event()
+        self._standing = asyncio.Event()  # the attempt at hand got so far as to be subscribed
         self._outage_began = 0.0
 
     def __repr__(self) -> str:
@@ -146,7 +144,7 @@ class WebSocketSource:
     async def stop(self) -> None:
         """Take no more at once, then close within the close timeout; `run()` returns."""
         self._stopping = True
-        if self._interruptible is not None:
+        if self._interruptible is not None and not self._interruptible.expired():
             self._interruptible.reschedule(asyncio.get_running_loop().time())
         if self._life is not None:
             await self._life.close()
@@ -210,7 +208,10 @@ class WebSocketSource:
         """Live one life; return if it was stable or we were stopped, else raise what ended it."""
         if number == 1 and self._succeeded:
             await self._sleep(self._wait.first())
+        if self._stopping:
+            return
         index = self._next_url
+        self._standing.clear()
         try:
             await self._live(index, number)
         except ConnectError as error:
@@ -219,7 +220,7 @@ class WebSocketSource:
                 return
             if isinstance(error, DestinationDeniedError):
                 self._leave_out(error)
-            else:
+            elif not self._standing.is_set():  # else it was told as lost
                 self._receiver.attempt_failed(error, feed=self._feed)
             raise
 
