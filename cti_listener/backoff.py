@@ -42,7 +42,9 @@ class wait_outage(wait_base):  # noqa: N801 - tenacity's strategies are spelled 
     def after(self, age: float, error: BaseException | None = None) -> float:
         """Return the seconds to wait in an outage `age` seconds old; `error` is its latest."""
         ceiling = max(SHORT, age)
-        if age < RESTARTING and isinstance(error, ConnectError) and error.no_listener:
+        # No short wait reaches beyond: all listeners of a server that went would end it together.
+        restarting = age + SHORT <= RESTARTING
+        if restarting and isinstance(error, ConnectError) and error.no_listener:
             ceiling = SHORT
         ceiling = min(ceiling, self.longest)
         return self._pick.uniform(ceiling / 2, ceiling)

@@ -64,11 +64,13 @@ class Counters:
             if not below:
                 return self._fell_back(lines, _Line(serial, stamped, heard))
             line = max(below, key=lambda one: one.highest)
+            if _late(lines, line, serial, stamped):
+                return None
             lines.remove(line)
             lines.append(line)
-        line.highest, line.heard = serial, heard
-        if stamped != line.stamped:
-            line.stamped = max(line.stamped, stamped)
+        line.heard = heard
+        if stamped >= line.stamped:
+            line.highest, line.stamped = serial, stamped
         return None
 
     def _fell_back(self, lines: list[_Line], new: _Line) -> datetime | None:
@@ -79,6 +81,14 @@ class Counters:
         lines[:] = [line for line in lines if new.heard - line.heard < STALE][-LINES + 1 :]
         lines.append(new)
         return last.heard
+
+
+def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:
+    """Tell whether it belongs to a line above, as one that came late or again."""
+    return any(
+        serial < line.highest < 2 * serial - below.highest and stamped <= line.stamped
+        for line in lines
+    )
 
 
 def _later(stamped: str, than: str) -> bool:

@@ -7,6 +7,8 @@ repeat by chance once in some 10^14.
 
 from __future__ import annotations
 
+from math import inf
+
 
 class Dedupe:
     """Remembers what was seen, bounded by count and by age.
@@ -20,7 +22,7 @@ class Dedupe:
         """Start with nothing seen."""
         self._window = window
         self._max_age = max_age
-        self._since: float | None = None  # when the newer generation began
+        self._until = -inf  # when the newer generation becomes the older one
         self._newer: set[int] = set()
         self._older: set[int] = set()
 
@@ -37,15 +39,16 @@ class Dedupe:
             key: The hash of the event's identity.
             now: Monotonic seconds.
         """
-        newer = self._newer
-        if key in newer or key in self._older:
+        if now >= self._until or len(self._newer) >= self._window:
+            self._turn(now)
+        if key in self._newer or key in self._older:
             return False
-        if self._since is None:
-            self._since = now
-        elif len(newer) >= self._window or now - self._since >= self._max_age:
-            # A generation older than max_age as a whole has nothing left to say.
-            self._older = newer if now - self._since < 2 * self._max_age else set()
-            self._newer = newer = set()
-            self._since = now
-        newer.add(key)
+        self._newer.add(key)
         return True
+
+    def _turn(self, now: float) -> None:
+        """Begin a generation; what is older than `max_age` as a whole has nothing left to say."""
+        late = now - self._until
+        self._older = self._newer if late < self._max_age else set()
+        self._newer = set()
+        self._until = (self._until if 0 <= late < self._max_age else now) + self._max_age

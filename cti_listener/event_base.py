@@ -7,10 +7,11 @@ unset fields left out it is the object received.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -79,29 +80,49 @@ class WireObject(BaseModel):
         """Build the model from an object as received; never fails on a value."""
         try:
             made = cls.__pydantic_validator__.validate_python(payload)
-        except ValidationError as error:
-            made = cls._read_leniently(payload, {str(e["loc"][0]) for e in error.errors()})
+        except ValidationError:
+            made = cls._read_leniently(payload)
         extra = made.__pydantic_extra__
         if extra and not cls._names.isdisjoint(extra):
             _unset_namesakes(made, payload)
         return made  # type: ignore[no-any-return]  # validate_python is untyped
 
     @classmethod
-    def _read_leniently(cls, payload: Payload, odd: set[str]) -> Self:
+    def _read_leniently(cls, payload: Payload) -> Self:
         """Take the odd values by their plain meaning and keep them, as received, beside it."""
-        clean = {alias: value for alias, value in payload.items() if alias not in odd}
-        made = cls.__pydantic_validator__.validate_python(clean)
+        plain = {name: value for name, value in payload.items() if name in cls._readings}
+        odd: set[str] = set()
+        try:
+            made = cls.__pydantic_validator__.validate_python(plain)
+        except ValidationError as error:
+            odd = {str(e["loc"][0]) for e in error.errors(include_url=False)}
+            plain = {alias: value for alias, value in plain.items() if alias not in odd}
+            made = cls.__pydantic_validator__.validate_python(plain)
+        made.__pydantic_extra__.update((a, payload[a]) for a in payload if a not in plain)
         for alias in odd:
             name, reading = cls._readings[alias]
             value = reading(payload[alias])
             if value is not None:
                 made.__dict__[name] = value
-            made.__pydantic_extra__[alias] = payload[alias]
         return made  # type: ignore[no-any-return]  # validate_python is untyped
 
     def as_received(self) -> dict[str, Any]:
         """Return the object as it was received."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        try:
+            return self.model_dump(by_alias=True, exclude_unset=True)
+        except UnicodeEncodeError:  # a name with a lone surrogate, which pydantic dumps not
+            return self._as_received_by_hand()
+
+    def _as_received_by_hand(self) -> dict[str, Any]:
+        said = {
+            field.alias or name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+        }
+        for name, value in said.items():
+            if isinstance(value, WireObject):
+                said[name] = value.as_received()
+        return deepcopy({**said, **(self.model_extra or {})})
 
     def __repr_args__(self) -> Any:
         """Show what is set, in the model's order, not the two dozen fields that are not."""
@@ -114,7 +135,9 @@ class WireObject(BaseModel):
 def _reading(annotation: Any) -> Callable[[object], object]:
     """Pick how to take an odd value for a field of this type; most have no plain reading."""
     for kind in get_args(annotation):
-        bare = get_args(kind)[0] if get_args(kind) else kind  # Annotated[int, Strict()] -> int
+        bare = get_origin(kind) or kind
+        if bare is Annotated:  # Annotated[int, Strict()] -> int
+            bare = kind.__origin__
         if bare in _READINGS:
             return _READINGS[bare]
     return _no_reading
@@ -188,4 +211,5 @@ class Event(WireObject):
         return values.read_time(text, self.delivery.zone) if text else None
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        # Of fields alone, as equality is; the key's digest tells an absent field from a null one.
+        return hash((self.event_name, self.namespace, self.serial, self.call_id, self.device_id))

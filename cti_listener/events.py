@@ -7,7 +7,7 @@ otherwise, each device getting a copy of its own; `own_device` tells whose step 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
@@ -290,11 +290,13 @@ def load_object(raw: object) -> dict[str, Any]:
         BadMessageError: It is not.
     """
     loaded = load_json(raw) if isinstance(raw, str | bytes | bytearray) else raw
-    if not isinstance(loaded, dict):
-        raise BadMessageError(
-            "not_an_object", f"an event is a JSON object, not {type(loaded).__name__}"
-        )
-    return loaded
+    if isinstance(loaded, dict):
+        return loaded
+    if isinstance(loaded, Mapping):
+        return dict(loaded)
+    raise BadMessageError(
+        "not_an_object", f"an event is a JSON object, not {type(loaded).__name__}"
+    )
 
 
 def load_json(raw: str | bytes | bytearray) -> Any:
@@ -306,7 +308,7 @@ def load_json(raw: str | bytes | bytearray) -> Any:
     """
     try:
         return from_json(raw)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a str with lone surrogates
         if isinstance(raw, bytes | bytearray):
             try:
                 raw = raw.decode()

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from cti_listener.errors import ConfigurationError
 from cti_listener.values import Payload, full_id, plain_text
 
-_PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _NAMES: Final = ("agent", "device", "namespace")
 
 
@@ -96,8 +96,11 @@ class Interest:
             return namespace == self.namespace or not namespace or not self.namespace
         if self.agents:
             if payload.get("eventType") == "agent" and device is not None:
-                agent = full_id(plain_text(payload.get("agentId")) or "", self.namespace)
-                self._follow(agent, device, payload)
+                agent = plain_text(payload.get("agentId"))
+                if agent:
+                    namespace = plain_text(payload.get("namespace")) or self.namespace
+                    agent = full_id(agent, namespace)
+                    self._follow(agent, device, payload)
                 if agent in self.agents:
                     return True
             if destination in self._agent_destinations or device in self._sitting:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -118,6 +119,8 @@ def read_time(text: str, zone: tzinfo | None = None) -> datetime | None:
     try:
         time = datetime.strptime(text, _SERVER_TIME)  # noqa: DTZ007 - it has no zone; ours is added
     except ValueError:
+        if text.isdigit():  # a count of seconds, that ISO 8601 would put in another century
+            return None
         try:
             time = datetime.fromisoformat(text)
         except ValueError:
@@ -130,7 +133,8 @@ def plain_text(value: object) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        with suppress(ValueError):  # an int of more digits than Python writes out
+            return str(value)
     return None
 
 
@@ -150,5 +154,7 @@ def plain_bool(value: object) -> bool | None:
     """Take a truth value, also one written as text or as 0 and 1."""
     if isinstance(value, bool):
         return value
-    known = {"true": True, "false": False, "1": True, "0": False}
-    return known.get(str(value).lower()) if isinstance(value, str | int) else None
+    known = {"true": True, "false": False, "1": True, "0": False, 1: True, 0: False}
+    if isinstance(value, str):
+        return known.get(value.lower())
+    return known.get(value) if isinstance(value, int) else None

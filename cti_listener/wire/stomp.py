@@ -140,7 +140,7 @@ class StompCodec:
         """Agree on heart-beats: the slower of what each wants, none if either wants none."""
         try:
             can_send, wants = (int(part) / 1000 for part in offer.split(","))
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0, 0.0
         we_send, we_want = self._heartbeat
         send = max(we_send, wants) if we_send and wants > 0 else 0.0

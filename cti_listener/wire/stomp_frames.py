@@ -228,8 +228,8 @@ def encode(frame: Frame, version: str = "1.2") -> bytes:
     """Turn a frame into bytes; a body gets its `content-length`.
 
     Raises:
-        ConfigurationError: A header cannot be written in this version: a line break, a NUL, or a
-            colon in a name, where they cannot be escaped.
+        ConfigurationError: A header cannot be written in this version: a line break or a
+            colon in a name where they cannot be escaped, a NUL, a lone surrogate.
     """
     raw = version == "1.0" or frame.command in _CONNECTING
     lines = [frame.command, *_header_lines(frame.headers, raw=raw, version=version)]
@@ -241,7 +241,8 @@ def encode(frame: Frame, version: str = "1.2") -> bytes:
 def _header_lines(headers: Mapping[str, str], *, raw: bool, version: str) -> Iterator[str]:
     for name, value in headers.items():
         forbidden = "\0" + ("\n\r" if raw else "" if version == "1.2" else "\r")
-        if any(c in forbidden for c in name + value) or (raw and ":" in name):
+        odd = any(c in forbidden or "\ud800" <= c <= "\udfff" for c in name + value)
+        if odd or (raw and ":" in name):
             raise ConfigurationError(
                 f"STOMP header {name!r}", f"has a character that STOMP {version} cannot carry there"
             )

@@ -1,0 +1,167 @@
+"""Serial counters: a fall with the time going on is a restart, all else is not."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti_listener.counters import COUNTERS, Counters
+
+BEGIN = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def stamp(second: float) -> str:
+    return (BEGIN + timedelta(seconds=int(second))).strftime("%Y.%m.%d %H:%M:%S")
+
+
+def heard(second: float) -> datetime:
+    return BEGIN + timedelta(seconds=second)
+
+
+class Stream:
+    """Notes serials of one namespace, and says when a restart was seen."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+
+    def note(self, serial: int, second: float, *, kind: str = "csta", ns: str = "a.cc") -> bool:
+        return self.since(serial, second, kind=kind, ns=ns) is not None
+
+    def since(
+        self, serial: int, second: float, *, kind: str = "csta", ns: str = "a.cc"
+    ) -> datetime | None:
+        return self.counters.note(ns, kind, serial, stamp(second), heard(second))
+
+
+def test_a_counter_that_falls_back_while_time_goes_on_restarted() -> None:
+    stream = Stream()
+    assert stream.since(4_237_833, 0) is None
+    assert stream.since(4_237_834, 1) is None
+    assert stream.since(421, 60) == heard(1)
+    assert stream.since(422, 61) is None
+    assert stream.since(423, 62) is None
+
+
+def test_a_restart_is_told_each_time_and_once() -> None:
+    stream = Stream()
+    told = [stream.note(n % 50 + 1, n * 3) for n in range(200)]
+    assert [n for n, one in enumerate(told) if one] == [50, 100, 150]
+
+
+def test_holes_tell_nothing() -> None:
+    stream = Stream()
+    assert not any(stream.note(serial, n * 5) for n, serial in enumerate((5, 9, 1000, 10**9)))
+
+
+def test_agent_and_csta_count_separately_and_so_does_each_namespace() -> None:
+    stream = Stream()
+    assert not stream.note(11_050_819, 0, kind="agent")
+    assert not stream.note(121_019, 9, kind="csta")
+    assert not stream.note(5, 20, ns="b.cc")
+    assert stream.note(5, 40, kind="agent")
+
+
+def test_a_late_serial_is_no_restart() -> None:
+    stream = Stream()
+    assert not stream.note(100, 10)
+    assert not stream.note(99, 10)
+    assert not stream.note(98, 9)
+    assert not stream.note(90, 0)
+    assert not stream.note(97, 11)  # within the margin of the server's whole seconds
+    assert not stream.note(101, 12)
+
+
+def test_a_time_that_cannot_be_read_is_no_restart() -> None:
+    counters = Counters()
+    assert counters.note("a.cc", "csta", 100, "x", heard(0)) is None
+    assert counters.note("a.cc", "csta", 5, "y", heard(10)) is None
+
+
+def test_a_repeat_from_before_a_restart_tells_no_second_one() -> None:
+    stream = Stream()
+    for n in range(10):
+        assert not stream.note(4000 + n, n)
+    assert stream.note(1, 60)
+    for old in range(10):
+        assert not stream.note(4000 + old, old)
+    assert not any(stream.note(2 + n, 61 + n * 3) for n in range(20))
+
+
+def test_a_late_serial_of_one_router_does_not_lift_the_line_of_another() -> None:
+    stream = Stream()
+    stream.note(5000, 0)
+    assert stream.note(100, 5)  # a second line of numbers looks like a restart, once
+    assert not stream.note(5010, 6)
+    assert not stream.note(5005, 6)  # came late, and is nearer to the upper line
+    assert not any(stream.note(101 + n, 9 + 3 * n) for n in range(10))
+    assert not any(stream.note(5011 + n, 40 + 3 * n) for n in range(10))
+
+
+def test_several_routers_may_each_count() -> None:
+    chance = random.Random(4)
+    stream = Stream()
+    counts = [1_000_000, 5_000, 40]
+    told = 0
+    for second in range(0, 3000, 2):
+        router = chance.randrange(3)
+        counts[router] += chance.randint(1, 5)
+        told += stream.note(counts[router], second)
+    assert told <= 2
+
+
+def test_reordering_and_repeats_never_look_like_a_restart() -> None:
+    chance = random.Random(7)
+    events = [(serial, serial / 4) for serial in range(2000)]
+    arriving = sorted(
+        ((at + chance.uniform(0, 1.5), serial, at) for serial, at in events for _ in range(2))
+    )
+    stream = Stream()
+    assert not any(
+        stream.counters.note("a.cc", "csta", serial, stamp(at), heard(now)) is not None
+        for now, serial, at in arriving
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 60)), max_size=60))
+def test_a_restart_is_told_only_of_a_serial_below_one_stamped_before(
+    notes: list[tuple[int, int]],
+) -> None:
+    stream = Stream()
+    before: list[tuple[int, int]] = []
+    for serial, second in notes:
+        if stream.note(serial, second):
+            assert any(high > serial and at <= second - 2 for high, at in before)
+        before.append((serial, second))
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
+def test_any_rising_counter_is_quiet(steps: list[int]) -> None:
+    stream = Stream()
+    serial = 0
+    for second, step in enumerate(steps):
+        serial += step
+        assert not stream.note(serial, second * 4)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    stream = Stream()
+    for number in range(COUNTERS + 500):
+        assert not stream.note(5, 0, ns=f"{number}.cc")
+    assert not stream.note(4, 60, ns=f"{COUNTERS + 400}.cc")
+    assert stream.note(4, 60, ns="1.cc")
+    assert len(stream.counters._lines) == COUNTERS  # noqa: SLF001 - no other way to see it
+    for fall in range(100):
+        stream.note(1_000_000 - fall, 100 + fall * 3, ns="2.cc")
+    lines = stream.counters._lines["2.cc", "csta"]  # noqa: SLF001 - as above
+    assert len(lines) <= 8
+
+
+def test_a_line_long_unheard_is_forgotten() -> None:
+    stream = Stream()
+    stream.note(1000, 0)
+    assert stream.note(10, 3600)
+    assert not stream.note(1000, 3601)  # now it is one of the new line's own numbers
+    assert stream.note(11, 3700)

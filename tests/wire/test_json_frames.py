@@ -1,0 +1,120 @@
+"""JSON messages: an object, an array of them, and whatever else, in order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti_listener.wire.base import Codec, EventReceived, MessageBad, SessionOpened, WireEvent
+from cti_listener.wire.json_frames import SAMPLE, JsonCodec
+
+
+def received(*messages: bytes) -> list[WireEvent]:
+    codec = JsonCodec()
+    for message in messages:
+        codec.receive_data(message)
+    return codec.events_received()
+
+
+def test_it_is_a_codec() -> None:
+    codec: Codec = JsonCodec()
+    assert codec.unconfirmed == ()
+
+
+def test_an_object_is_an_event_and_an_array_several() -> None:
+    assert received(b'{"a": 1}', b'[{"b": 2}, {"c": 3}]', b"[]", b"{}") == [
+        EventReceived({"a": 1}, None),
+        EventReceived({"b": 2}, None),
+        EventReceived({"c": 3}, None),
+        EventReceived({}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b"", "not_json"),
+        (b"hello", "not_json"),
+        (b'{"a": 1', "not_json"),
+        (b"\xff\xfe", "not_utf8"),
+        (b'{"a": "\xff"}', "not_utf8"),
+        (b"3", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b'"x"', "not_an_object"),
+        (b"[3]", "not_an_object"),
+        (b"[[{}]]", "not_an_object"),
+        (b"[" * 100_000, "too_deep"),
+        (b'{"a":' * 100_000, "too_deep"),
+    ],
+)
+def test_a_bad_message_is_told_with_its_beginning_and_the_next_is_read(
+    message: bytes, reason: str
+) -> None:
+    told, good = received(message, b'{"a": 1}')
+    assert isinstance(told, MessageBad)
+    assert told.reason == reason
+    assert told.sample == message[:SAMPLE]
+    assert told.detail
+    assert good == EventReceived({"a": 1}, None)
+
+
+def test_what_is_no_event_in_an_array_spoils_no_other() -> None:
+    first, told, last = received(b'[{"a": 1}, 5, {"b": 2}]')
+    assert first == EventReceived({"a": 1}, None)
+    assert isinstance(told, MessageBad)
+    assert last == EventReceived({"b": 2}, None)
+
+
+def test_the_session_opens_at_once_and_subscribes_with_its_messages() -> None:
+    codec = JsonCodec(['{"subscribe": "中"}', "second"])
+    assert codec.data_to_send() == []
+    codec.open()
+    assert codec.events_received() == [SessionOpened()]
+    assert codec.data_to_send() == ['{"subscribe": "中"}'.encode(), b"second"]
+    assert codec.data_to_send() == []
+    codec.subscribe(["third"])
+    assert codec.data_to_send() == [b"third"]
+    assert codec.unconfirmed == ()
+
+
+def test_there_is_no_heart_beat_no_unsubscribing_and_no_goodbye() -> None:
+    codec = JsonCodec()
+    codec.open()
+    codec.events_received()
+    codec.heartbeat()
+    codec.unsubscribe(["x"])
+    codec.close()
+    assert codec.data_to_send() == []
+    assert codec.events_received() == []
+
+
+def test_events_are_handed_over_once() -> None:
+    codec = JsonCodec()
+    codec.receive_data(b"{}")
+    assert len(codec.events_received()) == 1
+    assert codec.events_received() == []
+
+
+OBJECTS = st.dictionaries(
+    st.text(max_size=4),
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(), max_size=4),
+    max_size=4,
+)
+
+
+@given(st.lists(OBJECTS, max_size=5))
+def test_every_object_of_an_array_comes_in_order(objects: list[dict[str, Any]]) -> None:
+    wanted = [EventReceived(one, None) for one in json.loads(json.dumps(objects))]
+    assert received(json.dumps(objects).encode()) == wanted
+    assert received(*(json.dumps(one).encode() for one in objects)) == wanted
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_an_event_or_a_bad_message(message: bytes) -> None:
+    events = received(message)
+    assert all(isinstance(event, EventReceived | MessageBad) for event in events)
+    assert events or message.strip().startswith(b"[")
