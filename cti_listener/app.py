@@ -1,0 +1,236 @@
+"""Settings to a running daemon: the listener with its output, health file, signals and drain.
+
+`cli` calls `listen` and `simulate`. What ends a run ends it in order: take no more events, close
+the connection, let the output finish, say how it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from cti_listener.errors import ConfigurationError
+from cti_listener.event_base import Event
+from cti_listener.listener import Listener
+from cti_listener.log import log
+from cti_listener.notices import Notice
+from cti_listener.ops import health, logs, terminal
+from cti_listener.ops.descriptor import Descriptor
+from cti_listener.ops.exits import ExitCode, signals, verdict
+from cti_listener.ops.masking import Masker
+from cti_listener.ops.output import Output, json_line
+from cti_listener.ops.pretty import Pretty
+from cti_listener.settings.making import DEMO_NAMESPACE, completed, make_listener, wire_name
+from cti_listener.settings.model import secret_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cti_listener.settings import Settings
+    from cti_listener.simulator import SimulatorServer
+    from cti_listener.sources.options import Credentials
+
+
+_DEMO_AGENTS: Final = 8
+_DEMO_RATE: Final = 5.0
+_TOLD_AS_NOTICES: Final = frozenset({"connected", "disconnected", "gap", "destination_refused"})
+
+
+def listen(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Listen until told to stop; return the exit code."""
+    return asyncio.run(_Run(completed(settings), environ).run())
+
+
+class _Run:
+    """One run of the daemon.
+
+    Its parts report to it: signals, the output and the time limit set `_stop_asked`; `_failure` is
+    what ended the listener by itself.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._stop_asked = asyncio.Event()
+        self._failure: Exception | None = None
+        self._left = 0
+        self._masker = Masker(
+            numbers=settings.mask_numbers, own=(*settings.device, *settings.agent)
+        )
+        stdout, stderr = Descriptor(1), Descriptor(2)
+        pretty = settings.format == "pretty" or (settings.format == "auto" and stdout.terminal)
+        self._output = Output(
+            stdout,
+            self._pretty(stdout) if pretty else json_line,
+            count=settings.count,
+            on_end=self._stop_asked.set,
+        )
+        as_json = settings.log_format == "json"
+        if settings.log_format == "auto":
+            as_json = not stderr.terminal
+        on_one_screen = pretty and stdout.terminal and stderr.terminal
+        self._logs = logs.configure(
+            logs.LogSink(stderr),
+            self._masker,
+            level=settings.log_level,
+            as_json=as_json,
+            colour=terminal.colour_wanted(terminal=stderr.terminal, environ=environ),
+            # What stands among the events already need not be said twice.
+            leave_out=_TOLD_AS_NOTICES if on_one_screen else frozenset(),
+            zone=ZoneInfo(settings.zone) if on_one_screen else None,
+        )
+
+    async def run(self) -> int:
+        """Listen; return the exit code."""
+        try:
+            async with AsyncExitStack() as stack:
+                urls = self._settings.url
+                if self._settings.demo:
+                    server = await stack.enter_async_context(_demo_server(self._settings))
+                    urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
+                listener = self._listener(urls)
+                file = self._health_file()
+                if file is not None:
+                    stack.callback(file.remove)
+                stack.enter_context(signals(self._asked, file.remove if file else lambda: None))
+                await self._live(listener, file)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
+            self._failure = error
+        return self._conclude()
+
+    def _asked(self, name: str) -> None:
+        log.info("stopping", signal=name)
+        self._stop_asked.set()
+
+    def _listener(self, urls: Sequence[str]) -> Listener:
+        auth = self._credentials if self._settings.has_credentials else None
+        listener = make_listener(self._settings, urls, auth)
+        kinds = tuple(map(wire_name, self._settings.event)) or (Event,)
+        register = listener.on(*kinds, Notice, order="all", overflow="block", name="output")
+        register(self._output.take)
+        return listener
+
+    async def _credentials(self) -> Credentials:
+        """Read what proves who we are, for one attempt; from then on it is never shown."""
+        found = await asyncio.to_thread(self._settings.credentials)
+        self._masker.learn(secret_values(found))
+        return found
+
+    async def _live(self, listener: Listener, file: health.HealthFile | None) -> None:
+        """Run the listener, and what goes on beside it, until all of it has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            keeper = tasks.create_task(self._keep(listener, file))
+            ender = tasks.create_task(self._end_when_asked(listener))
+            try:
+                await listener.run()
+            except Exception as error:  # noqa: BLE001 - kept: it decides on the exit code
+                self._failure = error
+                ender.cancel()
+            keeper.cancel()
+
+    async def _end_when_asked(self, listener: Listener) -> None:
+        if self._settings.duration:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.duration, self._stop_asked.set)
+        await self._stop_asked.wait()
+        left = await listener.stop(self._settings.drain)
+        self._left = sum(len(one.happenings) for one in left)
+
+    async def _keep(self, listener: Listener, file: health.HealthFile | None) -> None:
+        """Show that the loop turns, and see to what nobody else wakes up for."""
+        while True:
+            if file is not None:
+                stats = listener.stats()
+                facts = {"connected": stats.connected, "events": stats.distinct}
+                try:
+                    await asyncio.to_thread(file.beat, facts)
+                except OSError as error:
+                    log.warning("health_file_failed", path=str(file.path), problem=str(error))
+            self._output.look()
+            self._logs.flush()
+            await asyncio.sleep(health.INTERVAL)
+
+    def _health_file(self) -> health.HealthFile | None:
+        """Return where to show that we live.
+
+        Raises:
+            ConfigurationError: The file that was asked for cannot be written.
+        """
+        path = self._settings.health_file
+        try:
+            if path is None:
+                return health.own_file(self._environ)
+            file = health.HealthFile(path)
+            file.beat({})
+        except OSError as error:
+            if path is not None:
+                raise ConfigurationError("health_file", f"cannot write it: {error}") from None
+            log.info("health_file_failed", problem=str(error))  # nobody asked for one
+            return None
+        return file
+
+    def _pretty(self, stdout: Descriptor) -> Callable[[Event | Notice], bytes]:
+        form = Pretty(
+            zone=ZoneInfo(self._settings.zone),
+            namespace=self._settings.namespace,
+            colour=terminal.colour_wanted(terminal=stdout.terminal, environ=self._environ),
+            columns=stdout.columns,
+        )
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        return lambda happening: form.line(happening).encode(encoding, "backslashreplace")
+
+    def _conclude(self) -> int:
+        """Say what went wrong, if anything did, and return the code for it."""
+        code, text = ExitCode.OK, ""
+        if self._output.error is not None:
+            code, text = ExitCode.OUTPUT, f"cannot write the output: {self._output.error.strerror}"
+        elif self._failure is not None:
+            code, text = verdict(self._failure)
+        elif self._left and not self._output.abandoned:
+            drain = f"the drain time of {self._settings.drain:g} s"
+            code = ExitCode.UNDRAINED
+            text = f"{self._left} events were not printed within {drain}; give it more by --drain"
+        if code is ExitCode.INTERNAL:
+            log.error("internal_error", exc_info=self._failure)
+        if code is not ExitCode.OK:
+            self._logs.fail(text, code)
+        self._logs.flush()
+        return code
+
+
+def _demo_server(settings: Settings) -> SimulatorServer:
+    """Return a small contact centre that opens when we listen, at the present time."""
+    from cti_listener.simulator import Centre, SimulatorServer  # noqa: PLC0415 - for the demo only
+
+    centre = Centre(
+        seed=1,
+        agents=_DEMO_AGENTS,
+        namespace=settings.namespace or DEMO_NAMESPACE,
+        rate=_DEMO_RATE,
+        start=datetime.now(UTC),
+    )
+    return SimulatorServer(centre=centre, await_subscriber=True)
+
+
+def simulate(server: SimulatorServer, say: Callable[[str], None]) -> int:
+    """Serve a simulated centre until told to stop; return the exit code."""
+    return asyncio.run(_simulate(server, say))
+
+
+async def _simulate(server: SimulatorServer, say: Callable[[str], None]) -> int:
+    stop_asked = asyncio.Event()
+    with signals(lambda _name: stop_asked.set(), lambda: None):
+        try:
+            await server.start()
+        except ConfigurationError as error:
+            say(str(error))
+            return ExitCode.CONFIGURATION
+        say(f"STOMP  {server.stomp_url}")
+        say(f"JSON   {server.json_url}")
+        await stop_asked.wait()
+        await server.stop()
+    return ExitCode.OK

@@ -1,0 +1,298 @@
+"""The command line: flags and sub-commands, and what a user's mistake looks like.
+
+`main` is the entry point. What is heavier than cyclopts is imported by the command that needs it,
+so that `--help`, `--version` and `healthcheck` answer at once.
+"""
+
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
+
+from cti_listener import __version__
+
+if TYPE_CHECKING:
+    from cti_listener.settings import Configuration
+
+_OK: Final = 0
+_USAGE: Final = 2
+_CONFIGURATION: Final = 78
+_INTERRUPTED: Final = 130
+
+_WHAT: Final = Parameter(group=Group("What to listen to", sort_key=1), negative="")
+_WHO: Final = Parameter(group=Group("Who we are", sort_key=2), negative="")
+_HOW: Final = Parameter(group=Group("How to connect", sort_key=3), negative="")
+_PRINT: Final = Parameter(group=Group("What to print", sort_key=4), negative="")
+_RUN: Final = Parameter(group=Group("Running", sort_key=5), negative="")
+
+_SECRETS: Final = ("passcode", "token", "cookie")
+
+Texts = tuple[str, ...] | None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """The flags of listening; None: not given, so that environment, file or default counts."""
+
+    url: Annotated[Texts, _WHAT] = None
+    """The server, as wss://HOST/mvc/stomp/websocket; again for others to try in turn."""
+    demo: Annotated[bool | None, _WHAT] = None
+    """Listen to an embedded simulator: no server needed."""
+    namespace: Annotated[str | None, _WHAT, Parameter(name=("--ns", "--namespace"))] = None
+    """Completes short ids: 8002 is 8002@NAMESPACE."""
+    device: Annotated[Texts, _WHAT] = None
+    """Listen to this device; repeatable."""
+    agent: Annotated[Texts, _WHAT] = None
+    """Listen to this agent, at whatever device; repeatable."""
+    event: Annotated[Texts, _WHAT] = None
+    """Print only events of this name, as delivered; repeatable."""
+    wire: Annotated[Literal["auto", "stomp", "json"] | None, _WHAT] = None
+    """What the server speaks; auto finds out."""
+    topic: Annotated[Texts, _WHAT] = None
+    """STOMP destination, or its template with {agent}, {device}, {namespace}; repeatable."""
+    zone: Annotated[str | None, _WHAT] = None
+    """Where the server's clock hangs; by default Asia/Shanghai."""
+
+    login: Annotated[str | None, _WHO] = None
+    """STOMP login; its passcode comes from CTI_PASSCODE or a file."""
+    passcode_file: Annotated[Path | None, _WHO] = None
+    """File that holds the STOMP passcode; read for every attempt, as the two below."""
+    token_file: Annotated[Path | None, _WHO] = None
+    """File that holds a bearer token; or set CTI_TOKEN."""
+    cookie_file: Annotated[Path | None, _WHO] = None
+    """File that holds a Cookie header; or set CTI_COOKIE."""
+    cert_file: Annotated[Path | None, _WHO] = None
+    """Client certificate (PEM)."""
+    key_file: Annotated[Path | None, _WHO] = None
+    """Its key, when not in the same file (PEM)."""
+
+    ca_file: Annotated[Path | None, _HOW] = None
+    """Authorities to trust instead of the system's (PEM)."""
+    header: Annotated[Texts, _HOW] = None
+    """HTTP header NAME:VALUE of the handshake; repeatable."""
+    connect_header: Annotated[Texts, _HOW] = None
+    """Header NAME:VALUE of the STOMP CONNECT; repeatable."""
+    vhost: Annotated[str | None, _HOW] = None
+    """The broker's virtual host; by default /."""
+    origin: Annotated[str | None, _HOW] = None
+    """Origin header of the handshake."""
+    proxy: Annotated[str | None, _HOW] = None
+    """auto (as the environment says), none, or a URL."""
+    compression: Annotated[bool | None, _HOW, Parameter(negative="--no-compression")] = None
+    """Offer compression; on by default."""
+    max_attempts: Annotated[int | None, _HOW] = None
+    """Give up after so many attempts in a row; by default never."""
+
+    format: Annotated[Literal["auto", "pretty", "json"] | None, _PRINT] = None
+    """By default pretty on a terminal, JSON lines when piped."""
+    count: Annotated[int | None, _PRINT] = None
+    """Stop after so many events; notices do not count."""
+    duration: Annotated[float | None, _PRINT] = None
+    """Stop after so many seconds."""
+
+    config: Annotated[Path | None, _RUN] = None
+    """TOML file of settings; or set CTI_CONFIG."""
+    drain: Annotated[float | None, _RUN] = None
+    """How many seconds the end may take to print what has come; by default 8."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, _RUN] = None
+    """By default info."""
+    log_format: Annotated[Literal["auto", "console", "json"] | None, _RUN] = None
+    """By default console on a terminal, JSON otherwise; on stderr."""
+    health_file: Annotated[Path | None, _RUN] = None
+    """Where to show that we live; by default where healthcheck looks."""
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given, by the setting's name."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if value is not None}
+
+
+app = App(
+    name="cti-listen",
+    help="Listen to a CTI server's events and print them, one a line.",
+    help_epilogue="Each is also an environment variable and a key of the --config file: "
+    "--max-attempts, CTI_MAX_ATTEMPTS, max_attempts. These have more of them.",
+    version=__version__,
+    result_action="return_value",
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.default
+def listen(flags: Flags | None = None) -> int:
+    """Listen to a CTI server's events and print them, one a line.
+
+    Try it without a server: cti-listen --demo
+    """
+    from cti_listener.settings import load
+
+    configuration = load(flags.given() if flags else {})
+    if not _told(configuration):
+        from cti_listener.app import listen as run
+
+        return run(configuration.settings, os.environ)
+    kinds = {problem.kind for problem in configuration.problems}
+    return _USAGE if kinds == {"flag"} else _CONFIGURATION
+
+
+@app.command
+def check(flags: Flags | None = None) -> int:
+    """Print the settings that would hold, each with its source, and every mistake in them."""
+    from cti_listener.settings import load
+
+    configuration = load(flags.given() if flags else {})
+    rows = configuration.rows()
+    names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, value, source in rows:
+        sys.stdout.write(f"{name:{names}}  {value:{min(values, 40)}}  {source}\n")
+    sys.stdout.flush()
+    return _CONFIGURATION if _told(configuration) else _OK
+
+
+def _told(configuration: Configuration) -> bool:
+    """Tell every problem there is; return whether there was any."""
+    from cti_listener.settings.making import ailments
+
+    problems = [str(problem) for problem in configuration.problems]
+    for text in problems or (problems := ailments(configuration.settings)):
+        _say(text)
+    return bool(problems)
+
+
+@app.command
+def simulate(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8008,
+    namespace: Annotated[str, Parameter(name=("--ns", "--namespace"))] = "zhen04.cc",
+    agents: int = 10,
+    rate: float = 5.0,
+    seed: int = 0,
+    speed: float = 1.0,
+    fault: Annotated[Texts, Parameter(negative="")] = None,
+) -> int:
+    """Serve a simulated contact centre, for a listener to be tried on.
+
+    Args:
+        host: Where to listen; 0.0.0.0 is everywhere.
+        port: 0 picks a free one.
+        namespace: The namespace of its agents and devices.
+        agents: How many: 5001 at device 8001, and so on.
+        rate: Events a second.
+        seed: The same seed plays the same calls.
+        speed: So many of the centre's seconds pass in one; 0: as fast as they are taken.
+        fault: What goes wrong, as repeat=0.1 or drop_every=30; repeatable.
+    """
+    from datetime import UTC, datetime
+
+    from cti_listener.app import simulate as run
+    from cti_listener.errors import ConfigurationError
+    from cti_listener.simulator import Centre, Faults, SimulatorServer
+
+    try:
+        server = SimulatorServer(
+            centre=Centre(
+                seed, agents=agents, namespace=namespace, rate=rate, start=datetime.now(UTC)
+            ),
+            faults=Faults.parse(",".join(fault or ())),
+            host=host,
+            port=port,
+            speed=speed,
+            seed=seed,
+        )
+    except ConfigurationError as error:
+        _say(str(error))
+        return _USAGE
+    return run(server, _say)
+
+
+@app.command
+def healthcheck(
+    *,
+    file: Path | None = None,
+    config: Path | None = None,
+    max_age: float | None = None,
+) -> int:
+    """Tell by the exit code, 0 or 1, whether the listener on this machine is well.
+
+    Its event loop turns: that is all it says; whether the server is there shows elsewhere.
+
+    Args:
+        file: The health file; by default CTI_HEALTH_FILE, the one the settings file names, or that
+            of any listener of this user.
+        config: The settings file; by default CTI_CONFIG.
+        max_age: How many seconds the last sign of life may lie back.
+    """
+    from cti_listener.ops import health
+
+    named = file or health.named_file(config, os.environ)
+    why = health.ailment(named, os.environ, health.MAX_AGE if max_age is None else max_age)
+    if why is not None:
+        _say(why)
+    return 0 if why is None else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; return its exit code.
+
+    Args:
+        argv: The arguments, without the program's name; None: the process's.
+    """
+    _open_standard_streams()
+    tokens = sys.argv[1:] if argv is None else argv
+    try:
+        if (secret := _secret_flag(tokens)) is not None:
+            variable = f"CTI_{secret.upper()}"
+            _say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
+            return _USAGE
+        code = app(tokens)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        _say(f"{_mistake(error)}\nSee cti-listen --help.")
+        return _USAGE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # `cti-listen --help | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _OK
+    return code if isinstance(code, int) else _OK
+
+
+def _mistake(error: CycloptsError) -> str:
+    """Say what is wrong with the arguments."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{error.unused_tokens[0]!r} is neither a flag nor a command"
+    error.verbose = False
+    return str(error)
+
+
+def _secret_flag(tokens: list[str]) -> str | None:
+    """Find a secret among the flags; every user of the machine can read them there."""
+    names = {token.partition("=")[0] for token in tokens}
+    return next((name for name in _SECRETS if f"--{name}" in names), None)
+
+
+def _open_standard_streams() -> None:
+    """See that 0, 1 and 2 are open: a socket that got such a number would be printed to."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number free: this one
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
+
+
+def _say(text: str) -> None:
+    """Tell the user something, on stderr."""
+    sys.stderr.write("".join(f"cti-listen: {line}\n" for line in text.splitlines()))
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""What surrounds a run: output, logs, health. Nothing here decides about an event."""

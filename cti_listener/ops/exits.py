@@ -1,0 +1,83 @@
+"""How a run ends: exit codes, what is said with each, and the signals that ask for it.
+
+Called by `app` and `cli`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from cti_listener.errors import ConfigurationError, RefusedError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_ASKING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class ExitCode(IntEnum):
+    """How a run ended; what sysexits.h has a number for has that number."""
+
+    OK = 0
+    UNWELL = 1
+    USAGE = 2
+    UNREACHABLE = 69
+    INTERNAL = 70
+    OUTPUT = 74
+    UNDRAINED = 75
+    REFUSED = 77
+    CONFIGURATION = 78
+
+
+def verdict(failure: Exception) -> tuple[ExitCode, str]:
+    """Return the exit code for what ended a run, and what to tell the user to do."""
+    match failure:
+        case ConfigurationError():
+            return ExitCode.CONFIGURATION, str(failure)
+        case RefusedError():
+            advice = "check the URL, and who we are to it (CTI_LOGIN, CTI_PASSCODE, CTI_TOKEN)"
+            return ExitCode.REFUSED, f"refused by {failure}; {advice}"
+        case UnreachableError():
+            return ExitCode.UNREACHABLE, f"{failure}; check the URL, and that the server is up"
+        case _:
+            return ExitCode.INTERNAL, f"{type(failure).__name__}: {failure}; this is a bug"
+
+
+@contextmanager
+def signals(asked: Callable[[str], None], at_once: Callable[[], None]) -> Iterator[None]:
+    """Take SIGTERM and SIGINT within the block.
+
+    The first one asks to stop; the second leaves at once, even if the event loop hangs. A handler
+    of our own does that, since the default one does nothing in a container's first process.
+
+    Args:
+        asked: Called in the event loop with the signal's name.
+        at_once: Called before leaving at once.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _ASKING}
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        at_once()
+        os._exit(128 + number)
+
+    def ask(number: signal.Signals) -> None:
+        for one in _ASKING:
+            loop.remove_signal_handler(one)
+            signal.signal(one, leave)
+        asked(number.name)
+
+    for number in _ASKING:
+        loop.add_signal_handler(number, ask, number)
+    try:
+        yield
+    finally:
+        for number in _ASKING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])

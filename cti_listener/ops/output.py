@@ -1,0 +1,102 @@
+"""Events and notices on stdout, one a line: the handler that the command line registers.
+
+The form is JSON lines, exactly as received, or `pretty`'s. A line is written when the handler
+returns; a reader too slow makes it wait, which in time pauses reading from the server, and never
+the loop.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from cti_listener.event_base import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cti_listener.notices import Notice
+    from cti_listener.ops.descriptor import Descriptor
+
+_READABLE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ESCAPED: Final = json.JSONEncoder(separators=(",", ":"))
+
+
+def json_line(happening: Event | Notice) -> bytes:
+    """Return an event as received, or a notice, as one compact JSON object in UTF-8."""
+    body = happening.as_received() if isinstance(happening, Event) else happening.as_wire()
+    try:
+        return _READABLE.encode(body).encode()
+    except UnicodeEncodeError:  # a lone surrogate is JSON, and no UTF-8
+        return _ESCAPED.encode(body).encode()
+
+
+class Output:
+    """Writes what it is given, until it has written enough or nobody reads any more.
+
+    Attributes:
+        events: How many events it has written.
+        error: What makes writing impossible; None while it is possible.
+        abandoned: Whether the reader has left: a quiet end.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        form: Callable[[Event | Notice], bytes],
+        *,
+        count: int = 0,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            descriptor: Where to.
+            form: Makes a line, without its line break.
+            count: End after so many events; 0: never.
+            on_end: Called once, when there is nothing more to write for.
+        """
+        self.events = 0
+        self.error: OSError | None = None
+        self.abandoned = False
+        self._ended = False
+        self._on_end = on_end
+        self._descriptor = descriptor
+        self._form = form
+        self._count = count
+
+    def __repr__(self) -> str:
+        return f"<Output {self.events} events{', ended' if self._ended else ''}>"
+
+    async def take(self, happening: Event | Notice) -> None:
+        """Write one line; return when it is written."""
+        if self._ended:
+            return
+        try:
+            await self._write(self._form(happening) + b"\n")
+        except BrokenPipeError:
+            self.abandoned = True
+            self._end()
+        except OSError as error:
+            self.error = error
+            self._end()
+        else:
+            if isinstance(happening, Event):
+                self.events += 1
+                if self.events == self._count:
+                    self._end()
+
+    def look(self) -> None:
+        """See whether the reader has left, which a silent stream would not notice for long."""
+        if not self._ended and self._descriptor.is_broken():
+            self.abandoned = True
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._on_end()
+
+    async def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
+        while rest := rest[self._descriptor.write_some(rest) :]:
+            await self._descriptor.writable()

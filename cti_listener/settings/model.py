@@ -1,0 +1,258 @@
+"""Every setting of the command line and the daemon, with its type and default.
+
+One name serves everywhere: the setting `passcode_file` is `--passcode-file`,
+`CTI_PASSCODE_FILE` and the TOML key `passcode_file`. `loading` fills it from these; `app` and `cli`
+read the result.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cti_listener.errors import ConfigurationError
+from cti_listener.settings.readings import (
+    Endpoints,
+    Headers,
+    Names,
+    Proxy,
+    Seconds,
+    Templates,
+    Zone,
+)
+from cti_listener.sources.options import ConnectionKeywords, ConnectionOptions, Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALIASES: Final = {"ns": "namespace"}
+"""Other names a setting goes by, in every source."""
+
+_SETTING_OF_OPTION: Final = {
+    "topics": "topic",
+    "headers": "header",
+    "connect_headers": "connect_header",
+}
+"""A list is named in the plural in Python, and after its flag in the settings."""
+
+
+class Settings(BaseSettings):
+    """What a run is told. Times are in seconds, sizes in bytes; 0 means none, never or no limit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CTI_",
+        env_ignore_empty=True,  # compose files hand on what is not set as an empty text
+        enable_decoding=False,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+    config: Path | None = None
+
+    # What to listen to
+    url: Endpoints = ()
+    demo: bool = False
+    namespace: str | None = None
+    device: Names = ()
+    agent: Names = ()
+    event: Names = ()
+    wire: Literal["auto", "stomp", "json"] = "auto"
+    topic: Templates = ()
+    zone: Zone = "Asia/Shanghai"
+
+    # Who we are
+    login: str | None = None
+    passcode: SecretStr | None = None
+    passcode_file: Path | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    cookie: SecretStr | None = None
+    cookie_file: Path | None = None
+    header: Headers = {}
+    connect_header: Headers = {}
+
+    # What is printed, and for how long
+    format: Literal["auto", "pretty", "json"] = "auto"
+    count: Annotated[int, Field(ge=0)] = 0
+    duration: Seconds = 0.0
+
+    # How to connect (the ranges are `ConnectionOptions`' to judge)
+    vhost: str = "/"
+    query: str = "namespace={namespace}&device={device}&agent={agent}"
+    subscribe: Templates = ()
+    origin: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    proxy: Proxy = "auto"
+    compression: bool = True
+    max_attempts: Annotated[int, Field(ge=0)] = 0
+    max_wait: float = 60.0
+    stable_after: float = 30.0
+    refused_retry: float = 300.0
+    open_timeout: float = 10.0
+    close_timeout: float = 2.0
+    receipt_timeout: float = 3.0
+    grace: float = 0.1
+    heartbeat_send: float = 10.0
+    heartbeat_receive: float = 10.0
+    ping_interval: float = 5.0
+    silence_limit: float = 12.0
+    silent_after: float = 300.0
+    max_size: int = 4 * 2**20
+    soft_size: int = 2**20
+
+    # How events are handled
+    lane_size: Annotated[int, Field(ge=1)] = 1000
+    dedupe_window: Annotated[int, Field(ge=1)] = 100_000
+    dedupe_age: Annotated[float, Field(gt=0)] = 3600.0
+    drain: Seconds = 8.0
+
+    # What is logged, and how the daemon shows that it lives
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    mask_numbers: bool = True
+    health_file: Path | None = None
+
+    def connection(self) -> ConnectionKeywords:
+        """Return what `Listener` takes about the connection."""
+        return {
+            "topics": self.topic,
+            "vhost": self.vhost,
+            "heartbeat_send": self.heartbeat_send,
+            "heartbeat_receive": self.heartbeat_receive,
+            "receipt_timeout": self.receipt_timeout,
+            "silent_after": self.silent_after,
+            "query": self.query,
+            "subscribe": self.subscribe,
+            "grace": self.grace,
+            "origin": self.origin,
+            "ca_file": self.ca_file,
+            "cert_file": self.cert_file,
+            "key_file": self.key_file,
+            "proxy": {"auto": True, "none": None}.get(self.proxy, self.proxy),
+            "compression": self.compression,
+            "open_timeout": self.open_timeout,
+            "close_timeout": self.close_timeout,
+            "max_size": self.max_size,
+            "soft_size": self.soft_size,
+            "ping_interval": self.ping_interval,
+            "silence_limit": self.silence_limit,
+            "max_attempts": self.max_attempts or None,
+            "max_wait": self.max_wait,
+            "stable_after": self.stable_after,
+            "refused_retry": self.refused_retry,
+        }
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether anything is set that proves who we are."""
+        given = (self.login, self.passcode, self.token, self.cookie)
+        files = (self.passcode_file, self.token_file, self.cookie_file)
+        return any((*given, *files, self.header, self.connect_header))
+
+    def credentials(self) -> Credentials:
+        """Return what proves who we are, reading the files afresh: sessions and tokens expire.
+
+        Raises:
+            OSError: A file cannot be read.
+            ValueError: A file is empty or not text.
+        """
+        return Credentials(
+            login=self.login,
+            passcode=_secret(self.passcode, self.passcode_file),
+            token=_secret(self.token, self.token_file),
+            cookie=_secret(self.cookie, self.cookie_file),
+            headers=_revealed(self.header),
+            connect_headers=_revealed(self.connect_header),
+        )
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yield what no value alone shows: the setting at fault, and what to do about it."""
+        if not self.url and not self.demo:
+            yield (
+                "url",
+                (
+                    "no server is configured; give --url wss://HOST/mvc/stomp/websocket, "
+                    "or set CTI_URL, or try --demo"
+                ),
+            )
+        if self.namespace is None and not self.demo:
+            for name, ids in (("device", self.device), ("agent", self.agent)):
+                short = next((text for text in ids if "@" not in text), None)
+                if short is not None:
+                    text = f"{short} needs its namespace; give --ns NAMESPACE, or {short}@NAMESPACE"
+                    yield name, text
+        yield from self._unreadable()
+        yield from self._unconnectable()
+
+    def _unreadable(self) -> Iterator[tuple[str, str]]:
+        """Try the files now, so that a wrong path is told before anything is connected."""
+        for name in ("passcode_file", "token_file", "cookie_file"):
+            if (path := getattr(self, name)) is not None:
+                try:
+                    read_secret(path)
+                except OSError as error:
+                    yield name, f"cannot read {path}: {error.strerror}"
+                except ValueError as error:
+                    yield name, f"{path} {error}"
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            if path is not None and not os.access(path, os.R_OK):
+                yield name, f"cannot read {path}"
+
+    def _unconnectable(self) -> Iterator[tuple[str, str]]:
+        """Ask `ConnectionOptions`, which tells one problem at a time, until it has no more."""
+        keywords: dict[str, Any] = {**self.connection()}
+        while True:
+            try:
+                ConnectionOptions(**keywords)
+            except ConfigurationError as error:
+                yield _SETTING_OF_OPTION.get(error.what, error.what), error.problem
+                if keywords.pop(error.what, None) is None:
+                    return
+            else:
+                return
+
+
+def secret_values(credentials: Credentials) -> set[str]:
+    """Return every text of them that must never be seen."""
+    kept = (credentials.passcode, credentials.token, credentials.cookie)
+    return {
+        text
+        for text in (*kept, *credentials.headers.values(), *credentials.connect_headers.values())
+        if text
+    }
+
+
+def read_secret(path: Path) -> str:
+    """Read one secret from its file, without the line break editors add.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is empty, not text, or more than one line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        msg = "is not UTF-8 text"
+        raise ValueError(msg) from None
+    if not text or "\n" in text:
+        raise ValueError("is empty" if not text else "holds more than one line")
+    return text
+
+
+def _secret(given: SecretStr | None, path: Path | None) -> str | None:
+    if given is not None:
+        return given.get_secret_value()
+    return read_secret(path) if path else None
+
+
+def _revealed(headers: dict[str, SecretStr]) -> dict[str, str]:
+    return {name: text.get_secret_value() for name, text in headers.items()}

@@ -1,0 +1,120 @@
+"""How a setting's text is read: lists, headers, addresses, zones, and what each may be.
+
+`model` builds its fields on these types.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+
+def _split(value: object) -> object:
+    """Take a list from an environment variable: a JSON list, or values between commas."""
+    if isinstance(value, int) and not isinstance(value, bool):  # an id, written without quotes
+        return (str(value),)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("["):
+        try:
+            return tuple(json.loads(text))
+        except ValueError:
+            msg = "is neither a JSON list nor values between commas"
+            raise ValueError(msg) from None
+    if text.startswith("{"):  # one message template, commas and all
+        return (text,)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split_each(value: object) -> object:
+    """Let ids and names be joined by commas within one flag too: none of them can hold one."""
+    parts = _split(value)
+    if not isinstance(parts, list | tuple):
+        return parts
+    nested = [_split(part) for part in parts]
+    return tuple(text for part in nested for text in (part if isinstance(part, tuple) else (part,)))
+
+
+def _split_headers(value: object) -> object:
+    """Take headers from a table, a list of `NAME: VALUE`, or such lines in one text."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = json.loads(text) if text.startswith(("{", "[")) else text.splitlines()
+        except ValueError:
+            msg = 'is neither NAME:VALUE nor a JSON object {"NAME": "VALUE"}'
+            raise ValueError(msg) from None
+    if isinstance(value, list | tuple):
+        pairs = [str(line).partition(":") for line in value if str(line).strip()]
+        if not all(name.strip() and colon for name, colon, _ in pairs):
+            msg = "is not written NAME:VALUE"
+            raise ValueError(msg)
+        value = {name.strip(): text.strip() for name, _, text in pairs}
+    return value
+
+
+def _one_line(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """Refuse what would let one header smuggle in another."""
+    for name, text in headers.items():
+        if any(forbidden in name + text.get_secret_value() for forbidden in "\r\n\0"):
+            msg = "holds a line break, as none can"
+            raise ValueError(msg)
+    return headers
+
+
+def _endpoints(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what is no WebSocket address, and say what it should look like."""
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            reachable = parts.hostname is not None and parts.port != 0
+        except ValueError:
+            reachable = False
+        else:
+            if parts.scheme in {"http", "https"}:
+                msg = f"starts with {parts.scheme}://; a WebSocket's address starts with ws{parts.scheme[4:]}://"
+                raise ValueError(msg)
+        if not reachable or parts.scheme not in {"ws", "wss"}:
+            msg = "is not like wss://HOST[:PORT]/mvc/stomp/websocket"
+            raise ValueError(msg)
+    return urls
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        msg = "is not a time zone's name, like Asia/Shanghai"
+        raise ValueError(msg) from None
+    return name
+
+
+def _proxy(text: str) -> str:
+    if text in {"auto", "none"} or urlsplit(text).scheme in {
+        "http",
+        "https",
+        "socks4",
+        "socks4a",
+        "socks5",
+        "socks5h",
+    }:
+        return text
+    msg = "is not auto (as the environment says), none, or a URL like socks5h://HOST:PORT"
+    raise ValueError(msg)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_each)]
+Templates = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Headers = Annotated[
+    dict[str, SecretStr], BeforeValidator(_split_headers), AfterValidator(_one_line)
+]
+# An address may hold a password.
+Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]
+Zone = Annotated[str, AfterValidator(_known_zone)]
+Proxy = Annotated[str, AfterValidator(_proxy), Field(repr=False)]
+Seconds = Annotated[float, Field(ge=0)]

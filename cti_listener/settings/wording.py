@@ -1,0 +1,65 @@
+"""How a setting's value, and what is wrong with it, is put to people; nothing secret survives.
+
+Called by `loading`.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Final, get_args
+
+from pydantic import SecretStr
+
+from cti_listener.ops.masking import MASK, mask_url
+from cti_listener.settings.model import Settings
+
+_IN_WORDS: Final = {
+    "bool_parsing": "is neither true nor false",
+    "bool_type": "is neither true nor false",
+    "dict_type": "is not a table",
+    "finite_number": "is not a number",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "int_from_float": "is not a whole number",
+    "int_parsing": "is not a whole number",
+    "int_type": "is not a whole number",
+    "string_type": "is not text",
+    "tuple_type": "is not a list",
+}
+"""How we say what pydantic says by these names."""
+
+
+def explained(kind: str, message: str, name: str, value: object) -> str:
+    """Say in words what is wrong with a value, and show it unless it may be secret."""
+    annotation = Settings.model_fields[name].annotation
+    plain = isinstance(value, str | int | float | tuple | list)
+    quoted = repr(shown(value)) if plain and "SecretStr" not in repr(annotation) else "the value"
+    if kind == "literal_error":
+        choices = get_args(annotation)
+        near = get_close_matches(str(value).lower(), choices, 1)
+        text = f"is not one of {', '.join(choices)}" + (
+            f"; did you mean {near[0]}?" if near else ""
+        )
+    elif kind == "value_error":
+        text = message.removeprefix("Value error, ")
+    else:
+        text = _IN_WORDS.get(kind) or message.replace("Input should be", "must be")
+    return f"{quoted} {text}"
+
+
+def shown(value: object) -> str:
+    """Write a setting's value for people; nothing secret in it survives."""
+    match value:
+        case bool():
+            text = str(value).lower()
+        case float():
+            text = f"{value:g}"
+        case SecretStr():
+            text = MASK
+        case tuple() | list():
+            text = ", ".join(map(shown, value))
+        case dict():
+            text = ", ".join(f"{name}: {shown(secret)}" for name, secret in value.items())
+        case _:
+            text = mask_url(str(value)) if value is not None else ""
+    return text or "-"

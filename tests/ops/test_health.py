@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cti_listener.ops import health
+from tests.program import environment
+
+
+def test_a_fresh_sign_of_life_is_well_and_holds_the_facts(tmp_path: Path) -> None:
+    file = health.HealthFile(tmp_path / "health.json")
+    file.beat({"connected": True})
+    sign = json.loads(file.path.read_text(encoding="utf-8"))
+    assert sign.keys() == {"pid", "monotonic", "connected"}
+    assert health.ailment(file.path, {}) is None
+
+
+def test_only_the_user_can_read_it(tmp_path: Path) -> None:
+    file = health.HealthFile(tmp_path / "health.json")
+    file.beat({})
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
+def test_a_link_that_lies_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious", encoding="utf-8")
+    file = health.HealthFile(tmp_path / "health.json")
+    file.path.symlink_to(victim)
+    (tmp_path / f".health.json.{os.getpid()}").symlink_to(victim)
+    file.beat({})
+    assert victim.read_text(encoding="utf-8") == "precious"
+    assert not file.path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("sign", "why"),
+    [
+        ({"pid": 7, "monotonic": time.monotonic() - 60}, "event loop of process 7 last turned"),
+        ({"pid": 7, "monotonic": time.monotonic() + 1e6}, "before the machine was started"),
+        ({"pid": 7}, "not a listener's health file"),
+        ([], "not a listener's health file"),
+    ],
+)
+def test_a_sign_that_is_old_or_none_is_not_well(tmp_path: Path, sign: object, why: str) -> None:
+    path = tmp_path / "health.json"
+    path.write_text(json.dumps(sign), encoding="utf-8")
+    assert why in str(health.ailment(path, {}))
+
+
+def test_a_missing_file_says_that_nothing_runs(tmp_path: Path) -> None:
+    assert "not running" in str(health.ailment(tmp_path / "none", {}))
+
+
+def test_removing_leaves_nothing_and_spares_what_is_anothers(tmp_path: Path) -> None:
+    file = health.HealthFile(tmp_path / "health.json")
+    file.beat({})
+    file.remove()
+    assert list(tmp_path.iterdir()) == []
+    file.path.write_text('{"pid": 1, "monotonic": 0}', encoding="utf-8")
+    file.remove()
+    assert file.path.exists()
+
+
+class TestOwnFile:
+    def test_is_found_by_the_check_without_being_named(self, tmp_path: Path) -> None:
+        environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+        file = health.own_file(environ)
+        assert file.path.parent.parent == tmp_path
+        assert health.ailment(None, environ) is None
+        file.remove()
+
+    def test_nobody_running_is_not_well(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "getuid", lambda: 4_000_000)  # a user without listeners
+        assert "no listener" in str(health.ailment(None, {"XDG_RUNTIME_DIR": str(tmp_path)}))
+
+    def test_what_a_killed_process_left_does_not_count(self, tmp_path: Path) -> None:
+        environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+        file = health.own_file(environ)
+        with subprocess.Popen([sys.executable, "-c", ""]) as process:
+            process.wait()
+        left = file.path.with_name(f"{process.pid}.json")
+        left.write_text(json.dumps({"pid": process.pid, "monotonic": 0.0}), encoding="utf-8")
+        assert health.ailment(None, environ) is None
+        assert not left.exists()
+        file.remove()
+
+    def test_a_directory_that_others_can_write_to_is_not_used(self, tmp_path: Path) -> None:
+        trap = tmp_path / f"cti-listener-{os.getuid()}"
+        trap.mkdir()
+        trap.chmod(0o777)
+        file = health.own_file({"XDG_RUNTIME_DIR": str(tmp_path)})
+        assert tmp_path not in file.path.parents
+        file.remove()
+
+    def test_a_link_in_the_directorys_place_is_not_used(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        (tmp_path / f"cti-listener-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+        file = health.own_file({"XDG_RUNTIME_DIR": str(tmp_path)})
+        assert tmp_path not in file.path.parents
+        file.remove()
+
+
+class TestNamedFile:
+    def test_the_environment_names_it_before_the_settings_file(self, tmp_path: Path) -> None:
+        config = tmp_path / "cti.toml"
+        config.write_text('health_file = "/run/a"\n', encoding="utf-8")
+        assert health.named_file(config, {"CTI_HEALTH_FILE": "/run/b"}) == Path("/run/b")
+        assert health.named_file(config, {}) == Path("/run/a")
+        assert health.named_file(None, {"CTI_CONFIG": str(config)}) == Path("/run/a")
+
+    def test_nothing_names_it(self, tmp_path: Path) -> None:
+        broken = tmp_path / "cti.toml"
+        broken.write_text("=", encoding="utf-8")
+        assert health.named_file(None, {}) is None
+        assert health.named_file(broken, {}) is None
+        assert health.named_file(tmp_path / "none", {}) is None
+
+
+def test_the_check_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from cti_listener.cli import main\n"
+        "main(['healthcheck', '--file', '/nowhere'])\n"
+        "heavy = {'pydantic', 'structlog', 'websockets', 'asyncio', 'rich'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, timeout=30)

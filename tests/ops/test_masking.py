@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cti_listener.ops.masking import Masker, mask_url
+from cti_listener.values import EventKey
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("call from 33255500@welljoint.cc", "call from ****00@welljoint.cc"),
+        ("13812345678", "138****5678"),
+        ("+8613812345678", "+861****5678"),
+        ("tel:13812345678;x", "tel:138****5678;x"),
+        ("138****5678", "138****5678"),
+        ("8002@zhen04.cc", "8002@zhen04.cc"),
+        ("80021234@zhen04.cc", "80021234@zhen04.cc"),
+        ("37db6efe-57cc-4053-b0ce-241234567890", "37db6efe-57cc-4053-b0ce-241234567890"),
+        ("2017.03.18 14:13:24", "2017.03.18 14:13:24"),
+        ("2026-11-22T14:13:24.123456Z", "2026-11-22T14:13:24.123456Z"),
+        ("20180724111439_7829daaf.wav", "20180724111439_7829daaf.wav"),
+        ("0.12345678", "0.12345678"),
+    ],
+)
+def test_outside_numbers_are_masked_and_what_only_looks_alike_is_not(
+    text: str, masked: str
+) -> None:
+    assert Masker(own=["80021234@zhen04.cc"]).text(text) == masked
+
+
+def test_numbers_are_left_alone_when_asked() -> None:
+    assert Masker(numbers=False).text("13812345678") == "13812345678"
+
+
+def test_a_known_secret_is_masked_wherever_it_turns_up() -> None:
+    masker = Masker()
+    masker.learn(["geheim", "geheimer"])
+    assert masker.text("x geheimer y geheim") == "x ******** y ********"
+
+
+def test_a_secret_too_short_to_look_for_is_masked_by_its_name() -> None:
+    masker = Masker()
+    masker.learn(["ab", ""])
+    assert masker.text("about") == "about"
+    assert masker.fields({"passcode": "ab"}) == {"passcode": "********"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["passcode", "token", "Authorization", "Cookie", "sessionId", "access_token", "api_key"],
+)
+def test_what_stands_under_a_secrets_name_is_masked(name: str) -> None:
+    assert Masker().fields({name: "x", "about": {name: ["y"]}}) == {
+        name: "********",
+        "about": {name: "********"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("wss://me:pw@host/x", "wss://me:********@host/x"),
+        ("wss://host/x?token=abc&device=8002", "wss://host/x?token=********&device=8002"),
+        ("wss://host/x?a=1&accessToken=abc", "wss://host/x?a=1&accessToken=********"),
+        ("wss://host:8080/mvc/stomp/websocket", "wss://host:8080/mvc/stomp/websocket"),
+    ],
+)
+def test_addresses_lose_their_passwords(url: str, masked: str) -> None:
+    assert mask_url(url) == masked
+    assert Masker().text(f"lost {url}, again") == f"lost {masked}, again"
+
+
+def test_values_keep_their_kind_where_they_are_no_text() -> None:
+    key = EventKey("zhen04.cc", "csta", "13812345678", 11050819, "held", "x", "1")
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    masked = Masker().fields({"key": key, "serial": 11050819, "ok": True, "no": None, "at": moment})
+    assert masked == {
+        "key": ["zhen04.cc", "csta", "138****5678", 11050819, "held", "x", "1", None],
+        "serial": 11050819,
+        "ok": True,
+        "no": None,
+        "at": "2026-11-22 00:00:00+00:00",
+    }

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import struct
+import termios
+import tty
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti_listener.events import parse_event
+from cti_listener.notices import Connected
+from cti_listener.ops.descriptor import Descriptor
+from cti_listener.ops.output import Output, json_line
+from cti_listener.values import china
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blockbuster import BlockBuster
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*.json"))
+EVENT = parse_event({"eventName": "held", "callId": "1", "callingDevice": "张三"})
+NOTICE = Connected(
+    at=datetime(2017, 3, 18, 14, 13, 24, tzinfo=china()), feed="a", url="ws://x/", confirmed=True
+)
+
+
+@pytest.fixture(autouse=True)
+def writes_that_cannot_block(unblocked: BlockBuster) -> None:
+    """Let a descriptor that says it is ready be written to, which no tool can know."""
+    unblocked.functions["os.write"].can_block_in("cti_listener/ops/descriptor.py", "write_some")
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for fd in (reader, writer):
+        with contextlib.suppress(OSError):  # the test may have closed it
+            os.close(fd)
+
+
+def fill(writer: int) -> int:
+    """Fill a pipe to the brim; return how much that took."""
+    os.set_blocking(writer, False)
+    taken = 0
+    try:
+        while True:
+            taken += os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+        return taken
+
+
+async def drained(fd: int, task: asyncio.Task[None]) -> bytes:
+    """Read while a task writes; return all it wrote."""
+    os.set_blocking(fd, False)
+    received = b""
+    while True:
+        done = task.done()
+        await asyncio.sleep(0)
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(fd, 65_536):
+                received += chunk
+        if done:
+            await task
+            return received
+
+
+class TestJsonLine:
+    @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+    def test_is_the_object_as_received_compact_and_readable(self, example: Path) -> None:
+        received = json.loads(example.read_text(encoding="utf-8"))
+        line = json_line(parse_event(received))
+        assert json.loads(line) == received
+        assert b"\n" not in line
+        assert b'": ' not in line
+
+    def test_keeps_chinese_as_it_is(self) -> None:
+        assert "张三" in json_line(EVENT).decode()
+
+    def test_writes_a_notice_as_the_design_has_it(self) -> None:
+        assert json.loads(json_line(NOTICE))["eventName"] == "connected"
+        assert json.loads(json_line(NOTICE))["at"] == "2017-03-18T14:13:24.000+08:00"
+
+    @given(st.dictionaries(st.text(), st.text(st.characters()) | st.integers() | st.none()))
+    def test_any_text_survives_lone_surrogates_included(self, fields: dict[str, Any]) -> None:
+        assert json.loads(json_line(parse_event(fields))) == fields
+
+    def test_an_escaped_lone_surrogate_does_not_stop_the_output(self) -> None:
+        line = json_line(parse_event(b'{"eventName":"held","reason":"\\ud83d"}'))
+        assert json.loads(line) == {"eventName": "held", "reason": "\ud83d"}
+
+
+class TestOutput:
+    async def test_a_line_is_written_when_the_handler_returns(self, pipe: tuple[int, int]) -> None:
+        reader, writer = pipe
+        output = Output(Descriptor(writer), json_line)
+        await output.take(EVENT)
+        assert os.read(reader, 4096) == json_line(EVENT) + b"\n"
+
+    async def test_ends_after_so_many_events_and_notices_do_not_count(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        reader, writer = pipe
+        ends: list[int] = []
+        output = Output(
+            Descriptor(writer), lambda _: b"x", count=2, on_end=lambda: ends.append(output.events)
+        )
+        for one in (NOTICE, EVENT, NOTICE, EVENT, EVENT, NOTICE):
+            await output.take(one)
+        assert os.read(reader, 100) == b"x\n" * 4
+        assert ends == [2]
+
+    async def test_a_full_pipe_makes_the_handler_wait_and_not_the_loop(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        reader, writer = pipe
+        filling = fill(writer)
+        output = Output(Descriptor(writer), lambda _: b"y" * 20_000)
+        task = asyncio.get_running_loop().create_task(output.take(EVENT))
+        for _ in range(5):
+            await asyncio.sleep(0)  # the loop turns
+        assert not task.done()
+        received = await drained(reader, task)
+        assert received[filling:] == b"y" * 20_000 + b"\n"
+
+    async def test_leaves_the_descriptor_blocking_for_those_who_share_it(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        _, writer = pipe
+        await Output(Descriptor(writer), json_line).take(EVENT)
+        assert os.get_blocking(writer)
+
+    async def test_a_reader_that_has_left_is_a_quiet_end(self, pipe: tuple[int, int]) -> None:
+        reader, writer = pipe
+        ends: list[None] = []
+        output = Output(Descriptor(writer), json_line, on_end=lambda: ends.append(None))
+        os.close(reader)
+        await output.take(EVENT)
+        await output.take(EVENT)
+        assert (output.abandoned, output.error, len(ends)) == (True, None, 1)
+
+    async def test_a_reader_that_leaves_while_the_pipe_is_full_is_noticed(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        reader, writer = pipe
+        fill(writer)
+        output = Output(Descriptor(writer), json_line)
+        task = asyncio.get_running_loop().create_task(output.take(EVENT))
+        await asyncio.sleep(0)
+        os.close(reader)
+        await task
+        assert output.abandoned
+
+    async def test_a_reader_that_left_is_noticed_without_an_event(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        reader, writer = pipe
+        output = Output(Descriptor(writer), json_line)
+        output.look()
+        assert not output.abandoned
+        os.close(reader)
+        output.look()
+        assert output.abandoned
+
+    async def test_a_full_disk_ends_it_with_the_error(self) -> None:
+        fd = os.open("/dev/full", os.O_WRONLY)
+        output = Output(Descriptor(fd), json_line)
+        await output.take(EVENT)
+        os.close(fd)
+        assert output.error is not None
+        assert output.error.strerror == "No space left on device"
+
+    async def test_a_file_is_written_without_waiting(self, tmp_path: Path) -> None:
+        path = tmp_path / "events"
+        with path.open("wb") as file:
+            output = Output(Descriptor(file.fileno()), json_line)
+            await output.take(EVENT)
+            await output.take(NOTICE)
+        assert path.read_bytes() == json_line(EVENT) + b"\n" + json_line(NOTICE) + b"\n"
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    yield master, slave
+    os.close(slave)
+    os.close(master)
+
+
+class TestTerminal:
+    async def test_a_stopped_terminal_makes_the_handler_wait_and_not_the_loop(
+        self, terminal: tuple[int, int]
+    ) -> None:
+        master, slave = terminal
+        descriptor = Descriptor(slave)
+        output = Output(descriptor, lambda _: b"z" * 3000)
+
+        async def write_much() -> None:
+            for _ in range(100):
+                await output.take(EVENT)
+
+        task = asyncio.get_running_loop().create_task(write_much())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the loop turns, though nobody reads the terminal
+        assert not task.done()
+        received = await drained(master, task)
+        descriptor.close()
+        assert (len(received), output.events) == (100 * 3001, 100)
+        assert os.get_blocking(slave)
+
+    def test_tells_how_wide_it_is(self, terminal: tuple[int, int]) -> None:
+        _, slave = terminal
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 77, 0, 0))
+        descriptor = Descriptor(slave)
+        assert (descriptor.terminal, descriptor.columns()) == (True, 77)
+        descriptor.close()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cti_listener.settings import load
+from tests.settings.given import URL, problems
+
+if TYPE_CHECKING:
+    from tests.settings.given import Write
+
+
+LIKE = "is not like wss://HOST[:PORT]/mvc/stomp/websocket"
+
+
+def test_no_server_says_what_to_do_and_names_the_demo() -> None:
+    [problem] = problems(load({}))
+    assert problem == (
+        "url: no server is configured; give --url wss://HOST/mvc/stomp/websocket, "
+        "or set CTI_URL, or try --demo"
+    )
+    assert problems(load({"demo": True})) == []
+
+
+def test_all_are_told_at_once_each_with_its_source(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        'silence_limt = 3\nwire = "stmp"\nopen_timeout = 0\nconfig = "x"\nping_interval = 20\n'
+    )
+    monkeypatch.setenv("CTI_DEVICES", "8002")
+    monkeypatch.setenv("CTI_URL", "http://cti.example.com/")
+    monkeypatch.setenv("CTI_COMPRESSION", "perhaps")
+    found = load({"config": path, "count": -1, "device": ("8002",), "passcode_file": "/none"})
+    assert problems(found) == [
+        "CTI_DEVICES: no such setting; did you mean CTI_DEVICE?",
+        f"{path}: silence_limt: no such setting; did you mean silence_limit?",
+        f"{path}: config: a file cannot name another; give it by --config or CTI_CONFIG",
+        (
+            "CTI_URL: 'http://cti.example.com/' starts with http://; a WebSocket's address "
+            "starts with ws://"
+        ),
+        f"{path}: wire: 'stmp' is not one of auto, stomp, json; did you mean stomp?",
+        "--count: '-1' must be greater than or equal to 0",
+        "CTI_COMPRESSION: 'perhaps' is neither true nor false",
+        "--device: 8002 needs its namespace; give --ns NAMESPACE, or 8002@NAMESPACE",
+        "--passcode-file: cannot read /none: No such file or directory",
+        f"{path}: open_timeout: must be more than 0",
+        "silence_limit: must be longer than ping_interval, or a quiet server passes for dead",
+    ]
+    assert found.settings.wire == "auto"
+    assert "wire" not in found.sources
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"url": ("wss://",)}, f"--url: 'wss://' {LIKE}"),
+        ({"url": ("ws://h:99999/",)}, f"--url: 'ws://h:99999/' {LIKE}"),
+        ({"zone": "Mars"}, "--zone: 'Mars' is not a time zone's name, like Asia/Shanghai"),
+        ({"duration": float("nan")}, "--duration: 'nan' is not a number"),
+        ({"header": ("nonsense",)}, "--header: the value is not written NAME:VALUE"),
+        ({"header": ("X:a\r\nY:b",)}, "--header: the value holds a line break, as none can"),
+        ({"key_file": __file__}, "--key-file: needs cert_file, the certificate it belongs to"),
+        ({"ca_file": "/none"}, "--ca-file: cannot read /none"),
+        ({"demo": True}, "--demo: is a server of its own; leave out --url, or --demo"),
+        ({"config": "/none"}, "--config: cannot read /none: No such file or directory"),
+        (
+            {"proxy": "ftp://x"},
+            (
+                "--proxy: 'ftp://x' is not auto (as the environment says), none, "
+                "or a URL like socks5h://HOST:PORT"
+            ),
+        ),
+    ],
+)
+def test_says_what_to_do(flags: dict[str, Any], problem: str) -> None:
+    assert problems(load({"url": (URL,), **flags})) == [problem]
+
+
+def test_a_file_that_is_no_toml_says_where(write: Write) -> None:
+    [problem] = problems(load({"url": (URL,), "config": write("wire = stomp\n")}))
+    assert re.search(r"is not TOML: .* \(at line 1, column 8\)", problem)
+
+
+def test_two_names_of_one_setting_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTI_NS", "a.cc")
+    monkeypatch.setenv("CTI_NAMESPACE", "b.cc")
+    assert problems(load({"url": (URL,)})) == [
+        "CTI_NS: contradicts CTI_NAMESPACE; set one of the two"
+    ]
+
+
+def test_a_secret_and_its_file_from_one_source_contradict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    monkeypatch.setenv("CTI_TOKEN", "CANARY")
+    monkeypatch.setenv("CTI_TOKEN_FILE", str(tmp_path / "secret"))
+    assert problems(load({"url": (URL,)})) == [
+        "CTI_TOKEN_FILE: is given beside CTI_TOKEN; give one of the two"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is empty"),
+        (b"a\nb\n", "holds more than one line"),
+        (b"\xff", "is not UTF-8 text"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_right(content: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    found = load({"url": (URL,), "cookie_file": str(path)})
+    assert problems(found) == [f"--cookie-file: {path} {why}"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"header": ("Authorization: CANARY",)},
+        {"connect_header": ("sessionId: CANARY",)},
+        {"url": ("wss://me:CANARY@host/",)},
+        {"proxy": "http://me:CANARY@host/"},
+    ],
+)
+def test_a_secret_among_the_flags_is_refused(flags: dict[str, Any]) -> None:
+    [problem] = problems(load({"url": (URL,), **flags}))
+    assert "is a secret, and others can read flags" in problem
+    assert "CANARY" not in problem
+
+
+def test_no_secret_is_seen_in_what_is_shown(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTI_PASSCODE", "CANARY")
+    monkeypatch.setenv("CTI_TOKEN", "CANARY")
+    monkeypatch.setenv("CTI_HEADER", '{"X": "CANARY"}')
+    monkeypatch.setenv("CTI_CONNECT_HEADER", "CANARY")  # wrong, and told without its value
+    monkeypatch.setenv("CTI_URL", "wss://me:CANARY@h/?token=CANARY,nonsense://u:CANARY@h")
+    monkeypatch.setenv("CTI_PROXY", "http://me:CANARY@h/")
+    path = write('cookie = "CANARY"\nlog_level = "loud"\npasscode = ["CANARY"]\n')
+    found = load({"config": path})
+    assert len(found.problems) == 3
+    assert "CANARY" not in repr((found, found.rows(), problems(found)))
+    assert ("token", "********", "CTI_TOKEN") in found.rows()
+    assert "CANARY" not in repr(found.settings.credentials())
