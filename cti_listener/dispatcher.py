@@ -48,7 +48,7 @@ class _Hole:
 class Lane:
     """What waits for one handler, of one device."""
 
-    __slots__ = ("device", "handler", "hole", "queue", "running")
+    __slots__ = ("device", "handler", "hole", "queue", "running", "worker")
 
     def __init__(self, handler: Handler, device: str | None) -> None:
         """Start with nothing waiting."""
@@ -56,6 +56,7 @@ class Lane:
         self.device = device
         self.queue: deque[Happening] = deque()
         self.running: Happening | None = None
+        self.worker: asyncio.Task[object] | None = None
         self.hole: _Hole | None = None
 
 
@@ -107,7 +108,9 @@ class Dispatcher:
         self._idle: list[asyncio.Future[None]] = []
         self._woken = False  # a worker was woken and has not begun
         self._empty: asyncio.Future[None] | None = None
+        self._held_up = 0  # what waits for the handler that drains
         self._open = False
+        self._context = contextvars.copy_context()  # every handler begins with
 
     def __repr__(self) -> str:
         lanes, workers = len(self._lanes), len(self._workers)
@@ -118,6 +121,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to run handlers; what was put before waits until now."""
         self._open = True
+        self._context = contextvars.copy_context()
         if self._ready:
             self._wake()
 
@@ -164,7 +168,7 @@ class Dispatcher:
     def _count_out(self, handler: Handler) -> None:
         handler.waiting -= 1
         self.waiting -= 1
-        if not self.waiting and self._empty is not None and not self._empty.done():
+        if self._empty is not None and self.waiting <= self._held_up and not self._empty.done():
             self._empty.set_result(None)
 
     # Running
@@ -176,7 +180,9 @@ class Dispatcher:
             if not sleeper.done():
                 sleeper.set_result(None)
                 return
-        worker = asyncio.get_running_loop().create_task(self._work(), name="cti-worker")
+        worker = asyncio.get_running_loop().create_task(
+            self._work(), name="cti-worker", context=self._context.copy()
+        )
         self._workers.add(worker)
         worker.add_done_callback(self._ended)
 
@@ -187,27 +193,32 @@ class Dispatcher:
 
     async def _work(self) -> None:
         """Take lanes from the ready-list, until there are workers to spare."""
-        context = contextvars.copy_context()
+        worker = asyncio.current_task()
         self._woken = False
         while True:
             if not self._ready:
-                if len(self._idle) >= SPARE:
+                if len(self._idle) >= SPARE or not self._open:
                     return
                 sleeper = asyncio.get_running_loop().create_future()
                 self._idle.append(sleeper)
                 await sleeper
                 self._woken = False
                 continue
-            await self._take_turn(self._ready.popleft())
-            if contextvars.copy_context() != context:
-                # The handler left context variables behind; the next one must not find them.
+            lane = self._ready.popleft()
+            lane.worker = worker
+            if not await self._take_turn(lane):
                 if self._ready and not self._woken:
                     self._wake()
                 return
 
-    async def _take_turn(self, lane: Lane) -> None:
-        """Run some of what a lane holds; put it back if that was not all."""
-        handler, queue = lane.handler, lane.queue
+    async def _take_turn(self, lane: Lane) -> bool:
+        """Run some of what a lane holds; put it back if that was not all.
+
+        Returns:
+            Whether this worker can go on: False if a handler left context variables behind, which
+            the next one must not find.
+        """
+        handler, queue, clean = lane.handler, lane.queue, True
         for _ in range(TURN):
             if lane.hole is not None:
                 self._tell_hole(lane, lane.hole)
@@ -230,10 +241,18 @@ class Dispatcher:
             self._count_out(handler)
             if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
                 self._relieve(lane)
-        if queue or lane.hole:
+            if contextvars.copy_context() != self._context:
+                clean = False
+                break
+        self._put_back(lane)
+        return clean
+
+    def _put_back(self, lane: Lane) -> None:
+        lane.worker = None
+        if lane.queue or lane.hole:
             self._ready.append(lane)
-        else:
-            del self._lanes[handler.number, lane.device]
+        else:  # gone already, after `drain`
+            self._lanes.pop((lane.handler.number, lane.device), None)
 
     def _relieve(self, lane: Lane) -> None:
         self._full.discard(lane)
@@ -268,29 +287,37 @@ class Dispatcher:
     async def drain(self, timeout: float) -> list[Unhandled]:
         """Wait until every lane is empty, then end the workers; return what was left.
 
+        A handler may call it: what waits for that handler is left, but not what it is at.
+
         Args:
             timeout: The longest wait, in seconds.
         """
-        if self.waiting and timeout > 0 and self._open:
+        me = asyncio.current_task()
+        mine = next((one for one in self._lanes.values() if me and one.worker is me), None)
+        if mine is not None:
+            mine.running = None
+            self._held_up = 1 + len(mine.queue)
+        if self.waiting > self._held_up and timeout > 0 and self._open:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=timeout)
-        left = [
-            Unhandled(
-                lane.handler.name,
-                None if lane.device == NOTICES else lane.device,
-                tuple(one for one in (lane.running, *lane.queue) if one is not None),
-            )
-            for lane in self._lanes.values()
-        ]
         self._open = False
-        workers = list(self._workers)
+        left = [self._give_up(lane) for lane in self._lanes.values()]
+        self._lanes.clear()
+        self._ready.clear()
+        workers = [worker for worker in self._workers if worker is not me]
         for worker in workers:
             worker.cancel()
         if workers:
             await asyncio.wait(workers, timeout=1.0)
-        self._lanes.clear()
-        self._ready.clear()
         return [one for one in left if one.happenings]
+
+    @staticmethod
+    def _give_up(lane: Lane) -> Unhandled:
+        """Empty a lane; a handler that refuses to be cancelled finds nothing more in it."""
+        left = tuple(one for one in (lane.running, *lane.queue) if one is not None)
+        lane.queue.clear()
+        lane.hole = None
+        return Unhandled(lane.handler.name, None if lane.device == NOTICES else lane.device, left)
 
 
 async def _guarded(handler: Handler, happening: Happening) -> None:

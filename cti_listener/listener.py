@@ -309,12 +309,17 @@ class Listener:
         if self._stopped is not None:
             raise NotRunningError("this listener runs already, or did; make a new one")
         self._stopped = asyncio.Event()
+        if self._stopping:
+            self._stopped.set()
+            return  # it was stopped before it began
         self._dispatcher.start()
         error: BaseException | None = None
         try:
             async with asyncio.timeout(None) as self._running:
                 await self._source.run(self._pipeline, self._interest)
             await self._stopped.wait()
+            if self._crashed is not None:
+                raise self._crashed  # noqa: TRY301 - while the rest was handled
         except BaseException as raised:
             error = self._crashed or raised
             await self.stop(drain=0.0 if isinstance(raised, asyncio.CancelledError) else 8.0)
@@ -322,8 +327,8 @@ class Listener:
                 raise
             raise error from None
         finally:
-            for tap in self._pipeline.taps:
-                tap.ended(error if isinstance(error, Exception) else None)
+            self._pipeline.ended()
+            self._end_taps(error if isinstance(error, Exception) else None)
 
     async def stop(self, drain: float = 8.0) -> list[Unhandled]:
         """Take no more events, close the connection, let the handlers finish.
@@ -343,9 +348,14 @@ class Listener:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._source.stop())
+                await asyncio.sleep(
+                    0
+                )  # what it still brings is in the lanes before they are drained
                 self._left = await self._dispatcher.drain(drain)
         finally:
-            if self._stopped is not None:
+            if self._stopped is None:
+                self._end_taps(None)
+            else:
                 self._stopped.set()
         return self._left
 
@@ -389,6 +399,11 @@ class Listener:
         if self._stopping:
             raise NotRunningError("the listener is stopped")
 
+    def _end_taps(self, error: Exception | None) -> None:
+        """Tell streams and expectations that nothing more will come."""
+        for tap in self._pipeline.taps:
+            tap.ended(error)
+
     def _press(self, full: bool) -> None:  # noqa: FBT001 - a callback's one argument
         """Pause reading while a lane that blocks is full."""
         if full:
@@ -399,7 +414,7 @@ class Listener:
     def _crash(self, error: BaseException) -> None:
         """End `run()` with a bug of ours; nobody else would ever hear of it."""
         self._crashed = self._crashed or error
-        if self._running is not None and not self._running.expired():
+        if self._running is not None and not self._stopping:
             self._running.reschedule(asyncio.get_running_loop().time())
 
 

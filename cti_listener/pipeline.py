@@ -153,6 +153,10 @@ class Pipeline:
             Disconnected(at=now, feed=feed, url=url, since=since, reason=reason, detail=detail)
         )
 
+    def ended(self) -> None:
+        """Note that the source ended, of its own accord or ours: nothing is connected any more."""
+        self._connected_since = None
+
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""
         self._attempts += 1

@@ -119,7 +119,7 @@ def make_wish(
     label += "".join(f" {name}={value}" for name, value in fields)
     return Wish(
         classes=frozenset(classes),
-        names=frozenset(names),
+        names=frozenset() if UnknownEvent in classes else frozenset(names),  # each event once
         device=None if device is None else full_id(device, namespace),
         where=where,
         fields=fields,
@@ -254,13 +254,14 @@ class Router(Generic[W]):
             found = [*found, *named]
         for one in found:
             if not one.wish.plain:
-                return [one for one in found if one.wish.admits(event)]
+                # Of a copy: a predicate may register, and an abandoned stream may go meanwhile.
+                return [one for one in tuple(found) if one.wish.admits(event)]
         return found
 
     def match_notice(self, notice: Notice) -> Sequence[W]:
         """Return whoever wants this notice: of its devices, or of all if it concerns all."""
         kind = type(notice)
         found = list(self._anywhere.get(kind, ()))
-        for device in notice.concerns or self._by_device:
+        for device in notice.concerns or tuple(self._by_device):
             found += self._by_device.get(device, {}).get(kind, ())
         return [one for one in found if one.wish.plain or one.wish.admits(notice)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
 from urllib.parse import urlsplit
 
@@ -39,10 +39,6 @@ class LifePlan:
     options: ConnectionOptions
     feed: str
     zone: tzinfo
-
-    def with_codec(self, maker: Callable[[str | None], Codec]) -> LifePlan:
-        """Return the same plan for another codec."""
-        return replace(self, make_codec=maker)
 
 
 class Endpoints:
@@ -100,7 +96,9 @@ class Endpoints:
         return LifePlan(
             url=self.url(index, interest),
             stomp=self._speaks_stomp(self._urls[index]) or self._wire == "auto",
-            make_codec=self.codec_maker(self._urls[index], interest, destinations, credentials),
+            make_codec=self._codec_maker(
+                self._urls[index], self.messages(interest), destinations, credentials
+            ),
             credentials=credentials,
             options=self._options,
             feed=self._feed,
@@ -126,15 +124,19 @@ class Endpoints:
             log.exception("auth_failed")
             raise ConnectError("auth", f"{type(error).__name__}: {error}") from error
 
-    def codec_maker(
-        self, url: str, interest: Interest, destinations: Sequence[str], credentials: Credentials
+    def _codec_maker(
+        self,
+        url: str,
+        messages: Sequence[str],
+        destinations: Sequence[str],
+        credentials: Credentials,
     ) -> Callable[[str | None], Codec]:
         """Return what makes the codec, once the server has chosen the sub-protocol or none."""
         options = self._options
 
         def make(subprotocol: str | None) -> Codec:
             if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
-                return JsonCodec(self.messages(interest))
+                return JsonCodec(messages)
             return StompCodec(
                 destinations,
                 vhost=options.vhost,

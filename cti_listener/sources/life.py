@@ -13,7 +13,7 @@ from typing import Final
 from websockets.frames import CloseCode
 
 from cti_listener.clock import Clock
-from cti_listener.errors import ConnectError, RefusedError, SessionError
+from cti_listener.errors import ConfigurationError, ConnectError, RefusedError, SessionError
 from cti_listener.event_base import Delivery
 from cti_listener.log import log
 from cti_listener.notices import GapReason
@@ -110,6 +110,7 @@ class Life:
 
         Raises:
             ConnectError: The life ended first.
+            ConfigurationError: A header of CONNECT cannot be written.
         """
         options = self.plan.options
         if not await self._until(self._opened, options.open_timeout):
@@ -126,7 +127,7 @@ class Life:
         await asyncio.wait((future, self._ended), timeout=timeout, return_when="FIRST_COMPLETED")
         if self._ended.done():
             raise self._ended.result()
-        return future.done()
+        return future.done() and future.result() is None
 
     async def until_end(self) -> ConnectError:
         """Watch over it until it ends; return what ended it."""
@@ -190,11 +191,17 @@ class Life:
         """For how long every destination has stood, in seconds."""
         return 0.0 if self._stood_at is None else self._clock.monotonic() - self._stood_at
 
-    async def confirmed(self) -> None:
-        """Wait until what was asked for since is confirmed, or that takes too long."""
-        timeout = self.plan.options.receipt_timeout
-        done = (self._confirmed, self._ended)
-        await asyncio.wait(done, timeout=timeout, return_when="FIRST_COMPLETED")
+    async def confirmed(self) -> bool:
+        """Wait until what was asked for since is confirmed, or that takes too long.
+
+        Returns:
+            Whether the life goes on.
+        """
+        if self._codec is not None and self._codec.unconfirmed:
+            timeout = self.plan.options.receipt_timeout
+            done = (self._confirmed, self._ended)
+            await asyncio.wait(done, timeout=timeout, return_when="FIRST_COMPLETED")
+        return not self._ended.done()
 
     def pause(self) -> None:
         """Read nothing; while that lasts, silence is our own doing."""
@@ -219,7 +226,10 @@ class Life:
     def handshake_done(self, subprotocol: str | None) -> None:
         """Begin the session: messages may come with the very next byte."""
         self._codec = self.plan.make_codec(subprotocol)
-        self._codec.open()
+        try:
+            self._codec.open()
+        except ConfigurationError as error:  # a header that STOMP cannot carry
+            self._opened.set_exception(error)
         self._take_events(NO_DELIVERY)
 
     def message_received(self, data: bytes) -> None:

@@ -74,7 +74,8 @@ class WebSocketSource:
         self._next_url = 0
         self._refused: dict[
             str, datetime
-        ] = {}  # destination -> since when its events may be missing
+        ] = {}  # destination -> from when its events may be missing
+        self._left_out: set[str] = set()  # those of them that are not asked for now
         self._refusals = 0  # in a row, of us
         self._succeeded = False
         self._stopping = False
@@ -109,6 +110,7 @@ class WebSocketSource:
 
     async def update(self) -> None:
         """Follow a changed interest; return when it stands, or after `receipt_timeout`."""
+        self._forget_unwanted()
         life = self._life
         if life is None:
             return
@@ -238,6 +240,7 @@ class WebSocketSource:
             self._receiver.subscribed(
                 life.url, feed=self._feed, confirmed=confirmed, attempts=number
             )
+            self._accept(life.codec.destinations if life.codec else ())
             self._standing.set()
             async with asyncio.TaskGroup() as tasks:
                 retrying = tasks.create_task(self._retry_refused(life))
@@ -272,9 +275,9 @@ class WebSocketSource:
     def _plan_destinations(self) -> list[str]:
         """Return what to subscribe to: all that is wanted, less what the server refuses."""
         wanted = self._interest.destinations(self._options.topics)
-        left = [one for one in wanted if one not in self._refused]
+        left = [one for one in wanted if one not in self._left_out]
         if not left:  # nothing to be without; ask for all of it again
-            self._refused.clear()
+            self._left_out.clear()
             return wanted
         return left
 
@@ -286,35 +289,46 @@ class WebSocketSource:
         """
         destination = error.destination
         since = self._refused.setdefault(destination, self._clock.now())
+        self._left_out.add(destination)
         self._receiver.destination_refused(
             destination, feed=self._feed, since=since, detail=error.detail
         )
         wanted = self._interest.destinations(self._options.topics)
-        if all(one in self._refused for one in wanted):
+        if all(one in self._left_out for one in wanted):
             raise RefusedError(error.url, error.problem) from error
+
+    def _accept(self, destinations: Sequence[str]) -> None:
+        """Close the gaps of those of these that were refused before."""
+        for destination in destinations:
+            if self._refused.pop(destination, None):
+                self._left_out.discard(destination)
+                self._receiver.destination_accepted(destination)
+
+    def _forget_unwanted(self) -> None:
+        """Close the gaps of what is refused and no longer wanted."""
+        wanted = self._interest.destinations(self._options.topics)
+        self._accept([one for one in self._refused if one not in wanted])
 
     async def _retry_refused(self, life: Life) -> None:
         """Try refused destinations again on a connection of their own, so that no other suffers."""
         while True:
             await self._clock.sleep(self._options.refused_retry)
-            for destination in list(self._refused):
-                if await self._is_taken_now(life, destination):
-                    del self._refused[destination]
+            for destination in sorted(self._left_out):
+                if await self._is_taken_now(destination):
                     life.subscribe([destination])
-                    self._receiver.destination_accepted(destination)
+                    if await life.confirmed():
+                        self._accept([destination])
 
-    async def _is_taken_now(self, life: Life, destination: str) -> bool:
-        plan = life.plan
-        maker = self._endpoints.codec_maker(
-            plan.url, self._interest, [destination], plan.credentials
-        )
-        probe = Life(plan.with_codec(maker), self._receiver, self._clock)
+    async def _is_taken_now(self, destination: str) -> bool:
         try:
-            await probe.open()
-            await probe.subscribed()
+            plan = await self._endpoints.plan(self._next_url, self._interest, [destination])
+            probe = Life(plan, self._receiver, self._clock)
+            try:
+                await probe.open()
+                await probe.subscribed()
+            finally:
+                await probe.close()
         except ConnectError as error:
             log.info("destination_still_refused", destination=destination, detail=str(error))
             return False
-        finally:
-            await probe.close()
         return True

@@ -1,0 +1,36 @@
+"""What every test has: the simulator as a fixture, a guard of the event loop, a quiet log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from cti_listener.testing import cti_server
+from cti_listener.values import china
+
+__all__ = ["cti_server"]
+
+china()  # the time zone is read from disk once, and not in the middle of a test
+
+
+@pytest.fixture(autouse=True)
+def unblocked() -> Iterator[BlockBuster]:
+    """Fail a test in which our code blocks the event loop."""
+    with blockbuster_ctx("cti_listener") as guard:
+        yield guard
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Log nowhere; `structlog.testing.capture_logs` sees everything all the same."""
+    structlog.configure(
+        processors=[],
+        wrapper_class=structlog.BoundLogger,
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    yield
+    structlog.reset_defaults()

@@ -1,0 +1,748 @@
+"""One life after another: subscribing, liveness, outages, refusals, and how it all ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from cti_listener.errors import ConfigurationError, RefusedError, UnreachableError
+from cti_listener.interest import Interest
+from cti_listener.notices import GapReason
+from cti_listener.simulator import SimulatorServer
+from cti_listener.sources.options import ConnectionOptions, Credentials
+from cti_listener.sources.websocket import WebSocketSource
+from cti_listener.testing import ManualClock
+from cti_listener.wire.stomp_frames import Frame, encode
+from tests.examples import NAMESPACE, make
+from tests.servers import free_ports
+from tests.sources.receiver import (
+    PATIENCE,
+    Kept,
+    running,
+    shake_hands,
+    source_of,
+    tcp_server,
+    url_of,
+)
+from tests.turns import until
+
+EVERYBODY = "/topic/event.agent.*.*"
+OTHER = "/topic/event.other"
+
+
+# Both wires
+
+
+@pytest.mark.parametrize(
+    ("wire", "path", "spoken"),
+    [
+        ("auto", "stomp", "stomp"),
+        ("stomp", "stomp", "stomp"),
+        ("auto", "json", "json"),
+        ("json", "json", "json"),
+    ],
+)
+async def test_the_wire_is_what_was_asked_for_or_what_the_server_speaks(
+    cti_server: SimulatorServer, wire: str, path: str, spoken: str
+) -> None:
+    url = cti_server.stomp_url if path == "stomp" else cti_server.json_url
+    async with running(source_of(url, wire=wire)) as kept:
+        await kept.until(lambda: kept.connected)
+        event = make()
+        await cti_server.send(event)
+        await kept.until(lambda: kept.events)
+        assert [session.wire for session in cti_server.sessions] == [spoken]
+    assert kept.connected == [(url, spoken == "stomp", 1)]
+    assert kept.destinations == [EVERYBODY if spoken == "stomp" else None]
+    assert kept.serials == [event["serial"]]
+
+
+async def test_a_server_that_chooses_stomp_is_spoken_to_in_stomp_whatever_its_path() -> None:
+    first: list[bytes] = []
+
+    async def talk(connection: ServerConnection) -> None:
+        first.append(await connection.recv(decode=False))
+
+    protocols = [Subprotocol("v11.stomp")]
+    async with (
+        serve(talk, "127.0.0.1", 0, subprotocols=protocols) as server,
+        running(source_of(url_of(server, "/anything"))) as kept,
+    ):
+        await kept.until(lambda: kept.failed)
+    assert first[0].startswith(b"CONNECT\n")
+
+
+async def test_a_json_server_is_told_the_wish_by_url_and_by_message() -> None:
+    said: list[object] = []
+
+    async def talk(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        said.extend((connection.request.path, await connection.recv()))
+        await connection.wait_closed()
+
+    interest = Interest(NAMESPACE, devices=["8002", "8003"])
+    async with serve(talk, "127.0.0.1", 0) as server:
+        source = source_of(url_of(server), wire="json", subscribe=['{"ns":"{namespace}"}'])
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.connected)
+    assert said == [
+        "/events?namespace=zhen04.cc&device=8002@zhen04.cc&device=8003@zhen04.cc",
+        '{"ns":"zhen04.cc"}',
+    ]
+
+
+async def test_a_broker_without_receipts_is_subscribed_to_unconfirmed() -> None:
+    async with (
+        SimulatorServer(receipts=False) as server,
+        running(source_of(server.stomp_url, receipt_timeout=0.05)) as kept,
+    ):
+        await kept.until(lambda: kept.connected)
+        await server.send(make())
+        await kept.until(lambda: kept.events)
+    assert [confirmed for _, confirmed, _ in kept.connected] == [False]
+
+
+@pytest.mark.parametrize("wire", ["stomp", "json"])
+@pytest.mark.parametrize(
+    ("rubbish", "reason"),
+    [
+        ("<html>502</html>", "not_json"),
+        ('"text"', "not_an_object"),
+        (b'{"eventName": "\xff"}', "not_utf8"),
+        ("[" * 100_000, "too_deep"),
+    ],
+)
+async def test_a_bad_message_is_told_and_the_connection_lives(
+    cti_server: SimulatorServer, wire: str, rubbish: str | bytes, reason: str
+) -> None:
+    body = rubbish if isinstance(rubbish, bytes) else rubbish.encode()
+    data = encode(Frame("MESSAGE", {"subscription": "0"}, body)) if wire == "stomp" else body
+    url = cti_server.stomp_url if wire == "stomp" else cti_server.json_url
+    async with running(source_of(url)) as kept:
+        await kept.until(lambda: kept.connected)
+        await cti_server.send_raw(data)  # binary, as broken UTF-8 must be
+        await cti_server.send(make())
+        await kept.until(lambda: kept.events)
+    assert [bad.reason for bad in kept.bad] == [reason]
+    assert kept.lost_ == []
+
+
+async def test_a_message_above_soft_size_is_left_out_and_the_connection_lives(
+    cti_server: SimulatorServer,
+) -> None:
+    async with running(source_of(cti_server.json_url, soft_size=1000)) as kept:
+        await kept.until(lambda: kept.connected)
+        await cti_server.send(make(padding="x" * 2000))
+        await cti_server.send(make())
+        await kept.until(lambda: kept.events)
+    assert [(bad.reason, len(bad.sample)) for bad in kept.bad] == [("too_large", 200)]
+    assert (len(kept.events), kept.messages, kept.lost_) == (1, 2, [])
+
+
+# Liveness
+
+
+def test_by_default_a_dead_peer_is_noticed_within_15_seconds() -> None:
+    tick = 1.0
+    assert ConnectionOptions().silence_limit + tick <= 15
+
+
+async def test_a_server_that_stops_answering_is_noticed_within_15_seconds() -> None:
+    clock = ManualClock()
+
+    async def go_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer)
+        await asyncio.sleep(3600)
+
+    async with tcp_server(go_silent) as url, running(source_of(url, clock=clock)) as kept:
+        await kept.until(lambda: kept.connected)
+        connected_at = clock.now()
+        for _ in range(11):
+            await clock.advance(1.0)
+        assert kept.lost_ == []
+        for _ in range(4):
+            await clock.advance(1.0)
+        await kept.until(lambda: kept.lost_)
+    (lost,) = kept.lost_
+    assert (lost.reason, lost.since) == ("half_open", connected_at)
+    assert "not even answers to pings" in lost.detail
+
+
+async def test_a_quiet_server_is_asked_by_ping_and_any_byte_is_a_sign_of_life() -> None:
+    clock = ManualClock()
+    pings = asyncio.Queue[int]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer)
+        while await reader.readexactly(6):  # a masked ping without content
+            pings.put_nowait(1)
+            writer.write(WebSocketFrame(Opcode.PONG, b"").serialize(mask=False))
+
+    async with tcp_server(answer) as url, running(source_of(url, clock=clock)) as kept:
+        await kept.until(lambda: kept.connected)
+        for _ in range(10):
+            for _ in range(5):
+                await clock.advance(1.0)
+            async with asyncio.timeout(PATIENCE):
+                await pings.get()
+        assert kept.lost_ == []
+
+
+async def test_stomp_heart_beats_are_sent_as_agreed() -> None:
+    clock = ManualClock()
+    heard = asyncio.Queue[bytes]()
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(
+            encode(Frame("CONNECTED", {"version": "1.2", "heart-beat": "0,8000"})), text=True
+        )
+        await connection.recv()
+        receipt = Frame("RECEIPT", {"receipt-id": "subscribe-0"})
+        await connection.send(encode(receipt), text=True)
+        async for message in connection:
+            heard.put_nowait(message if isinstance(message, bytes) else message.encode())
+
+    protocols = [Subprotocol("v12.stomp")]
+    async with serve(talk, "127.0.0.1", 0, subprotocols=protocols) as server:
+        source = source_of(url_of(server), clock=clock, ping_interval=0, silence_limit=0)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+            for _ in range(10):
+                await clock.advance(1.0)
+            async with asyncio.timeout(PATIENCE):
+                assert await heard.get() == b"\n"
+
+
+async def test_a_silent_destination_draws_one_warning_that_names_the_setting(
+    cti_server: SimulatorServer,
+) -> None:
+    clock = ManualClock()
+    source = source_of(
+        cti_server.stomp_url,
+        clock=clock,
+        topics=[EVERYBODY, OTHER],
+        ping_interval=0,
+        silence_limit=0,
+    )
+    with capture_logs() as logs:
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+            await cti_server.send(make())
+            await kept.until(lambda: kept.events)
+            for _ in range(65):
+                await clock.advance(10.0)
+    warnings = [entry for entry in logs if entry["event"] == "destination_silent"]
+    assert [entry["destination"] for entry in warnings] == [OTHER]
+    assert "--topic" in warnings[0]["hint"]
+
+
+async def test_a_json_server_has_no_destinations_to_be_silent(cti_server: SimulatorServer) -> None:
+    clock = ManualClock()
+    source = source_of(cti_server.json_url, clock=clock, ping_interval=0, silence_limit=0)
+    with capture_logs() as logs:
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+            for _ in range(65):
+                await clock.advance(10.0)
+    assert [entry for entry in logs if entry["event"] == "destination_silent"] == []
+
+
+async def test_a_paused_source_reads_nothing_and_holds_no_silence_against_the_peer(
+    cti_server: SimulatorServer,
+) -> None:
+    clock = ManualClock()
+    source = source_of(cti_server.json_url, clock=clock)
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+        source.pause()
+        await cti_server.send(make())
+        for _ in range(30):
+            await clock.advance(1.0)
+        assert kept.events == []
+        source.resume()
+        await kept.until(lambda: kept.events)
+        assert kept.lost_ == []
+
+
+async def test_a_connection_cut_while_paused_was_cut_for_a_slow_consumer(
+    cti_server: SimulatorServer,
+) -> None:
+    source = source_of(cti_server.json_url)
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+        source.pause()
+        await cti_server.disconnect()
+        source.resume()
+        await kept.until(lambda: kept.lost_)
+        assert [lost.reason for lost in kept.lost_] == ["slow_consumer"]
+        await kept.until(lambda: len(kept.connected) == 2)
+
+
+async def test_a_message_above_max_size_ends_the_connection_as_oversized(
+    cti_server: SimulatorServer,
+) -> None:
+    source = source_of(cti_server.json_url, max_size=2000, soft_size=1000)
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+        await cti_server.send(make(padding="x" * 3000))
+        await kept.until(lambda: len(kept.connected) == 2)
+    assert [lost.reason for lost in kept.lost_] == ["oversized"]
+
+
+# Outages
+
+
+@pytest.mark.slow
+async def test_a_server_that_accepts_and_closes_is_met_at_most_12_times_in_10_seconds() -> None:
+    met = {"at once": 0, "after subscribing": 0, "with an event": 0, "error": 0}
+
+    def closing(how: str, then: Callable[[ServerConnection], Awaitable[object]]) -> Any:
+        async def talk(connection: ServerConnection) -> None:
+            met[how] += 1
+            await then(connection)
+
+        return serve(talk, "127.0.0.1", 0)
+
+    async def subscribed(connection: ServerConnection) -> None:
+        await asyncio.sleep(0.15)  # longer than the grace
+
+    async def greet(connection: ServerConnection) -> None:
+        await connection.send(json.dumps(make()))
+        await asyncio.sleep(0.15)
+
+    async def error(connection: ServerConnection) -> None:
+        await connection.send("oops")
+
+    async with (
+        closing("at once", lambda _: asyncio.sleep(0)) as one,
+        closing("after subscribing", subscribed) as two,
+        closing("with an event", greet) as three,
+        closing("error", error) as four,
+    ):
+        sources = [source_of(url_of(server)) for server in (one, two, three, four)]
+        kept = Kept()
+        async with asyncio.TaskGroup() as tasks:
+            for source in sources:
+                tasks.create_task(source.run(kept, Interest(NAMESPACE)))
+            await asyncio.sleep(10)
+            for source in sources:
+                await source.stop()
+    assert all(3 <= count <= 12 for count in met.values()), met
+
+
+@pytest.mark.slow
+async def test_a_server_away_for_2_seconds_is_subscribed_to_within_half_a_second() -> None:
+    async def once() -> float:
+        async with (
+            SimulatorServer(port=free_ports(1)[0]) as server,
+            running(source_of(server.stomp_url)) as kept,
+        ):
+            await kept.until(lambda: kept.connected)
+            await server.stop()
+            await asyncio.sleep(2)
+            await server.start()
+            back = time.monotonic()
+            await kept.until(lambda: len(kept.connected) == 2)
+            return time.monotonic() - back
+
+    waits = await asyncio.gather(*(once() for _ in range(7)))
+    assert statistics.median(waits) < 0.5
+
+
+async def test_it_gives_up_after_max_attempts_and_says_why() -> None:
+    (port,) = free_ports(1)
+    source = source_of(f"ws://127.0.0.1:{port}/events", max_attempts=2, max_wait=0.01)
+    with pytest.raises(UnreachableError, match=r"gave up after 2 attempts: .*nothing listens"):
+        await source.run(Kept(), Interest(NAMESPACE))
+
+
+async def test_an_endpoint_that_is_down_is_passed_over_for_the_next(
+    cti_server: SimulatorServer,
+) -> None:
+    (port,) = free_ports(1)
+    down = f"ws://127.0.0.1:{port}/events"
+    source = source_of(down, cti_server.json_url, max_wait=0.01)
+    assert source.endpoints == [down, cti_server.json_url]
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+    assert [error.url for error in kept.failed] == [down]
+    assert kept.connected == [(cti_server.json_url, False, 2)]
+
+
+async def test_credentials_are_asked_for_before_every_attempt() -> None:
+    tokens = iter(["first", "stale", "renewed"])
+    asked: list[str] = []
+
+    async def auth() -> Credentials:
+        asked.append(next(tokens))
+        return Credentials(token=asked[-1])
+
+    async with (
+        SimulatorServer(token="first") as server,
+        running(source_of(server.stomp_url, auth=auth, max_wait=0.01)) as kept,
+    ):
+        await kept.until(lambda: kept.connected)
+        server.token = "renewed"
+        await server.disconnect()
+        await kept.until(lambda: len(kept.connected) == 2)
+    assert asked == ["first", "stale", "renewed"]
+    assert ["HTTP 401" in error.problem for error in kept.failed] == [True]
+
+
+async def test_auth_that_fails_is_asked_again(cti_server: SimulatorServer) -> None:
+    problems = iter([OSError("the vault is sealed")])
+
+    async def auth() -> Credentials:
+        for problem in problems:
+            raise problem
+        return Credentials()
+
+    async with running(source_of(cti_server.stomp_url, auth=auth, max_wait=0.01)) as kept:
+        await kept.until(lambda: kept.connected)
+    assert [error.problem for error in kept.failed] == ["OSError: the vault is sealed"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_refusal_is_fatal_before_the_first_success_and_retried_after_it(
+    status: int,
+) -> None:
+    refusing = True
+
+    def judge(connection: ServerConnection, _: Request) -> Response | None:
+        return connection.respond(HTTPStatus(status), "no\n") if refusing else None
+
+    async def stay(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(stay, "127.0.0.1", 0, process_request=judge) as server:
+        with pytest.raises(RefusedError, match=f"HTTP {status}"):
+            await source_of(url_of(server)).run(Kept(), Interest(NAMESPACE))
+        refusing = False
+        async with running(source_of(url_of(server), max_wait=0.01)) as kept:
+            await kept.until(lambda: kept.connected)
+            refusing = True
+            for connection in set(server.connections):
+                connection.transport.abort()
+            await kept.until(lambda: len(kept.failed) >= 3)
+            refusing = False
+            await kept.until(lambda: len(kept.connected) == 2)
+    assert all(f"HTTP {status}" in error.problem for error in kept.failed)
+
+
+async def test_a_refusal_of_one_endpoint_is_not_one_of_all(cti_server: SimulatorServer) -> None:
+    wrong = cti_server.json_url.replace("/events", "/nothing")
+    async with running(source_of(wrong, cti_server.json_url, max_wait=0.01)) as kept:
+        await kept.until(lambda: kept.connected)
+    assert [error.url for error in kept.failed] == [wrong]
+    with pytest.raises(RefusedError, match="HTTP 404"):
+        await source_of(wrong, wrong, max_wait=0.01).run(Kept(), Interest(NAMESPACE))
+
+
+async def test_a_wrong_passcode_is_refused_without_showing_it() -> None:
+    async with SimulatorServer(credentials=("me", "right")) as server:
+        source = source_of(server.stomp_url, auth=Credentials(login="me", passcode="wr0ng"))
+        with pytest.raises(RefusedError, match="Access refused") as raised:
+            await source.run(Kept(), Interest(NAMESPACE))
+        assert "wr0ng" not in f"{raised.value} {raised.value!r} {source!r}"
+        right = Credentials(login="me", passcode="right")
+        async with running(source_of(server.stomp_url, auth=right)) as kept:
+            await kept.until(lambda: kept.connected)
+            assert kept.failed == []
+
+
+async def test_a_passcode_that_stomp_cannot_carry_is_an_error_and_not_retried(
+    cti_server: SimulatorServer,
+) -> None:
+    source = source_of(cti_server.stomp_url, auth=Credentials(login="me", passcode="two\nlines"))
+    with pytest.raises(ConfigurationError, match="passcode") as raised:
+        await asyncio.wait_for(source.run(Kept(), Interest(NAMESPACE)), PATIENCE)
+    assert "lines" not in str(raised.value)
+
+
+@pytest.mark.parametrize("topics", [[OTHER, EVERYBODY], [EVERYBODY, OTHER]])
+async def test_a_refused_destination_is_left_out_by_name_and_taken_up_again(
+    topics: list[str],
+) -> None:
+    clock = ManualClock()
+    async with SimulatorServer(refuse=[OTHER]) as server:
+        source = source_of(server.stomp_url, topics=topics, max_wait=0.001, clock=clock)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.refused)
+            await clock.advance(1.0)
+            await kept.until(lambda: kept.connected)
+            await server.send(make())
+            await kept.until(lambda: kept.events)
+            assert (kept.refused, kept.failed, kept.accepted) == ([OTHER], [], [])
+
+            await let_pass(clock, 300)  # still refused
+            assert kept.accepted == []
+            server.rules.refuse = frozenset()
+            passing = asyncio.get_running_loop().create_task(let_pass(clock, 305))
+            await kept.until(lambda: kept.accepted)
+            passing.cancel()
+
+            assert kept.accepted == [OTHER]
+            (session,) = [one for one in server.sessions if len(one.subscriptions) == 2]
+            assert {one.destination for one in session.subscriptions} == {EVERYBODY, OTHER}
+            assert len(kept.connected) == 1
+            assert kept.lost_ == []
+
+
+async def test_what_was_refused_altogether_and_is_taken_later_is_accepted_by_name() -> None:
+    async with SimulatorServer() as server:
+        source = source_of(server.stomp_url, topics=[EVERYBODY, OTHER], max_wait=0.001)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+            server.rules.refuse = frozenset({EVERYBODY, OTHER})
+            await server.disconnect()
+            await kept.until(lambda: {EVERYBODY, OTHER} <= set(kept.refused))
+            assert len(kept.connected) == 1
+            server.rules.refuse = frozenset({OTHER})
+            await kept.until(lambda: len(kept.connected) == 2)
+            assert kept.accepted == [EVERYBODY]
+            server.rules.refuse = frozenset()
+            await server.disconnect()
+            await kept.until(lambda: len(kept.connected) == 3)
+            (session,) = server.sessions
+            assert [one.destination for one in session.subscriptions] == [EVERYBODY]
+
+
+async def test_a_refused_destination_no_longer_wanted_is_asked_for_no_more() -> None:
+    refused = "/topic/event.agent.*.5002@zhen04_cc"
+    interest = Interest(NAMESPACE, agents=["5001", "5002"])
+    async with SimulatorServer(refuse=[refused]) as server:
+        source = source_of(server.stomp_url, max_wait=0.001, refused_retry=0.01)
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.connected)
+            assert kept.refused == [refused]
+            interest.remove([], ["5002"])
+            await source.update()
+            assert kept.accepted == [refused]
+            server.rules.refuse = frozenset()
+            await asyncio.sleep(0.1)
+            assert [len(session.subscriptions) for session in server.sessions] == [1]
+
+
+async def let_pass(clock: ManualClock, seconds: int) -> None:
+    """Let time pass with a real turn of the loop a second, as sockets need one."""
+    for _ in range(seconds):
+        await clock.advance(1.0)
+        await asyncio.sleep(0.001)
+
+
+async def test_when_every_destination_is_refused_so_are_we() -> None:
+    async with SimulatorServer(refuse=[EVERYBODY]) as server:
+        with pytest.raises(RefusedError, match="is refused: Invalid destination"):
+            await source_of(server.stomp_url).run(Kept(), Interest(NAMESPACE))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"topics": ["/topic/{agnet}"]}, {"query": "who={who}"}, {"subscribe": ["{x}"]}]
+)
+async def test_a_template_that_cannot_be_filled_in_is_an_error_at_once(
+    cti_server: SimulatorServer, bad: dict[str, Any]
+) -> None:
+    source = source_of(cti_server.json_url, wire="json", **bad)
+    with pytest.raises(ConfigurationError, match="template"):
+        await asyncio.wait_for(source.run(Kept(), Interest(NAMESPACE)), PATIENCE)
+
+
+@pytest.mark.parametrize("url", ["http://x/", "ws://", "ws://x:port/", "zhen04.cc", ""])
+def test_what_is_no_websocket_url_is_refused_by_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"url: .*is no WebSocket URL"):
+        WebSocketSource([url])
+
+
+# A changed interest
+
+
+async def test_what_is_added_over_stomp_is_subscribed_to_on_the_same_connection(
+    cti_server: SimulatorServer,
+) -> None:
+    interest = Interest(NAMESPACE, agents=["5001"])
+    source = source_of(cti_server.stomp_url)
+    async with running(source, interest) as kept:
+        await kept.until(lambda: kept.connected)
+        interest.add([], ["5002"])
+        await source.update()
+        (session,) = cti_server.sessions
+        assert [one.destination[-14:] for one in session.subscriptions] == [
+            "5001@zhen04_cc",
+            "5002@zhen04_cc",
+        ]
+        interest.remove([], ["5001"])
+        await source.update()
+        await until(lambda: len(session.subscriptions) == 1)
+        assert session.subscriptions[0].destination.endswith("5002@zhen04_cc")
+    assert len(kept.connected) == 1
+
+
+@pytest.mark.parametrize("wire", ["auto", "json"])
+async def test_what_is_added_over_json_is_asked_for_by_url_on_a_new_connection(
+    cti_server: SimulatorServer, wire: str
+) -> None:
+    interest = Interest(NAMESPACE, devices=["8002"])
+    source = source_of(cti_server.json_url, wire=wire)
+    async with running(source, interest) as kept:
+        await kept.until(lambda: kept.connected)
+        interest.add(["8003"], [])
+        await source.update()
+        assert len(kept.connected) == 2
+        assert await cti_server.send(make(device=8003)) == 1
+        await kept.until(lambda: kept.events)
+        (session,) = cti_server.sessions
+        assert session.path.endswith("&device=8002@zhen04.cc&device=8003@zhen04.cc")
+    assert [lost.reason for lost in kept.lost_] == ["disconnected"]
+    assert kept.failed == []
+
+
+async def test_what_is_added_is_told_by_message_where_the_url_says_nothing() -> None:
+    said: list[str | bytes] = []
+    enough = asyncio.Event()
+
+    async def talk(connection: ServerConnection) -> None:
+        async for message in connection:
+            said.append(message)
+            if len(said) == 2:
+                enough.set()
+
+    interest = Interest(NAMESPACE, devices=["8002"])
+    async with serve(talk, "127.0.0.1", 0) as server:
+        source = source_of(url_of(server), query="", subscribe=['{"device":"{device}"}'])
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.connected)
+            interest.add(["8003"], [])
+            await source.update()
+            await asyncio.wait_for(enough.wait(), PATIENCE)
+    assert said == ['{"device":"8002@zhen04.cc"}', '{"device":"8003@zhen04.cc"}']
+    assert len(kept.connected) == 1
+
+
+# The end
+
+
+async def stopped_within(source: WebSocketSource, kept: Kept, ready: Callable[[], object]) -> float:
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(source.run(kept, Interest(NAMESPACE)))
+        await kept.until(ready)
+        began = time.monotonic()
+        await source.stop()
+        await run
+    return time.monotonic() - began
+
+
+async def test_stop_is_bounded_where_the_server_never_closes() -> None:
+    async def never_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer)
+        await asyncio.sleep(3600)
+
+    async with tcp_server(never_close) as url:
+        kept = Kept()
+        took = await stopped_within(source_of(url, close_timeout=0.2), kept, lambda: kept.connected)
+    assert took < 2.0
+    assert kept.lost_ == []
+
+
+async def test_stop_does_not_wait_for_a_server_that_never_answers() -> None:
+    arrived = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+
+    async with tcp_server(say_nothing) as url:
+        source = source_of(url, open_timeout=30)
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(source.run(Kept(), Interest(NAMESPACE)))
+            await arrived.wait()
+            await source.stop()
+            await run
+    assert run.done()
+
+
+async def test_stop_does_not_wait_for_credentials_that_never_come(
+    cti_server: SimulatorServer,
+) -> None:
+    asked = asyncio.Event()
+
+    async def auth() -> Credentials:
+        asked.set()
+        await asyncio.sleep(3600)
+        return Credentials()
+
+    source = source_of(cti_server.stomp_url, auth=auth)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(source.run(Kept(), Interest(NAMESPACE)))
+        await asked.wait()
+        await source.stop()
+        await run
+    assert cti_server.stats.connections == 0
+
+
+async def test_stop_between_two_connections_opens_no_further_one(
+    cti_server: SimulatorServer,
+) -> None:
+    clock = ManualClock()
+    source = source_of(cti_server.json_url, clock=clock)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        kept = Kept()
+        run = tasks.create_task(source.run(kept, Interest(NAMESPACE)))
+        await kept.until(lambda: kept.connected)
+        await clock.advance(60.0)
+        await cti_server.disconnect()
+        await kept.until(lambda: kept.lost_)
+        await asyncio.sleep(0)
+        await source.stop()
+        await run
+    assert cti_server.stats.connections == 1
+
+
+async def test_the_server_is_told_goodbye(cti_server: SimulatorServer) -> None:
+    async with running(source_of(cti_server.stomp_url)) as kept:
+        await kept.until(lambda: kept.connected)
+        (session,) = cti_server.sessions
+    async with asyncio.timeout(PATIENCE):
+        await session.over.wait()
+    assert kept.lost_ == []
+    assert kept.failed == []
+
+
+@pytest.mark.parametrize("code", [1001, 1011])
+async def test_a_servers_goodbye_is_told_with_its_code(
+    cti_server: SimulatorServer, code: int
+) -> None:
+    async with running(source_of(cti_server.json_url)) as kept:
+        await kept.until(lambda: kept.connected)
+        await cti_server.disconnect(code)
+        await kept.until(lambda: len(kept.connected) == 2)
+    (lost,) = kept.lost_
+    reason: GapReason = "disconnected"
+    assert lost.reason == reason
+    assert str(code) in lost.detail
+
+
+async def test_a_repr_tells_the_state_and_no_secret(cti_server: SimulatorServer) -> None:
+    source = source_of(cti_server.json_url + "?token=s3cret")
+    assert repr(source) == f"<WebSocketSource a {cti_server.json_url}: no connection>"
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+        assert repr(source) == (
+            f"<WebSocketSource a {cti_server.json_url}: <Life {cti_server.json_url} standing>>"
+        )
