@@ -1,0 +1,30 @@
+"""The journal: events on disk before they are seen, and what each handler has done of them.
+
+`store` is the event loop's side, `writer` the thread that commits, with `registry` (handlers) and
+`upkeep` (what it deletes and measures); `reader` reads beside it. `schema` is the file, `rows` its
+rows. `visits`, `purge` and `cli` are for people, beside a listener that runs.
+"""
+
+from __future__ import annotations
+
+from cti_listener.journal.base import (
+    EXIT_CODE,
+    NO_DEVICE,
+    Entry,
+    JournalError,
+    JournalStats,
+    Opened,
+    digest,
+)
+from cti_listener.journal.store import Journal
+
+__all__ = [
+    "EXIT_CODE",
+    "NO_DEVICE",
+    "Entry",
+    "Journal",
+    "JournalError",
+    "JournalStats",
+    "Opened",
+    "digest",
+]

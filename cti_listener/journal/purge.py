@@ -1,0 +1,179 @@
+"""Purge: erase a person's calls from the journal, while a listener may be writing it.
+
+A row goes when it names the number anywhere, or belongs to a call that the number made or took.
+SQLite leaves old bytes in the unused parts of pages wherever it moved a row, also with
+`secure_delete`; so the file is written anew (VACUUM) and its write-ahead log emptied. A listener
+that runs waits meanwhile, some seconds for a GiB.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from cti_listener.journal import rows, schema
+from cti_listener.values import EventKey, canonical_id
+
+_CHUNK: Final = 200
+WRITTEN_AT_ONCE: Final = 1 << 30
+"""A larger file is written anew only while no listener waits for it."""
+
+_PARTIES: Final = ("callingDevice", "calledDevice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What was erased, or would be.
+
+    Attributes:
+        events: How many events.
+        calls: Of how many calls.
+        dead: How many dead letters.
+        gaps: How many gaps named such an event as their last before or first after.
+        overwritten: Nothing of it is left in the files; False: somebody was in the way, or the file
+            too large to be written anew while a listener waits.
+        copies: Copies from before a migration, which are not touched.
+    """
+
+    events: int
+    calls: int
+    dead: int
+    gaps: int
+    overwritten: bool
+    copies: tuple[str, ...]
+
+
+def purge(db: sqlite3.Connection, path: Path, number: str, *, dry: bool = False) -> Purged:
+    """Erase every trace of a number.
+
+    Args:
+        db: The journal, open to write.
+        path: Its file.
+        number: As `13800138000`, with any domain, or as `13800138000@zhen04.cc`.
+        dry: Only count.
+    """
+    db.execute("PRAGMA secure_delete = ON")
+    naming, calls = _find(db, number)
+    events = sorted(naming | _of_calls(db, calls))
+    letters = list(_letters(db, number, calls))
+    bodies = list(_gaps(db, number, calls))
+    if not dry:
+        # In small transactions: the listener waits for each.
+        _delete(db, "event", "seq", events)
+        _delete(db, "dead", "id", letters)
+        for gap, body in bodies:
+            db.execute("UPDATE gap SET body = ? WHERE id = ?", (body, gap))
+    return Purged(
+        events=len(events),
+        calls=len(calls),
+        dead=len(letters),
+        gaps=len(bodies),
+        overwritten=not dry and _rewrite(db, path),
+        copies=tuple(sorted(str(one) for one in path.parent.glob(f"{path.name}.v*"))),
+    )
+
+
+def names(value: object, number: str) -> bool:
+    """Tell whether the number stands anywhere in a value off the wire, as a device or a part."""
+    match value:
+        case str():
+            return any(
+                _is(part, number) for part in value.split("|")
+            )  # as in `8002@zhen04.cc|call`
+        case dict():
+            return any(
+                names(key, number) or names(str(one) if _is_device(key, one) else one, number)
+                for key, one in value.items()
+                if key != "serial"  # a counter comes by every number
+            )
+        case list():
+            return any(names(one, number) for one in value)
+        case _:
+            return False
+
+
+def _is(text: str, number: str) -> bool:
+    user, at, _ = text.partition("@")
+    if at and "@" in number:
+        return canonical_id(text) == canonical_id(number)
+    return user == number.partition("@")[0]
+
+
+def _is_device(key: str, value: object) -> bool:
+    """Tell whether a number stands where a device's text was due."""
+    return key.endswith("Device") and isinstance(value, int | float)
+
+
+def _find(db: sqlite3.Connection, number: str) -> tuple[set[int], set[str]]:
+    """Return the events that name the number, and the calls it was a party of."""
+    naming: set[int] = set()
+    calls: set[str] = set()
+    for table, key in (("event", "seq"), ("dead", "id")):
+        for row, call, payload in _read(db, f"{key}, call, payload", table, key):
+            said: dict[str, Any] = json.loads(payload)
+            if not names(said, number):
+                continue
+            if table == "event":
+                naming.add(row)
+            if call is not None and any(names({one: said.get(one)}, number) for one in _PARTIES):
+                calls.add(call)
+    return naming, calls
+
+
+def _read(db: sqlite3.Connection, columns: str, table: str, key: str) -> Iterator[Any]:
+    """Read a table in pieces, so that no reader stands in the listener's way for long."""
+    after = 0
+    query = f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?"  # noqa: S608 - our own words
+    while found := db.execute(query, (after, _CHUNK)).fetchall():
+        yield from found
+        after = found[-1][0]
+
+
+def _of_calls(db: sqlite3.Connection, calls: set[str]) -> set[int]:
+    query = "SELECT seq FROM event WHERE call = ?"
+    return {seq for call in calls for (seq,) in db.execute(query, (call,))}
+
+
+def _letters(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[int]:
+    bare = number.partition("@")[0]
+    for row, call, payload, error in _read(db, "id, call, payload, error", "dead", "id"):
+        if call in calls or bare in error or names(json.loads(payload), number):
+            yield row
+
+
+def _gaps(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[tuple[int, str]]:
+    """Return the gaps that name such an event, without its name."""
+
+    def clean(key: EventKey | None) -> EventKey | None:
+        gone = key is not None and (key.call_id in calls or names(key.device, number))
+        return None if gone else key
+
+    for row, body in _read(db, "id, body", "gap", "id"):
+        gap = rows.gap_of(body)
+        cleaned = replace(
+            gap, last_before=clean(gap.last_before), first_after=clean(gap.first_after)
+        )
+        if cleaned != gap:
+            yield row, rows.gap_body(cleaned)
+
+
+def _delete(db: sqlite3.Connection, table: str, key: str, numbers: list[int]) -> None:
+    for at in range(0, len(numbers), _CHUNK):
+        chunk = numbers[at : at + _CHUNK]
+        db.execute(
+            f"DELETE FROM {table} WHERE {key} IN ({', '.join('?' * len(chunk))})",  # noqa: S608 - our own words
+            chunk,
+        )
+
+
+def _rewrite(db: sqlite3.Connection, path: Path) -> bool:
+    """Write the file anew, so that no unused byte of it tells anything."""
+    large = path.stat().st_size > WRITTEN_AT_ONCE and schema.in_use(path)
+    if not large:
+        db.execute("VACUUM")
+    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not (busy or large)

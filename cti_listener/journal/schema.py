@@ -1,0 +1,279 @@
+"""The file: its tables, whether it is ours, how an older one is brought forward, and its lock.
+
+Called by the writer, which owns the file, and by the command line, which visits it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from cti_listener.journal.base import JournalError
+
+APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
+VERSION: Final = 1
+BUSY_TIMEOUT: Final = 60.0
+"""How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
+
+VISIT_TIMEOUT: Final = 10.0
+"""How long a visit waits for the listener."""
+
+CHECKED_UP_TO: Final = 64 << 20
+"""Up to this size a file is read through for damage at each start; above it, as it is met."""
+
+TABLES: Final = """
+CREATE TABLE state (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    last_seq INTEGER NOT NULL,              -- never falls back, whatever is deleted
+    last_sign REAL
+);
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL,
+    device TEXT,
+    call TEXT,
+    received_at REAL NOT NULL,              -- seconds since 1970, as all times here
+    feed TEXT NOT NULL,
+    wanted INTEGER NOT NULL,                -- which set of handlers it is owed
+    redelivered INTEGER NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX event_device ON event (device);  -- a lane refills by (device, seq)
+CREATE INDEX event_call ON event (call);      -- does its call live?
+CREATE TABLE handler (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- a forgotten one's id never comes again
+    name TEXT NOT NULL UNIQUE,
+    floor INTEGER NOT NULL,                 -- everything up to here is done for it
+    active INTEGER NOT NULL                 -- registered by the last run
+);
+CREATE TABLE wanted (id INTEGER PRIMARY KEY, ids TEXT NOT NULL UNIQUE);
+CREATE TABLE member (
+    wanted INTEGER NOT NULL,
+    handler INTEGER NOT NULL,
+    PRIMARY KEY (wanted, handler)
+) WITHOUT ROWID;
+CREATE TABLE mark (                         -- a lane is serial: all up to seq is done in it
+    handler INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (handler, device)
+) WITHOUT ROWID;
+CREATE TABLE dead (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    handler INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    failed_at REAL NOT NULL,
+    error TEXT NOT NULL,
+    retry INTEGER NOT NULL,                 -- asked for on the command line
+    digest BLOB NOT NULL,
+    device TEXT,
+    call TEXT,
+    received_at REAL NOT NULL,
+    feed TEXT NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
+INSERT INTO state VALUES (1, 0, NULL);
+"""
+
+Step = Callable[[sqlite3.Connection], None]
+STEPS: Final[Mapping[int, Step]] = {}
+"""What brings a journal of this version to the next one."""
+
+
+class Lock:
+    """One process a journal: a lock on a file beside it, which the system takes back at any death.
+
+    Not on the journal itself: closing that file anywhere in the process would drop SQLite's locks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the journal; nothing is locked yet."""
+        self._journal = path
+        self._path = lock_path(path)
+        self._fd: int | None = None
+
+    def take(self) -> None:
+        """Take it for this process.
+
+        Raises:
+            JournalError: Another one has it.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode(errors="replace").strip()
+            os.close(fd)
+            raise JournalError(
+                self._journal, f"process {holder or '?'} uses it; one process a journal"
+            ) from None
+        os.truncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give it back; the file stays, since another may be waiting to lock it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def lock_path(path: Path) -> Path:
+    """Return the file whose lock says that a listener has this journal."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a listener has it open now."""
+    try:
+        fd = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def connect(path: Path, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+    """Open the file as it is: `ro` to read, `rw` to write; it is never made here.
+
+    Raises:
+        JournalError: It is a folder, or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise JournalError(path, "is no file; name one")
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def version_of(db: sqlite3.Connection, path: Path) -> int | None:
+    """Return the schema's version; None for an empty file.
+
+    Raises:
+        JournalError: It is somebody else's, or of a newer version.
+    """
+    application = _pragma(db, "application_id")
+    version = _pragma(db, "user_version")
+    if application != APPLICATION_ID:
+        if application or version or db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise JournalError(
+                path, "is another program's database; it is left as it is, name another file"
+            )
+        return None
+    if version > VERSION:
+        raise JournalError(
+            path, f"was written by a newer cti-listen (version {version}); use that one"
+        )
+    return version
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """Open the journal to own it: made if there is none, checked, brought to this version.
+
+    Raises:
+        JournalError: It is not ours, newer, or damaged.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        # Look first without the right to write: what is not ours must not change by being tried.
+        looked = connect(path, "ro")
+        try:
+            version_of(looked, path)
+        finally:
+            looked.close()
+    db = connect(path, "rw")
+    try:
+        _set_up(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    version = version_of(db, path)
+    if (mode := db.execute("PRAGMA journal_mode = WAL").fetchone()[0]) != "wal":
+        raise JournalError(path, f"its file system allows no shared memory (mode {mode})")
+    if version is None:
+        db.executescript(
+            f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
+            f"PRAGMA user_version = {VERSION}; COMMIT;"
+        )
+        return
+    if path.stat().st_size <= CHECKED_UP_TO:
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            what = " ".join(verdict.split())
+            raise JournalError(path, f"is damaged ({what}); move it away, and a new one begins")
+    migrate(db, path, version)
+
+
+def migrate(
+    db: sqlite3.Connection,
+    path: Path,
+    version: int,
+    *,
+    steps: Mapping[int, Step] = STEPS,
+    target: int = VERSION,
+) -> None:
+    """Bring an older journal forward in one transaction, with a copy of it kept beside.
+
+    Args:
+        db: The journal, open to write.
+        path: Its file; the copy is `PATH.v1` for version 1.
+        version: What it is now.
+        steps: What brings each version to the next.
+        target: What it is to be.
+
+    Raises:
+        JournalError: No way leads from its version.
+    """
+    if version == target:
+        return
+    missing = [one for one in range(version, target) if one not in steps]
+    if missing:
+        raise JournalError(
+            path, f"version {version} is too old; finish it with an older cti-listen"
+        )
+    _copy(db, path.with_name(f"{path.name}.v{version}"))
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for one in range(version, target):
+            steps[one](db)
+        db.execute(f"PRAGMA user_version = {target}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _copy(db: sqlite3.Connection, path: Path) -> None:
+    """Write a whole copy, or none: it gets its name when it is complete."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copy = sqlite3.connect(unfinished)
+    try:
+        db.backup(copy)
+    finally:
+        copy.close()
+    unfinished.rename(path)
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])

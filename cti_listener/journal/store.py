@@ -1,0 +1,293 @@
+"""The journal as the event loop sees it: append, done, and what was committed.
+
+Nothing here waits for the disk. What is appended while the loop turns once goes to the writer's
+thread together; what comes while a commit is under way goes with the next one, which begins as soon
+as the loop has heard of the last. So a group is as large as the disk is slow and the loop busy, and
+the loop is woken once a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cti_listener.clock import Clock
+from cti_listener.errors import ConfigurationError, NotRunningError
+from cti_listener.journal import rows
+from cti_listener.journal.base import Batch, Entry, JournalStats, Opened
+from cti_listener.journal.reader import Reader
+from cti_listener.journal.writer import Landed, Synchronous, Writer
+from cti_listener.log import log
+from cti_listener.notices import Gap
+
+MAX_SIZE: Final = 4 << 30
+SIGN_INTERVAL: Final = 1.0
+
+
+class Journal:
+    """Keeps events on disk until every durable handler is done with them, and a while longer.
+
+    `append`, `done`, `dead`, `alive` and `gap` belong to the event loop and return at once; after a
+    failure or `close()` they change nothing any more. `unfinished` waits for the disk: call it in a
+    thread.
+
+    Args:
+        path: The file; made if there is none.
+        synchronous: `full`: what is committed outlives a power cut; `normal`: a crash of ours.
+        retention: How long what is done stays, and its call's rows with it, in seconds.
+        max_size: The file's size limit in bytes; reaching it fails a commit.
+        clock: The one clock.
+
+    Attributes:
+        committed: Called in the event loop after each commit that brought events, in order.
+        failed: Called in the event loop, once, when a commit failed; nothing more is committed.
+
+    Raises:
+        ConfigurationError: A limit that cannot be.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Synchronous = "full",
+        retention: float = 86400.0,
+        max_size: int = MAX_SIZE,
+        clock: Clock,
+    ) -> None:
+        """Name the file; nothing is opened before `open()`."""
+        for name, limit in (("journal_retention", retention), ("journal_max_size", max_size)):
+            if limit <= 0:
+                raise ConfigurationError(name, "must be more than 0")
+        self.path = Path(path)
+        self.committed: Callable[[list[Entry]], None] = lambda _entries: None
+        self.failed: Callable[[BaseException], None] = lambda _error: None
+        self._clock = clock
+        self._max_size = max_size
+        self._writer = Writer(self.path, synchronous, retention, max_size, clock)
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Future[None] | None = None
+        self._pending = Batch()
+        self._busy = False  # a batch is with the writer, or about to go there
+        self._open = False
+        self._sign_due = 0.0
+        self._in_writer = self._committed = self._commits = 0
+        self._last = Landed([], 0)
+        self._first_seq = 0  # all up to here is of earlier runs
+        self._reader = Reader(self.path)
+
+    def __repr__(self) -> str:
+        state = "open" if self._open else "closed"
+        return f"<Journal {self.path} {state}, {self._committed} committed>"
+
+    # Life
+
+    async def open(self, handlers: Sequence[str]) -> Opened:
+        """Lock the file and make it ready for these durable handlers; tell what it knows.
+
+        A new name starts from now. Dead letters to be retried become unfinished events here.
+
+        Raises:
+            JournalError: It is used by another process, not ours, newer, or damaged.
+            NotRunningError: It was opened before.
+        """
+        if self._ended is not None:
+            raise NotRunningError("this journal is open, or was; make a new one")
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
+        opened: asyncio.Future[Opened] = self._loop.create_future()
+        # A daemon: a disk that hangs must not keep the process from leaving.
+        threading.Thread(
+            target=self._serve, args=(tuple(handlers), opened), name="cti-journal", daemon=True
+        ).start()
+        try:
+            known = await opened
+        except BaseException:
+            self._inbox.put(None)  # whatever the thread is at, it ends then
+            raise
+        self._first_seq = known.last_seq
+        self._last = self._writer.landed([])
+        self._open = True
+        return known
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Commit everything that was appended and done, then close; calls `committed` until then.
+
+        Args:
+            timeout: The longest wait, in seconds; then it is left to the thread.
+        """
+        if self._ended is None:
+            return
+        if self._open:
+            self._open = False
+            self._send()
+        self._inbox.put(None)
+        done, _ = await asyncio.wait([self._ended], timeout=timeout)
+        if not done:
+            log.warning("journal_close_timed_out", path=str(self.path), seconds=timeout)
+        await asyncio.to_thread(self._reader.close)
+
+    # What is written
+
+    def append(self, entry: Entry) -> None:
+        """Put an event into the next commit; `committed` hands it back."""
+        if not self._open:
+            return
+        self._pending.texts.append(rows.encode(entry.payload))
+        self._pending.entries.append(entry)
+        self._wake()
+
+    def done(self, handler: str, device: str | None, seq: int) -> None:
+        """Note that a lane is done up to `seq`.
+
+        Args:
+            handler: Its name.
+            device: Whose lane; `NO_DEVICE` for that of events without a device, None for a handler
+                that has one lane for all (`order="all"`).
+            seq: The event just finished; a lane is serial, so all before it are.
+        """
+        if self._open:
+            self._pending.marks[handler, device] = seq
+            self._wake()
+
+    def dead(self, handler: str, seq: int, error: str) -> None:
+        """Keep an event that a handler failed on, with the traceback, and count it done."""
+        if self._open:
+            self._pending.dead.append((handler, seq, error))
+            self._wake()
+
+    def alive(self, at: datetime) -> None:
+        """Note a sign of life; call it as often as you like, once a second is written."""
+        if self._open:
+            self._pending.sign = at
+            now = self._clock.monotonic()
+            if now >= self._sign_due:
+                self._sign_due = now + SIGN_INTERVAL
+                self._wake()
+
+    def gap(self, gap: Gap) -> None:
+        """Keep a gap, or what became of it, by its id."""
+        if self._open:
+            self._pending.gaps[gap.id] = gap
+            self._wake()
+
+    def poll_retries(self) -> None:
+        """Look whether the command line asked for something; every commit looks anyway.
+
+        Retried dead letters come by `committed`: without context, `redelivered`, owed to one.
+        """
+        if self._open:
+            self._wake()
+
+    # What is read
+
+    def unfinished(
+        self, handler: str, *, device: str | None = None, after: int = 0, limit: int = 1000
+    ) -> list[Entry]:
+        """Return committed events that a handler has yet to do, oldest first; call it in a thread.
+
+        Args:
+            handler: Its name.
+            device: Only this device's, `NO_DEVICE`: only those without one; None: all.
+            after: Only those after this one.
+            limit: How many at most.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        return self._reader.unfinished(
+            handler, device, after=after, limit=limit, earlier=self._first_seq
+        )
+
+    def stats(self) -> JournalStats:
+        """Return a frozen snapshot; the disk is not asked."""
+        return JournalStats(
+            pending=len(self._pending.entries) + self._in_writer,
+            committed=self._committed,
+            commits=self._commits,
+            last_seq=self._last.last_seq,
+            bytes=self._last.bytes,
+            max_bytes=self._max_size,
+            oldest_undone=self._last.oldest_undone,
+            dead=self._last.dead,
+        )
+
+    # Between the loop and the thread
+
+    def _wake(self) -> None:
+        """Send what is pending, with all that this turn of the loop will add."""
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._send_if_open)
+
+    def _send_if_open(self) -> None:
+        if self._open:
+            self._send()
+
+    def _send(self) -> None:
+        batch, self._pending = self._pending, Batch()
+        self._in_writer += len(batch.entries)
+        self._inbox.put(batch)
+
+    def _landed(self, batch: Batch, landed: Landed) -> None:
+        """Hear of a commit: first let the writer go on, then tell."""
+        self._commits += 1
+        self._committed += len(landed.entries)
+        self._in_writer -= len(batch.entries)
+        self._last = landed
+        self._busy = False
+        if self._open and self._pending.urgent:
+            self._busy = True
+            self._send()
+        if landed.entries:
+            self.committed(landed.entries)
+
+    def _broke(self, error: BaseException) -> None:
+        self._open = False
+        log.error("journal_failed", path=str(self.path), problem=str(error))
+        self.failed(error)
+
+    def _serve(self, handlers: tuple[str, ...], opened: asyncio.Future[Opened]) -> None:
+        """Run the writer; the only function here that is not the loop's."""
+        try:
+            known = self._writer.open(handlers)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the loop
+            self._tell(_fail, opened, error)
+            self._tell(self._finish)
+            return
+        self._tell(_succeed, opened, known)
+        try:
+            while (batch := self._inbox.get()) is not None:
+                landed = self._writer.commit(batch)
+                self._tell(self._landed, batch, landed)
+                self._writer.tend()
+        except BaseException as error:  # noqa: BLE001 - it is told to the loop
+            self._tell(self._broke, error)
+        self._writer.close()
+        self._tell(self._finish)
+
+    def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed, nobody is left to hear it
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _finish(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _succeed(opened: asyncio.Future[Opened], known: Opened) -> None:
+    if not opened.done():
+        opened.set_result(known)
+
+
+def _fail(opened: asyncio.Future[Opened], error: BaseException) -> None:
+    if not opened.done():
+        opened.set_exception(error)

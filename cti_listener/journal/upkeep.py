@@ -1,0 +1,142 @@
+"""Upkeep: what is done is deleted when its time is over, in small steps, and the size is watched.
+
+The writer calls it within its own transactions, so that nothing waits for it longer than for a few
+rows: each step looks at about twice as many as were committed with it.
+
+A call lives while a row of it is younger than the retention: until then all its done rows stay.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Final
+
+from cti_listener.clock import Clock
+from cti_listener.journal.rows import (
+    UNDONE_BY_ANY,
+    stamp,
+    time_of,
+    undone,
+    undone_between,
+)
+
+STEP: Final = 200
+"""How many rows a step looks at, at least."""
+
+IDLE_STEP: Final = 2000
+"""How many, when no event waits for it."""
+
+LOOK: Final = 1.0
+"""How often the size and what is done are looked at, in seconds."""
+
+FAR: Final = 20_000
+"""How far a handler's floor rises at once."""
+
+_DELETE: Final = f"""
+    DELETE FROM event WHERE seq > :after AND seq <= :until AND NOT {UNDONE_BY_ANY}
+    AND NOT EXISTS (
+        SELECT 1 FROM event AS other WHERE other.call = event.call AND other.seq >= :young)
+"""  # noqa: S608 - our own words
+
+
+class Upkeep:
+    """Deletes what is over, raises the floors, measures.
+
+    Args:
+        retention: How long what is done stays, in seconds.
+        clock: The one clock.
+    """
+
+    def __init__(self, retention: float, clock: Clock) -> None:
+        """Start with everything to be looked at."""
+        self._retention = retention
+        self._clock = clock
+        self._pause = min(60.0, retention / 10)
+        self._next_look = self._next_sweep = clock.monotonic()
+        self._after: int | None = None  # where the sweep stands; None between two
+        self._young = 0  # the first row within the retention, when the sweep began
+        self.bytes = self.used = self.dead = 0
+        self.oldest_undone: datetime | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to do by now."""
+        now = self._clock.monotonic()
+        return self._after is not None or now >= self._next_sweep or now >= self._next_look
+
+    def step(self, db: sqlite3.Connection, rows: int) -> None:
+        """Do a part of it, within a transaction.
+
+        Args:
+            db: Where.
+            rows: How many events this transaction wrote.
+        """
+        now = self._clock.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK
+            self.look(db)
+        if self._after is None and now >= self._next_sweep:
+            self._next_sweep = now + self._pause
+            self._after, self._young = 0, self.first_young(db)
+        if self._after is not None:
+            self._sweep(db, self._after, STEP + 2 * rows if rows else IDLE_STEP)
+
+    def look(self, db: sqlite3.Connection) -> None:
+        """Find out what is done, and how large the file is."""
+        self._raise_floors(db)
+        self._measure(db)
+
+    def first_young(self, db: sqlite3.Connection) -> int:
+        """Return the first row within the retention; rows are in order of time, give or take."""
+        limit = stamp(self._clock.now() - timedelta(seconds=self._retention))
+        low, last = db.execute("SELECT min(seq), max(seq) FROM event").fetchone()
+        if low is None:
+            return 0
+        high = last + 1
+        while low < high:
+            middle = (low + high) // 2
+            at, seq = db.execute(
+                "SELECT received_at, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+            ).fetchone()
+            if at < limit:
+                low = seq + 1
+            else:
+                high = middle
+        return int(low)
+
+    def _sweep(self, db: sqlite3.Connection, after: int, limit: int) -> None:
+        (until,) = db.execute(
+            "SELECT max(seq) FROM"
+            " (SELECT seq FROM event WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?)",
+            (after, self._young, limit),
+        ).fetchone()
+        if until is not None:
+            db.execute(_DELETE, {"after": after, "until": until, "young": self._young})
+        self._after = until
+
+    def _raise_floors(self, db: sqlite3.Connection) -> None:
+        """Find out up to where each registered handler is done with everything."""
+        oldest: float | None = None
+        (last,) = db.execute("SELECT last_seq FROM state").fetchone()
+        handlers = db.execute("SELECT id, floor FROM handler WHERE active").fetchall()
+        for handler, floor in handlers:
+            until = min(floor + FAR, last)
+            if until <= floor:
+                continue
+            first = db.execute(
+                undone(None, "seq, received_at"),
+                undone_between(handler, after=floor, until=until, limit=1),
+            ).fetchone()
+            if first is not None:
+                until = first[0] - 1
+                oldest = first[1] if oldest is None else min(oldest, first[1])
+            db.execute("UPDATE handler SET floor = ? WHERE id = ?", (until, handler))
+        self.oldest_undone = None if oldest is None else time_of(oldest)
+
+    def _measure(self, db: sqlite3.Connection) -> None:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        (self.dead,) = db.execute("SELECT count(*) FROM dead").fetchone()
+        self.bytes, self.used = pages * size, (pages - free) * size

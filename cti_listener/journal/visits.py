@@ -1,0 +1,257 @@
+"""Visits: what people ask of a journal, beside the listener that writes it.
+
+Each visit opens the file for itself and is short. What it changes it writes in small transactions,
+so that the listener never waits long, and the listener looks at what changed with its next commit.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from cti_listener.errors import ConfigurationError
+from cti_listener.journal import rows, schema
+from cti_listener.journal.base import JournalError, explained
+
+Facts = dict[str, Any]
+"""What is told of one thing, by its name in JSON."""
+
+_STATES: Final = """
+    SELECT handler.name, CASE
+        WHEN EXISTS (SELECT 1 FROM dead WHERE dead.handler = handler.id AND dead.seq = :seq)
+            THEN 'dead'
+        WHEN :seq <= max(handler.floor, coalesce(mark.seq, 0)) THEN 'done'
+        ELSE 'unfinished' END
+    FROM member JOIN handler ON handler.id = member.handler
+    LEFT JOIN mark ON mark.handler = handler.id AND mark.device = :device
+    WHERE member.wanted = :wanted ORDER BY handler.id
+"""
+_FACTS: Final = "seq, received_at, feed, device, call, redelivered, wanted, payload"
+
+
+@contextmanager
+def visit(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a journal that exists, for a moment.
+
+    Raises:
+        JournalError: There is none, or it is not ours, of another version, or damaged.
+    """
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise explained(path, error) from error
+    if not there:
+        raise JournalError(path, "does not exist; a listener with --journal makes it")
+    try:
+        db = schema.connect(path, "rw" if write else "ro", schema.VISIT_TIMEOUT)
+        try:
+            version = schema.version_of(db, path)
+            if version is None:
+                raise JournalError(path, "is empty: no listener has opened it yet")
+            if version < schema.VERSION:
+                raise JournalError(path, "is of an older version; start a listener with it once")
+            yield db
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise explained(path, error) from error
+
+
+def handler_number(db: sqlite3.Connection, name: str) -> int:
+    """Return a handler's number.
+
+    Raises:
+        ConfigurationError: The journal knows no such handler.
+    """
+    found = db.execute("SELECT id FROM handler WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        known = [one for (one,) in db.execute("SELECT name FROM handler ORDER BY id")]
+        there = ", ".join(known) or "none"
+        raise ConfigurationError(name, f"is no handler of this journal; there are: {there}")
+    return int(found[0])
+
+
+def summary(db: sqlite3.Connection, path: Path) -> Facts:
+    """Tell how the journal stands."""
+    last_seq, last_sign = db.execute("SELECT last_seq, last_sign FROM state").fetchone()
+    (events,) = db.execute("SELECT count(*) FROM event").fetchone()
+    (first,) = db.execute("SELECT received_at FROM event ORDER BY seq LIMIT 1").fetchone() or (
+        None,
+    )
+    gaps, still = db.execute("SELECT count(*), count(*) - count(until) FROM gap").fetchone()
+    log = path.with_name(f"{path.name}-wal")
+    return {
+        "path": str(path),
+        "inUse": schema.in_use(path),
+        "events": events,
+        "lastSeq": last_seq,
+        "oldest": _time(first),
+        "lastSign": _time(last_sign),
+        "bytes": path.stat().st_size + (log.stat().st_size if log.exists() else 0),
+        "gaps": gaps,
+        "openGaps": still,
+        "handlers": [_handler(db, *row) for row in db.execute("SELECT * FROM handler").fetchall()],
+    }
+
+
+def _handler(db: sqlite3.Connection, number: int, name: str, _floor: int, active: int) -> Facts:
+    count, oldest = db.execute(
+        f"SELECT count(*), min(received_at) FROM ({rows.undone(None, 'seq, received_at')})",  # noqa: S608 - our own words
+        rows.undone_between(number),
+    ).fetchone()
+    (dead,) = db.execute("SELECT count(*) FROM dead WHERE handler = ?", (number,)).fetchone()
+    return {
+        "name": name,
+        "registered": bool(active),
+        "unfinished": count,
+        "oldestUnfinished": _time(oldest),
+        "dead": dead,
+    }
+
+
+def events(
+    db: sqlite3.Connection,
+    *,
+    handler: str | None = None,
+    device: str | None = None,
+    call: str | None = None,
+    undone: bool = False,
+    limit: int = 0,
+) -> Iterator[Facts]:
+    """Tell the newest events that fit, oldest first.
+
+    Args:
+        db: The journal.
+        handler: Only those owed to it.
+        device: Only this device's, by its full id.
+        call: Only this call's.
+        undone: Only those that this handler, or any, has yet to do.
+        limit: How many at most; 0: all.
+    """
+    number = None if handler is None else handler_number(db, handler)
+    if undone and number is not None:
+        source = rows.undone(None, "seq, device, call")
+        values = rows.undone_between(number)
+    else:
+        owed = "wanted IN (SELECT wanted FROM member WHERE handler = :handler)"
+        fits = [owed] * (number is not None) + [rows.UNDONE_BY_ANY] * undone
+        source = f"SELECT seq, device, call FROM event WHERE {' AND '.join(fits) or 'TRUE'}"  # noqa: S608 - our own words
+        values = {"handler": number}
+    found = db.execute(
+        f"SELECT seq FROM ({source}) WHERE (:only IS NULL OR device = :only)"  # noqa: S608 - our own words
+        " AND (:of IS NULL OR call = :of) ORDER BY seq DESC LIMIT :most",
+        {**values, "only": device, "of": call, "most": limit or -1},
+    ).fetchall()
+    for (seq,) in reversed(found):
+        told = event(db, seq)
+        if told is not None:  # else it was deleted meanwhile
+            yield told
+
+
+def event(db: sqlite3.Connection, seq: int) -> Facts | None:
+    """Tell one event, and how each handler stands with it; None if it is not there."""
+    row = db.execute(f"SELECT {_FACTS} FROM event WHERE seq = ?", (seq,)).fetchone()  # noqa: S608 - our own words
+    if row is None:
+        return None
+    _, received_at, feed, device, call, redelivered, wanted, payload = row
+    states = db.execute(_STATES, {"seq": seq, "device": device or "", "wanted": wanted})
+    return {
+        "seq": seq,
+        "receivedAt": _time(received_at),
+        "feed": feed,
+        "device": device,
+        "callId": call,
+        "redelivered": bool(redelivered),
+        "handlers": dict(states.fetchall()),
+        "event": json.loads(payload),
+    }
+
+
+def gaps(db: sqlite3.Connection) -> Iterator[Facts]:
+    """Tell every gap, oldest first, as the command line prints it."""
+    for (body,) in db.execute("SELECT body FROM gap ORDER BY id").fetchall():
+        yield rows.gap_of(body).as_wire()
+
+
+def dead(db: sqlite3.Connection, numbers: Sequence[int] = ()) -> Iterator[Facts]:
+    """Tell the dead letters, or these of them."""
+    query = (
+        "SELECT dead.id, handler.name, seq, failed_at, retry, device, call, payload, error"
+        " FROM dead LEFT JOIN handler ON handler.id = dead.handler ORDER BY dead.id"
+    )
+    for number, handler, seq, failed_at, retry, device, call, payload, error in db.execute(query):
+        if not numbers or number in numbers:
+            yield {
+                "id": number,
+                "handler": handler,
+                "seq": seq,
+                "failedAt": _time(failed_at),
+                "toBeRetried": bool(retry),
+                "device": device,
+                "callId": call,
+                "event": json.loads(payload),
+                "error": error,
+            }
+
+
+def retry(
+    db: sqlite3.Connection, *, numbers: Sequence[int] = (), handler: str | None = None
+) -> int:
+    """Ask for dead letters to be tried once more; return how many.
+
+    Args:
+        db: The journal, open to write.
+        numbers: These; none: all.
+        handler: Only this handler's.
+
+    Raises:
+        ConfigurationError: One of them is not there; none is retried then.
+    """
+    owner = None if handler is None else handler_number(db, handler)
+    query = "SELECT id FROM dead WHERE :handler IS NULL OR handler = :handler"
+    known = {one for (one,) in db.execute(query, {"handler": owner})}
+    for number in numbers:
+        if number not in known:
+            raise ConfigurationError(str(number), "is no dead letter; see `journal dead`")
+    chosen = set(numbers) or known
+    with _transaction(db):
+        for number in chosen:
+            db.execute("UPDATE dead SET retry = 1 WHERE id = ?", (number,))
+    return len(chosen)
+
+
+def forget(db: sqlite3.Connection, path: Path, name: str) -> Facts:
+    """Drop a handler with its unfinished events and dead letters; tell how many those were.
+
+    Raises:
+        ConfigurationError: There is no such handler, or a listener runs it now.
+    """
+    number = handler_number(db, name)
+    row = db.execute("SELECT * FROM handler WHERE id = ?", (number,)).fetchone()
+    if row[3] and schema.in_use(path):
+        raise ConfigurationError(name, "is in use by the listener that runs; stop it first")
+    told = _handler(db, *row)
+    with _transaction(db):
+        for table in ("member", "mark", "dead"):
+            db.execute(f"DELETE FROM {table} WHERE handler = ?", (number,))  # noqa: S608 - our own words
+        db.execute("DELETE FROM handler WHERE id = ?", (number,))
+    return told
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _time(stamp: float | None) -> str | None:
+    return None if stamp is None else rows.time_of(stamp).isoformat(timespec="milliseconds")

@@ -1,0 +1,314 @@
+"""`cti-listen journal`: what it tells and does, beside a listener that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cti_listener.journal.cli import journal_app
+from cti_listener.journal.purge import names
+from cti_listener.notices import Gap
+from cti_listener.testing import START
+from cti_listener.values import EventKey
+from tests.journal.support import Held, entry, journal
+
+NUMBER = "13800138000"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+class Told:
+    """What a command said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *tokens: object, code: int = 0) -> str:
+        assert journal_app([str(one) for one in tokens]) == code
+        out, err = self._capsys.readouterr()
+        assert "Traceback (most" not in err
+        return err if code else out
+
+    def json(self, *tokens: object) -> list[Any]:
+        return [json.loads(line) for line in self(*tokens, "--json").splitlines()]
+
+    async def beside(self, *tokens: object, code: int = 0) -> str:
+        """Run it in a thread, while the loop and the journal go on."""
+        return await asyncio.to_thread(self, *tokens, code=code)
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Told:
+    return Told(capsys)
+
+
+async def fill(store: Held) -> None:
+    for number in range(6):
+        store.append(entry(number, device=f"d{number % 2}", call=f"call-{number % 2}"))
+    await store.settle()
+    store.done("work", "d0", 3)
+    store.dead("work", 2, "Traceback (most recent call last):\n  ...\nValueError: boom\n")
+    gap = Gap(
+        at=START,
+        id=1,
+        since=START,
+        until=START + timedelta(seconds=5),
+        reason="half_open",
+        last_before=EventKey("zhen04.cc", "csta", "d0", 1, "delivered", None, "call-0"),
+    )
+    store.gap(gap)
+    await store.settle()
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    async def make() -> None:
+        async with journal(path) as store:
+            await fill(store)
+
+    asyncio.run(make())
+    return path
+
+
+def test_stats_tell_how_it_stands(filled: Path, told: Told) -> None:
+    (facts,) = told.json("stats", filled)
+    assert (facts["events"], facts["lastSeq"], facts["inUse"]) == (6, 6, False)
+    assert (facts["gaps"], facts["openGaps"]) == (1, 0)
+    assert facts["handlers"] == [
+        {
+            "name": "work",
+            "registered": True,
+            "unfinished": 3,
+            "oldestUnfinished": "2026-01-05T08:00:00.000+00:00",
+            "dead": 1,
+        }
+    ]
+    lines = told("stats", filled).splitlines()
+    assert lines[0].startswith(f"{filled}: not in use, 0.")
+    assert lines[-1] == "handler work: 3 unfinished since 2026-01-05T08:00:00.000+00:00, 1 dead"
+
+
+def test_list_tells_who_is_done_with_what(filled: Path, told: Told) -> None:
+    states = {one["seq"]: one["handlers"]["work"] for one in told.json("list", filled)}
+    done, dead, undone = "done", "dead", "unfinished"
+    assert states == {1: done, 2: dead, 3: done, 4: undone, 5: undone, 6: undone}
+    lines = told("list", filled).splitlines()
+    assert lines[0].split() == ["SEQ", "RECEIVED", "DEVICE", "EVENT", "CALL", "HANDLERS"]
+    assert lines[2].split() == [
+        *("2", "2026-01-05T08:00:00.000+00:00", "d1", "delivered", "call-1", "work:dead")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["--limit", "2"], [5, 6]),
+        (["--limit", "0"], [1, 2, 3, 4, 5, 6]),
+        (["--undone"], [4, 5, 6]),
+        (["--undone", "--handler", "work", "--device", "d1"], [4, 6]),
+        (["--handler", "work", "--call", "call-0"], [1, 3, 5]),
+        (["--device", "nobody"], []),
+    ],
+)
+def test_list_filters(filled: Path, told: Told, filters: list[str], found: list[int]) -> None:
+    assert [one["seq"] for one in told.json("list", filled, *filters)] == found
+    assert ("none" in told("list", filled, *filters)) == (not found)
+
+
+def test_show_gives_the_event_as_received(filled: Path, told: Told) -> None:
+    (facts,) = told.json("show", filled, 4)
+    assert facts["event"] == entry(3, device="d1", call="call-1").payload
+    assert '  "serial": 3,' in told("show", filled, 4)
+    assert "there is no event 99" in told("show", filled, 99, code=1)
+
+
+def test_gaps_are_told_as_the_listener_printed_them(filled: Path, told: Told) -> None:
+    (gap,) = told.json("gaps", filled)
+    assert (gap["eventName"], gap["reason"], gap["id"]) == ("gap", "half_open", 1)
+    assert told("gaps", filled).splitlines()[1].split()[-2:] == ["half_open", "all"]
+
+
+def test_dead_letters_tell_the_error_and_on_demand_all_of_it(filled: Path, told: Told) -> None:
+    assert told("dead", filled).splitlines()[1].endswith("delivered  ValueError: boom")
+    assert "Traceback (most recent call last):" in told("dead", filled, 1)
+    assert "there is no dead letter 7" in told("dead", filled, 7, code=1)
+
+
+async def test_a_retried_letter_is_picked_up_while_running(path: Path, told: Told) -> None:
+    async with journal(path) as store:
+        await fill(store)
+        before = len(store.entries)
+        answer = await told.beside("retry", path, 1)
+        assert answer == "1 dead letter to be tried once more, by the listener that runs\n"
+        store.append(entry(50, device="d1"))
+        await store.settle()
+        again, new = store.entries[before:]
+        assert (again.seq, again.redelivered, again.owed) == (7, True, ("work",))
+        assert again.payload == entry(1, device="d1", call="call-1").payload
+        assert (new.seq, new.redelivered) == (8, False)
+        assert await store.undone(device="d1") == [4, 6, 7, 8]  # at its lane's tail
+        assert await told.beside("dead", path) == "none\n"
+
+
+async def test_a_poll_picks_a_retried_letter_up(path: Path, told: Told) -> None:
+    async with journal(path) as store:
+        await fill(store)
+        await told.beside("retry", path, "--all")
+        store.poll_retries()
+        await store.settle()
+        assert store.entries[-1].redelivered
+        commits = store.stats().committed
+        store.poll_retries()
+        await store.settle()
+        assert store.stats().committed == commits
+
+
+def test_a_retried_letter_waits_for_the_next_start(filled: Path, told: Told) -> None:
+    assert told.json("retry", filled, "--handler", "work") == [{"retried": 1, "inUse": False}]
+    assert "(to be retried) ValueError: boom" in told("dead", filled)
+
+    async def start(name: str) -> tuple[int, list[int]]:
+        async with journal(filled, [name]) as store:
+            return store.opened.unfinished, await store.undone()
+
+    assert asyncio.run(start("another")) == (0, [4, 5, 6])  # its handler is not here
+    assert asyncio.run(start("work")) == (4, [4, 5, 6, 7])
+
+
+def test_retry_wants_to_know_which(filled: Path, told: Told) -> None:
+    assert "or --all" in told("retry", filled, code=2)
+    assert "5: is no dead letter" in told("retry", filled, 1, 5, code=2)
+    assert "there are: work" in told("retry", filled, "--handler", "x", code=2)
+    assert not told.json("dead", filled)[0]["toBeRetried"]
+
+
+async def test_forget_drops_what_does_not_run(path: Path, told: Told) -> None:
+    async with journal(path, ["work", "old"]) as store:
+        await fill(store)
+    async with journal(path, ["old"]) as store:
+        assert "is in use" in await told.beside("forget", path, "old", code=2)
+        answer = await told.beside("forget", path, "work")
+        assert answer == "forgot work: 3 unfinished events, 1 dead letter\n"
+        store.append(entry(9, owed=("old",)))
+        await store.settle()
+    async with journal(path, ["work"]) as store:
+        assert store.opened.unfinished == 0  # the name is new again
+        assert store.opened.absent == {"old": 1}
+
+
+def traces(path: Path, number: str) -> list[str]:
+    """Search the files by another process: closing them in this one would drop SQLite's locks."""
+    files = sorted(path.parent.glob(f"{path.name}*"))
+    found = subprocess.run(["grep", "-la", number, *files], stdout=subprocess.PIPE, check=False)
+    return found.stdout.decode().split()
+
+
+async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> None:
+    async with journal(path) as store:
+        for number in range(300):
+            call = f"call-{number // 10}"
+            caller = NUMBER if number % 30 == 0 else f"1390000{number:04}"
+            payload = {"callingDevice": f"{caller}@zhen04.cc"} if number % 10 == 0 else {}
+            store.append(entry(number, call=call, payload=payload))
+        await store.settle()
+        store.dead("work", 1, f"ValueError: {NUMBER}")
+        lost = EventKey("zhen04.cc", "csta", "d", 1, "delivered", None, "call-3")
+        store.gap(
+            Gap(at=START, id=1, since=START, until=None, reason="half_open", last_before=lost)
+        )
+        await store.settle()
+        assert traces(path, NUMBER)
+        what = "100 events of 10 calls, 1 dead letter, 1 gap named them\n"
+        answer = await told.beside("purge", path, "--number", NUMBER, "--dry-run")
+        assert answer == f"would erase {what}"
+        assert await told.beside("purge", path, "--number", NUMBER) == f"erased {what}"
+        assert traces(path, NUMBER) == []
+        assert traces(path, "13900000010")
+        left = await store.undone()
+        assert len(left) == 200
+        store.append(entry(400))
+        await store.settle()
+        assert not store.failures
+        assert len(await store.undone()) == 201
+
+
+def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> None:
+    chance = random.Random(3)
+    people = [f"139{number:08}" for number in range(40)]
+
+    async def write() -> None:
+        async with journal(path) as store:
+            for number in range(2000):
+                caller = chance.choice(people)
+                pad = "x" * chance.randint(0, 1500)
+                payload = {"callingDevice": f"{caller}@zhen04.cc", "pad": pad}
+                device = f"{caller}@zhen04.cc" if number % 2 else "d"
+                store.append(entry(number, device=device, call=f"c{number}", payload=payload))
+                if number % 50 == 0:
+                    await store.settle()
+
+    asyncio.run(write())
+    chance.shuffle(people)
+    for number in people:
+        told("purge", path, "--number", number)
+        assert traces(path, number) == []
+    assert told("list", path) == "none\n"
+
+
+def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
+    copy = filled.with_name("journal.db.v1")
+    copy.touch()
+    assert f"the copy {copy} is not touched: delete it" in told("purge", filled, "--number", NUMBER)
+    assert "name a number" in told("purge", filled, "--number", " ", code=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "named"),
+    [
+        (f"{NUMBER}@zhen04.cc", NUMBER, True),
+        (f"{NUMBER}@zhen04.cc@zhen04.cc", f"{NUMBER}@zhen04.cc", True),
+        (NUMBER, f"{NUMBER}@zhen04.cc", True),
+        (f"{NUMBER}@zhen04.cc", f"{NUMBER}@other.cc", False),
+        (f"{NUMBER}1", NUMBER, False),
+        ({"connectionId": f"{NUMBER}@zhen04.cc|call"}, NUMBER, True),
+        ({"devices": {NUMBER: [1]}}, NUMBER, True),
+        ({"callingDevice": int(NUMBER)}, NUMBER, True),
+        ({"serial": int(NUMBER)}, NUMBER, False),
+        ({"serial": NUMBER}, NUMBER, False),
+        (None, NUMBER, False),
+    ],
+)
+def test_a_number_is_found_wherever_it_names_a_device(
+    value: object, number: str, named: object
+) -> None:
+    assert names(value, number) is named
+
+
+@pytest.mark.parametrize("command", ["stats", "list", "gaps", "dead"])
+def test_what_is_no_journal_is_said_in_a_line(path: Path, told: Told, command: str) -> None:
+    assert "does not exist" in told(command, path, code=74)
+    assert not path.exists()
+    path.touch()
+    assert "no listener has opened it yet" in told(command, path, code=74)
+    path.write_text("something else " * 200)
+    assert "is not a journal" in told(command, path, code=74)
+    assert "is no file" in told(command, path.parent, code=74)
+
+
+async def test_what_came_from_a_server_cannot_steer_the_terminal(path: Path, told: Told) -> None:
+    async with journal(path) as store:
+        store.append(entry(1, device="\x1b[2J\x9b31m", payload={"x": "\x1b]0;owned\x07王"}))
+        await store.settle()
+        for command in (["list", path], ["show", path, 1]):
+            text = await told.beside(*command)
+            assert not {"\x1b", "\x9b", "\x07"} & set(text)

@@ -1,0 +1,161 @@
+"""The file: one process, ours and sound or refused by name, brought forward with a copy kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cti_listener.journal import JournalError, schema
+from tests.journal.support import entry, journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+async def _write(path: Path, count: int) -> None:
+    async with journal(path) as store:
+        for number in range(count):
+            store.append(entry(number, payload={"pad": "x" * 500}))
+
+
+def write_one(path: Path, count: int = 1) -> None:
+    asyncio.run(_write(path, count))
+
+
+async def refused_while_open(path: Path) -> str:
+    with pytest.raises(JournalError) as caught:
+        async with journal(path):
+            pass
+    return str(caught.value)
+
+
+def refused(path: Path) -> str:
+    before = path.read_bytes() if path.is_file() else None
+    told = asyncio.run(refused_while_open(path))
+    if before is not None:
+        assert path.read_bytes() == before  # never overwritten
+    return told
+
+
+def test_it_is_made_for_its_owner_alone(path: Path) -> None:
+    async def look() -> list[int]:
+        async with journal(path) as store:
+            store.append(entry(1))
+            await store.settle()
+            return [stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()]
+
+    modes = asyncio.run(look())
+    assert modes == [0o600] * 4  # the journal, its log, its index, its lock
+
+
+async def test_a_second_listener_is_refused_and_told_who_has_it(path: Path) -> None:
+    async with journal(path):
+        assert schema.in_use(path)
+        assert await refused_while_open(path) == (
+            f"journal {path}: process {os.getpid()} uses it; one process a journal"
+        )
+    assert not schema.in_use(path)
+    await _write(path, 1)
+
+
+def test_a_text_file_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_text("events of last week\n" * 100)
+    assert "is not a journal; it is left as it is" in refused(path)
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE accounts (x)")
+    other.close()
+    assert "is another program's database" in refused(path)
+
+
+def test_a_newer_journal_is_refused(path: Path) -> None:
+    write_one(path)
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    newer.close()
+    assert f"newer cti-listen (version {schema.VERSION + 1})" in refused(path)
+
+
+def test_a_damaged_journal_is_refused(path: Path) -> None:
+    write_one(path, 200)
+    damaged = bytearray(path.read_bytes())
+    for page in range(3, len(damaged) // 4096):
+        damaged[page * 4096 : page * 4096 + 64] = b"\x55" * 64
+    path.write_bytes(damaged)
+    assert "is damaged" in refused(path)
+
+
+def test_a_truncated_journal_is_refused(path: Path) -> None:
+    write_one(path, 200)
+    path.write_bytes(path.read_bytes()[: 5 * 4096])
+    assert "is damaged" in refused(path)
+
+
+def test_an_empty_file_becomes_a_journal(path: Path) -> None:
+    path.touch()
+    write_one(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("missing/journal.db", "No such file or directory"), ("", "is no file")],
+    ids=["no folder", "a folder"],
+)
+def test_a_place_that_cannot_be_is_said(tmp_path: Path, name: str, problem: str) -> None:
+    assert problem in refused(tmp_path / name)
+
+
+def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None:
+    write_one(path, 3)
+    db = schema.connect(path, "rw")
+    steps = {
+        schema.VERSION: lambda db: db.execute("ALTER TABLE event ADD COLUMN colour TEXT"),
+        schema.VERSION + 1: lambda db: db.execute("UPDATE event SET colour = 'red'"),
+    }
+    schema.migrate(db, path, schema.VERSION, steps=steps, target=schema.VERSION + 2)
+    assert db.execute("SELECT colour FROM event").fetchall() == [("red",)] * 3
+    assert db.execute("PRAGMA user_version").fetchone() == (schema.VERSION + 2,)
+    db.close()
+    copy = path.with_name(f"journal.db.v{schema.VERSION}")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    write_one(copy)  # it is a whole journal of the old version
+
+
+def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
+    write_one(path)
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM event")
+        raise ZeroDivisionError
+
+    db = schema.connect(path, "rw")
+    with pytest.raises(ZeroDivisionError):
+        schema.migrate(db, path, schema.VERSION, steps={1: fail}, target=2)
+    with pytest.raises(JournalError, match="too old"):
+        schema.migrate(db, path, 0, steps={}, target=2)
+    assert db.execute("SELECT count(*) FROM event").fetchone() == (1,)
+    db.close()
+
+
+def test_the_lock_goes_with_the_process_however_it_dies(path: Path) -> None:
+    code = (
+        "import asyncio, os, sys; from tests.journal.support import *\n"
+        "async def main():\n"
+        "    async with journal(Path(sys.argv[1])) as store:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())"
+    )
+    died = subprocess.run([sys.executable, "-c", code, path], check=False, timeout=30)
+    assert died.returncode == -9
+    write_one(path)

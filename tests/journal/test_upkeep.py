@@ -1,0 +1,107 @@
+"""Upkeep: what is done and over goes, what is undone or of a living call stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cti_listener.testing import START, ManualClock
+from tests.journal.support import Held, entry, journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+async def kept(store: Held, clock: ManualClock, rounds: int = 30) -> list[int]:
+    """Let upkeep come round; return the rows that are left."""
+    for _ in range(rounds):
+        await clock.advance(2)
+        store.poll_retries()
+        await store.settle()
+    import sqlite3  # noqa: PLC0415
+
+    db = sqlite3.connect(store.path)
+    try:
+        return [seq for (seq,) in db.execute("SELECT seq FROM event ORDER BY seq")]
+    finally:
+        db.close()
+
+
+async def add(store: Held, clock: ManualClock, numbers: range, **given: object) -> None:
+    for number in numbers:
+        store.append(entry(number, at=clock.now(), **given))
+    await store.settle()
+
+
+async def test_done_rows_go_after_the_retention_and_undone_ones_never(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(1000), device="d")
+        await add(store, clock, range(1000, 1010), device="e")
+        store.done("work", "d", 1000)
+        await store.settle()
+        assert len(await kept(store, clock)) == 1010  # 60 s: all within the retention
+        await clock.advance(100)
+        assert await kept(store, clock) == list(range(1001, 1011))
+        store.done("work", None, 1010)
+        assert await kept(store, clock, 60) == []
+        await add(store, clock, range(1010, 1011))
+        assert store.entries[-1].seq == 1011  # a number never comes again
+
+
+async def test_a_calls_rows_stay_while_it_lives(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(3), call="long", device="d")
+        await add(store, clock, range(3, 6), call="short", device="d")
+        await add(store, clock, range(6, 9), call=None, device="d")
+        await clock.advance(90)
+        await add(store, clock, range(9, 10), call="long", device="d")
+        store.done("work", None, 10)
+        assert await kept(store, clock) == [1, 2, 3, 10]
+        assert await kept(store, clock, 60) == []
+
+
+async def test_what_nobody_wants_is_remembered_as_long(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(5), owed=())
+    async with journal(path, retention=100, clock=clock) as store:
+        assert len(store.opened.seen) == 5
+        assert store.opened.unfinished == 0
+        await clock.advance(200)
+        assert await kept(store, clock) == []
+
+
+async def test_what_is_beyond_the_retention_is_not_told_as_seen(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(5))
+        await clock.advance(150)
+        await add(store, clock, range(5, 8))
+    async with journal(path, retention=100, clock=clock) as store:
+        assert store.opened.seen == tuple(entry(number).digest for number in range(5, 8))
+
+
+async def test_what_was_deleted_cannot_be_found_in_the_file(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=10, clock=clock) as store:
+        await add(store, clock, range(200), payload={"callingDevice": "13800138000"}, owed=())
+        await clock.advance(20)
+        assert await kept(store, clock) == []
+    assert b"13800138000" not in path.read_bytes()  # noqa: ASYNC240 - a test
+
+
+async def test_under_load_deleting_keeps_up_in_small_steps(path: Path) -> None:
+    clock = ManualClock(START + timedelta(days=1))
+    async with journal(path, retention=10, clock=clock) as store:
+        for turn in range(40):
+            await add(store, clock, range(turn * 500, turn * 500 + 500), call=None)
+            store.done("work", None, turn * 500 + 500)
+            await clock.advance(1)
+        rows = await kept(store, clock, 0)
+        assert 5000 <= len(rows) < 8000
