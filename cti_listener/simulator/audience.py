@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
+from cti_listener.simulator.connection_faults import Cue
 from cti_listener.simulator.doors import Outgoing
-from cti_listener.simulator.faults import Cue
 from cti_listener.simulator.records import Stats
 from cti_listener.simulator.sessions import Session
 from cti_listener.simulator.stream_faults import Message
@@ -59,7 +59,7 @@ class Audience:
     def offer(self, message: Message) -> int:
         """Queue a message for all who want it; return how many messages that made."""
         outgoing = Outgoing(message, self._seating.route(message.event))
-        reached = sum([session.offer(outgoing) for session in self._sessions.values()])
+        reached = sum([session.offer(outgoing) for session in self._takers(outgoing)])
         self._stats.published += 1
         self._stats.unwanted += not reached
         return reached
@@ -95,8 +95,16 @@ class Audience:
 
     # Private
 
+    def _takers(self, outgoing: Outgoing) -> Iterable[Session]:
+        """Return who may get it: everybody, or one of those who want it."""
+        which = outgoing.message.to_one
+        if which is None:
+            return self._sessions.values()
+        takers = [one for one in self._sessions.values() if one.wants(outgoing.route)]
+        return takers and [takers[min(int(which * len(takers)), len(takers) - 1)]]
+
     def _crowded(self) -> list[Session]:
-        return [one for one in self._sessions.values() if one.backlog > self._queue_limit]
+        return [one for one in self._sessions.values() if one.queued > self._queue_limit]
 
     async def _wait(self, sessions: Iterable[Session], *, most: int) -> None:
         for session in sessions:

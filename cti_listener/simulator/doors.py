@@ -80,6 +80,9 @@ class Door(Protocol):
     def receive(self, data: bytes) -> Replies:
         """Take a WebSocket message."""
 
+    def error(self, why: str) -> list[bytes]:
+        """Write what a client is told before it is thrown out; nothing where there is no such."""
+
     def wants(self, route: Route) -> bool:
         """Tell whether anything sent this way would reach the client."""
 
@@ -112,6 +115,11 @@ class JsonDoor:
             if isinstance(asked, dict):
                 self._filter = self._filter.with_more(asked)
         return Replies()
+
+    def error(self, why: str) -> list[bytes]:
+        """Write nothing: no such message is known."""
+        del why
+        return []
 
     def wants(self, route: Route) -> bool:
         """Tell whether anything sent this way would reach the client."""

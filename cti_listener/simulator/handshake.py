@@ -24,16 +24,32 @@ def target(connection: ServerConnection) -> str:
     return connection.request.path if connection.request is not None else ""
 
 
+def headers(connection: ServerConnection) -> dict[str, str]:
+    """Return the HTTP headers that the client sent, by lower-case name."""
+    items = connection.request.headers.raw_items() if connection.request is not None else ()
+    return {name.lower(): value for name, value in items}
+
+
 def speaks_stomp(connection: ServerConnection) -> bool:
     """Tell whether the client came to the STOMP door."""
     return urlsplit(target(connection)).path == STOMP_PATH
 
 
-def refuse(connection: ServerConnection, request: Request, token: str | None) -> Response | None:
-    """Answer a handshake for a path that does not exist, or without the token; None: go on."""
+def refuse(
+    connection: ServerConnection, request: Request, token: str | None, expired: set[str] | None
+) -> Response | None:
+    """Answer a handshake for a path that does not exist, or without a valid token; None: go on.
+
+    Args:
+        connection: Whose handshake it is.
+        request: What it says.
+        token: What is asked for; None: whatever comes.
+        expired: What is no longer taken, nor is having nothing else to show; None: all is taken.
+    """
     if urlsplit(request.path).path not in (STOMP_PATH, JSON_PATH):
         return connection.respond(HTTPStatus.NOT_FOUND, "No such endpoint\n")
-    if token is not None and token not in _proofs(request):
+    shown = proofs(request)
+    if (token is not None and token not in shown) or (expired is not None and shown <= expired):
         return connection.respond(HTTPStatus.UNAUTHORIZED, "Not logged in\n")
     return None
 
@@ -47,11 +63,11 @@ def choose_subprotocol(
     return next((Subprotocol(one) for one in _SUBPROTOCOLS if one in offered), None)
 
 
-def _proofs(request: Request) -> set[str]:
+def proofs(request: Request) -> set[str]:
     """Return whatever in a handshake may be the token."""
-    headers = request.headers
-    found = {value.removeprefix("Bearer ") for value in headers.get_all("Authorization")}
-    found.update(headers.get_all("sessionId"))
-    for cookies in headers.get_all("Cookie"):
+    sent = request.headers
+    found = {value.removeprefix("Bearer ") for value in sent.get_all("Authorization")}
+    found.update(sent.get_all("sessionId"))
+    for cookies in sent.get_all("Cookie"):
         found.update(cookie.partition("=")[2].strip() for cookie in cookies.split(";"))
     return found

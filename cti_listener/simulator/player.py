@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from math import isinf
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from cti_listener.clock import Clock
 from cti_listener.errors import ConfigurationError
-from cti_listener.simulator.stream_faults import Message
 
 _BREATH: Final = 64
 """After so many messages without a pause, the loop gets a turn."""
 
 
-class Player:
+class Timed(Protocol):
+    """What is due at some time of a stream."""
+
+    @property
+    def at(self) -> float:
+        """When, in seconds of the stream."""
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Player(Generic[T]):
     """Hands the messages of a stream on, each when its time has come.
 
     Args:
@@ -32,11 +42,11 @@ class Player:
 
     def __init__(
         self,
-        stream: Iterator[Message],
+        stream: Iterator[T],
         *,
         speed: float,
         clock: Clock,
-        publish: Callable[[Message], Awaitable[None]],
+        publish: Callable[[T], Awaitable[None]],
         subscribed: Callable[[], Awaitable[None]],
         await_subscriber: bool,
     ) -> None:
@@ -51,7 +61,7 @@ class Player:
         self._subscribed = subscribed
         self._await_subscriber = await_subscriber
         self._reached = 0.0  # in the stream
-        self._next: Message | None = None  # taken from the stream, and not yet published
+        self._next: T | None = None  # taken from the stream, and not yet published
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()  # the stream is at its end, or the play failed
 

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Sequence
-from itertools import count
-from types import TracebackType
-from typing import Final, Self
-
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Request, Response
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self
 
 from cti_listener.clock import Clock, SystemClock
-from cti_listener.errors import ConfigurationError
 from cti_listener.simulator import handshake
 from cti_listener.simulator.audience import Audience
-from cti_listener.simulator.doors import Door, JsonDoor
 from cti_listener.simulator.faults import Faults
+from cti_listener.simulator.outages import Outages
 from cti_listener.simulator.player import Player
+from cti_listener.simulator.port import Port
+from cti_listener.simulator.reception import Reception
 from cti_listener.simulator.records import Ledger, Stats
 from cti_listener.simulator.sessions import Session
-from cti_listener.simulator.stomp_door import StompDoor, StompRules
+from cti_listener.simulator.stomp_door import StompRules
 from cti_listener.simulator.stream_faults import Message
 from cti_listener.values import Payload
-
-_CLOSE_TIMEOUT: Final = 1.0
 
 
 class SimulatorServer:
@@ -57,14 +51,12 @@ class SimulatorServer:
         queue_limit: How many messages may wait for one client. One that does not take them is
             disconnected: at once while the centre keeps time, else after `slow_after`.
         slow_after: How long to wait for a client where there is no hurry, in seconds.
-        compression: Whether to agree to permessage-deflate (RFC 7692).
+        compression: Whether to agree to permessage-deflate (RFC 7692), as the fault `bomb` does.
         ssl_context: Speak TLS, with this certificate.
         clock: Tells the time.
 
     Attributes:
         rules: How the STOMP side behaves; changes hold for what comes afterwards.
-        token: As above; changes hold for the handshakes to come.
-        faults: As above; changes hold for the connections to come, not for the stream.
         stats: Counters.
         ledger: As above.
 
@@ -96,30 +88,50 @@ class SimulatorServer:
     ) -> None:
         """Prepare; nothing listens before `start()`."""
         self.rules = StompRules(credentials, heartbeat, frozenset(refuse), receipts=receipts)
-        self.token = token
-        self.faults = faults or Faults()
         self.stats = Stats()
         self.ledger = ledger
-        self._host = host
-        self._port = port
         self._seed = seed
-        self._compression = "deflate" if compression else None
-        self._ssl = ssl_context
-        self._clock = clock or SystemClock()
-        self._numbers = count(1)
-        self._server: Server | None = None
+        self._compression = compression
+        self._running = False
+        clock = clock or SystemClock()
+        faults = faults or Faults()
         self._audience = Audience(self.stats, queue_limit=queue_limit, slow_after=slow_after)
+        self._reception = Reception(
+            self._audience,
+            rules=self.rules,
+            token=token,
+            faults=faults,
+            seed=seed,
+            stats=self.stats,
+            ledger=ledger,
+            clock=clock,
+        )
+        self._port = Port(
+            host,
+            port,
+            handle=self._reception.serve,
+            judge=self._reception.judge,
+            ssl_context=ssl_context,
+        )
+        self._outages = Outages(
+            self._port,
+            opens=self._open,
+            reception=self._reception,
+            audience=self._audience,
+            stats=self.stats,
+            clock=clock,
+        )
         self._player = Player(
-            self.faults.apply(() if centre is None else centre, seed=seed),
+            self.told(() if centre is None else centre),
             speed=speed,
-            clock=self._clock,
+            clock=clock,
             publish=self._publish,
             subscribed=self._audience.wait_for_subscribers,
             await_subscriber=await_subscriber,
         )
 
     def __repr__(self) -> str:
-        where = f"on {self._host}:{self._port}" if self._server else "stopped"
+        where = f"on {self._port.authority}" if self._port.is_open else "stopped"
         return f"<SimulatorServer {where}, {len(self.sessions)} sessions>"
 
     # Starting and stopping
@@ -128,12 +140,7 @@ class SimulatorServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -142,26 +149,12 @@ class SimulatorServer:
         Raises:
             ConfigurationError: Host and port cannot be listened on.
         """
-        if self._server is not None:
+        if self._running:
             return
-        try:
-            self._server = await serve(
-                self._serve,
-                self._host,
-                self._port,
-                process_request=self._judge,
-                select_subprotocol=handshake.choose_subprotocol,
-                compression=self._compression,
-                ssl=self._ssl,
-                ping_interval=None,  # as the server it stands for: STOMP has heart-beats
-                close_timeout=_CLOSE_TIMEOUT,
-            )
-        except OSError as error:
-            raise ConfigurationError(
-                "host, port", f"cannot listen on {self._authority}: {error}"
-            ) from None
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
+        await self._open()
+        self._running = True
         self._player.start()
+        self._outages.start(self.faults.server_cues(seed=self._seed))
 
     async def stop(self) -> None:
         """Close everything: the play pauses, clients get 1001, new ones meet a refused TCP port.
@@ -169,14 +162,14 @@ class SimulatorServer:
         Raises:
             Exception: Whatever the play failed with.
         """
-        server, self._server = self._server, None
-        if server is None:
+        if not self._running:
             return
+        self._running = False
         try:
             await self._player.stop()
+            await self._outages.stop()
         finally:
-            server.close()
-            await server.wait_closed()
+            await self._port.close()
 
     async def disconnect(self, code: int | None = None) -> None:
         """End every session, and go on listening.
@@ -191,17 +184,35 @@ class SimulatorServer:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self._port
+        return self._port.number
 
     @property
     def stomp_url(self) -> str:
         """Where STOMP is spoken."""
-        return f"{self._scheme}://{self._authority}{handshake.STOMP_PATH}"
+        return self._port.url(handshake.STOMP_PATH)
 
     @property
     def json_url(self) -> str:
         """Where JSON is spoken, without a query."""
-        return f"{self._scheme}://{self._authority}{handshake.JSON_PATH}"
+        return self._port.url(handshake.JSON_PATH)
+
+    @property
+    def token(self) -> str | None:
+        """The token asked for; changes hold for the handshakes to come."""
+        return self._reception.token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self._reception.token = token
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong; changes hold for the connections to come, not for the stream."""
+        return self._reception.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._reception.faults = faults
 
     @property
     def sessions(self) -> Sequence[Session]:
@@ -219,6 +230,28 @@ class SimulatorServer:
             Exception: Whatever the play failed with.
         """
         await self._player.wait()
+        await self._audience.settle()
+
+    # A stream from elsewhere
+
+    def told(self, stream: Iterable[tuple[float, Payload] | Message]) -> Iterator[Message]:
+        """Make of a stream what this server tells of it: with its faults."""
+        return self.faults.apply(stream, seed=self._seed)
+
+    async def publish(self, message: Message, *, in_time: bool) -> None:
+        """Publish a message of a play.
+
+        Args:
+            message: What is to be sent.
+            in_time: Whether the play keeps time; then who is too slow is out, else waited for.
+        """
+        if in_time:
+            self._audience.offer_in_time(message)
+        else:
+            await self._audience.offer_patiently(message)
+
+    async def settle(self) -> None:
+        """Wait until all that was published is written; who takes too long is out."""
         await self._audience.settle()
 
     # Sending by hand
@@ -252,45 +285,11 @@ class SimulatorServer:
 
     # Private
 
-    @property
-    def _scheme(self) -> str:
-        return "ws" if self._ssl is None else "wss"
-
-    @property
-    def _authority(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
+    async def _open(self) -> None:
+        await self._port.open(compression=self._compression or bool(self.faults.bomb))
 
     async def _publish(self, message: Message) -> None:
-        """Publish an event of the play; where it keeps time, who is too slow is out."""
-        if self._player.keeps_time:
-            self._audience.offer_in_time(message)
-        else:
-            await self._audience.offer_patiently(message)
-
-    async def _serve(self, connection: ServerConnection) -> None:
-        number = next(self._numbers)
-        self.stats.connections += 1
-        session = Session(
-            connection,
-            self._door(connection, number),
-            number,
-            clock=self._clock,
-            stats=self.stats,
-            ledger=self.ledger,
-            on_change=self._audience.note_change,
-        )
-        await self._audience.attend(session, self.faults.cues(number, seed=self._seed))
-
-    def _door(self, connection: ServerConnection, number: int) -> Door:
-        if handshake.speaks_stomp(connection):
-            return StompDoor(self.rules, f"session-{number}")
-        return JsonDoor(handshake.target(connection))
-
-    def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
-        response = handshake.refuse(connection, request, self.token)
-        self.stats.rejected += response is not None
-        return response
+        await self.publish(message, in_time=self._player.keeps_time)
 
 
 async def serve_forever(server: SimulatorServer) -> None:

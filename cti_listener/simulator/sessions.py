@@ -5,30 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
-from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from cti_listener.clock import Clock
+from cti_listener.simulator import handshake, mishaps, pulse
+from cti_listener.simulator.books import Books
+from cti_listener.simulator.connection_faults import Cue
 from cti_listener.simulator.doors import Door, Outgoing, Subscription
-from cti_listener.simulator.faults import Act, Cue
-from cti_listener.simulator.records import Ledger, Life, Sent, Stats
+from cti_listener.simulator.outlet import Connection
+from cti_listener.simulator.records import Ledger, Stats
 from cti_listener.simulator.stream_faults import Message
+from cti_listener.simulator.topics import Route
 
 _BATCH: Final = 32
 """How many messages are written before the connection is asked whether it can take more."""
 
-_EARLY: Final = 0.8
-"""Heart-beats go out this much sooner than promised, since timers are late and never early."""
-
-_GRACE: Final = 2.0
-"""How many times its interval a client may be silent."""
-
 _LAST_WORDS: Final = 2.0
 """How long a connection that is to be closed may take for what it was sent before, in seconds."""
-
-HEARTBEAT: Final = b"\n"
 
 
 class _Queued(NamedTuple):
@@ -56,7 +55,7 @@ class Session:
 
     def __init__(
         self,
-        connection: ServerConnection,
+        connection: Connection,
         door: Door,
         number: int,
         *,
@@ -72,18 +71,23 @@ class Session:
         self._door = door
         self._clock = clock
         self._stats = stats
-        self._ledger = ledger
+        self._books = Books(number, clock=clock, stats=stats, ledger=ledger)
         self._on_change = on_change
-        self._life: Life | None = None
+        self._outlet = connection.outlet
+        self._outlet.clock = clock
+        self._deflates = bool(connection.protocol.extensions)
+        self._live = True  # false from when nothing it is offered reaches the client
         self._heard = clock.monotonic()
         self._queue: deque[_Queued] = deque()
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()  # set whenever the queue got shorter, or the session ended
-        self._unwritten = 0  # queued, or on its way into the connection
+        self._unwritten = 0  # queued, or not yet out
+        self._written: deque[tuple[int, _Queued]] = deque()  # not yet out; up to which byte
         self._beside: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
-        state = "over" if self.over.is_set() else "subscribed" if self.subscribed else "open"
+        state = "over" if self.over.is_set() else "frozen" if self._outlet.frozen else "open"
+        state = "subscribed" if self.subscribed else state
         return f"<Session {self.number} {self.wire} {state}, {self._unwritten} queued>"
 
     @property
@@ -94,29 +98,31 @@ class Session:
     @property
     def path(self) -> str:
         """The path and query of the handshake."""
-        request = self._connection.request
-        return request.path if request is not None else ""
+        return handshake.target(self._connection)
 
     @property
     def headers(self) -> dict[str, str]:
         """The HTTP headers of the handshake, by lower-case name."""
-        request = self._connection.request
-        items = request.headers.raw_items() if request is not None else ()
-        return {name.lower(): value for name, value in items}
+        return handshake.headers(self._connection)
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:
         """What it is subscribed to now."""
-        return () if self.over.is_set() else self._door.subscriptions
+        return self._door.subscriptions if self._live else ()
 
     @property
     def subscribed(self) -> bool:
         """Whether it is subscribed to anything now."""
-        return self._life is not None
+        return self._books.subscribed
+
+    @property
+    def queued(self) -> int:
+        """How many messages wait to be written."""
+        return len(self._queue)
 
     @property
     def backlog(self) -> int:
-        """How many messages wait to be written."""
+        """How many messages are not yet out."""
         return self._unwritten
 
     # Life
@@ -126,7 +132,8 @@ class Session:
         self._note_subscriptions()
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._beside = [tasks.create_task(self._perform(cues)) for cues in faults]
+                perform = partial(mishaps.perform, stats=self._stats, clock=self._clock)
+                self._beside = [tasks.create_task(perform(c, self, self._outlet)) for c in faults]
                 self._beside.append(tasks.create_task(self._write()))
                 await self._read(tasks)
                 for task in self._beside:
@@ -136,16 +143,51 @@ class Session:
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake."""
+        self._note_out()
         self._connection.transport.abort()
         self._end()
 
+    def reset(self) -> None:
+        """End the TCP connection by a reset."""
+        self._note_out()
+        self._outlet.reset()
+        self._end()
+
+    def freeze(self) -> None:
+        """Neither read nor write any more: what it is sent from now on is lost."""
+        self._outlet.freeze()
+        self._retire()
+
     async def close(self, code: int) -> None:
         """Close the WebSocket with a code."""
+        self._live = False
         await self._connection.close(code)
         self._end()
 
+    async def throw_out(self, why: str) -> None:
+        """Send an ERROR, where there is such a thing, and close."""
+        words = self._door.error(why)
+        for word in words:
+            self._put_text(word)
+        await self._leave(1000 if words else 1011)
+
+    async def _leave(self, code: int) -> None:
+        """Close behind what was queued before; nothing comes in between."""
+        self._live = False
+        await self.until_backlog(0, _LAST_WORDS)
+        await self._connection.close(code)
+
     def _end(self) -> None:
         self.over.set()
+        self._retire()
+
+    def _retire(self) -> None:
+        """Give up what is not out, and end the time under subscription."""
+        self._live = False
+        self._note_out()
+        for queued in (*(queued for _, queued in self._written), *self._queue):
+            self._books.lost(queued.message)
+        self._written.clear()
         self._queue.clear()
         self._unwritten = 0
         self._moved.set()
@@ -155,80 +197,75 @@ class Session:
         """Begin or end the time under subscription, if that changed."""
         if bool(self.subscriptions) == self.subscribed:
             return
-        now = self._clock.now()
-        if self._life is None:
-            self._life = Life(self.number, now)
-            if self._ledger is not None:
-                self._ledger.lives.append(self._life)
+        if not self.subscribed:
+            self._books.begin(told=not self._unwritten)
         else:
-            self._life.until, self._life = now, None
+            self._books.end(None if self._live else self._outlet.last_out)
         self._on_change()
 
     # Sending
 
+    def wants(self, route: Route) -> bool:
+        """Tell whether anything sent this way would reach the client now."""
+        return self._live and self._door.wants(route)
+
     def offer(self, outgoing: Outgoing) -> int:
         """Queue a message for each subscription that wants it; return how many do."""
-        messages = () if self.over.is_set() else self._door.messages(outgoing)
+        if not self._live or (outgoing.message.bomb and not self._deflates):
+            return 0
+        messages = self._door.messages(outgoing)
         for data in messages:
             self._put(_Queued(data, text=True, message=outgoing.message))
         return len(messages)
 
     def put_raw(self, data: bytes | str) -> None:
         """Queue a WebSocket message as it is: text for `str`, binary for `bytes`."""
-        if isinstance(data, str):
-            self._put(_Queued(data.encode(), text=True))
-        else:
-            self._put(_Queued(data, text=False))
+        raw = data.encode() if isinstance(data, str) else data
+        self._put(_Queued(raw, text=isinstance(data, str)))
 
     async def until_backlog(self, most: int, limit: float) -> bool:
-        """Wait until no more than so many messages are queued; False if that takes too long."""
-        try:
+        """Wait until no more than so many messages are not out; False if that takes too long."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 while self._unwritten > most:
                     self._moved.clear()
                     await self._moved.wait()
-        except TimeoutError:
-            return False
-        return True
+        return self._unwritten <= most
+
+    def _put_text(self, data: bytes) -> None:
+        self._put(_Queued(data, text=True))
 
     def _put(self, queued: _Queued) -> None:
-        if not self.over.is_set():
+        if not self.over.is_set() and not self._outlet.frozen:
             self._queue.append(queued)
             self._unwritten += 1
             self._wake.set()
 
     async def _write(self) -> None:
         """Move the queue into the connection, as fast as the client takes it."""
-        queue = self._queue
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while queue:
-                batch = [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
-                for queued in batch:
-                    self._note(queued)
-                try:
-                    for queued in batch[:-1]:
-                        broadcast((self._connection,), queued.data, text=queued.text)
-                    await self._connection.send(batch[-1].data, text=batch[-1].text)
-                except ConnectionClosed:
-                    return
-                self._unwritten -= len(batch)
-                self._moved.set()
+            while self._queue or self._written:
+                for _ in range(min(_BATCH, len(self._queue)) if self._outlet.room else 0):
+                    if self._connection.state is not State.OPEN:
+                        return
+                    queued = self._queue.popleft()
+                    broadcast((self._connection,), queued.data, text=queued.text)
+                    self._written.append((self._outlet.given, queued))
+                self._note_out()
+                if not self._outlet.room or (self._written and not self._queue):
+                    await self._outlet.stir()
 
-    def _note(self, queued: _Queued) -> None:
-        message = queued.message
-        if message is None:
-            return
-        stats = self._stats
-        stats.sent += 1
-        stats.repeated += message.repeat
-        if message.body is not None:
-            stats.malformed += 1
-        elif self._ledger is not None:
-            self._ledger.sent.append(
-                Sent(self._clock.now(), self.number, message.event, message.repeat)
-            )
+    def _note_out(self) -> None:
+        """Note what has got out to the client since the last time."""
+        out = self._outlet.note()
+        while self._written and self._written[0][0] <= out:
+            self._books.confirm()
+            _, queued = self._written.popleft()
+            self._unwritten -= 1
+            self._books.sent(queued.message, self._outlet.last_out)
+        self._moved.set()
 
     # Receiving
 
@@ -240,44 +277,23 @@ class Session:
                 self._heard = self._clock.monotonic()
                 replies = self._door.receive(data)
                 for reply in replies.data:
-                    self._put(_Queued(reply, text=True))
+                    self._put_text(reply)
                 self._note_subscriptions()
                 if replies.close:
-                    await self.until_backlog(0, _LAST_WORDS)
-                    await self._connection.close()
+                    await self._leave(1000)
                 elif not beating and any(self._door.heartbeat):
                     beating = True
-                    self._beside += [
-                        tasks.create_task(self._beat()),
-                        tasks.create_task(self._watch()),
-                    ]
+                    self._beside += self._pulse(tasks)
         except ConnectionClosed:
             return
 
-    async def _beat(self) -> None:
-        """Send a heart-beat as often as was agreed."""
-        every, _ = self._door.heartbeat
-        while every:
-            await self._clock.sleep(every * _EARLY)
-            self._put(_Queued(HEARTBEAT, text=True))
+    def _pulse(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        sends, expects = self._door.heartbeat
+        sending = pulse.beat(sends, self._put_text, self._clock)
+        missing = pulse.watch(expects, lambda: self._heard, self._lose_patience, self._clock)
+        return [tasks.create_task(sending), tasks.create_task(missing)]
 
-    async def _watch(self) -> None:
-        """Drop a client that is silent for longer than was agreed."""
-        _, every = self._door.heartbeat
-        while every:
-            silent = self._clock.monotonic() - self._heard
-            if silent > every * _GRACE:
-                self.abort()
-                return
-            await self._clock.sleep(every * _GRACE - silent + 0.001)
-
-    # Faults
-
-    async def _perform(self, cues: Iterator[Cue]) -> None:
-        """Do to the connection what a fault says, when it says so."""
-        for cue in cues:
-            await self._clock.sleep(cue.after)
-            match cue.act:
-                case Act.DROP:
-                    self._stats.dropped += 1
-                    self.abort()
+    def _lose_patience(self) -> None:
+        """Drop a client that is silent for too long; who is deaf cannot tell."""
+        if not self._outlet.frozen:
+            self.abort()

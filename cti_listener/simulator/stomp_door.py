@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import isinf
 from typing import Final
 
 from cti_listener.simulator.doors import Outgoing, Replies, Subscription, compact
@@ -32,12 +33,17 @@ class StompRules:
             never.
         refuse: Destinations that it refuses with an ERROR.
         receipts: Whether it sends RECEIPTs. Some brokers do not.
+        refuse_all: Whether it refuses every destination.
+        lateness: How many times as long as it has promised it takes between heart-beats; infinite:
+            it sends none.
     """
 
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     heartbeat: tuple[int, int] = (10_000, 10_000)
     refuse: frozenset[str] = frozenset()
     receipts: bool = True
+    refuse_all: bool = False
+    lateness: float = 1.0
 
 
 class _RefusedError(Exception):
@@ -147,8 +153,9 @@ class StompDoor:
         except ValueError:
             raise _RefusedError("Bad CONNECT", f"heart-beat:{offer}") from None
         sends, expects = self._rules.heartbeat
+        late = self._rules.lateness
         return (
-            max(sends, wants) / 1000 if sends and wants else 0.0,
+            late * max(sends, wants) / 1000 if sends and wants and not isinf(late) else 0.0,
             max(expects, can) / 1000 if expects and can else 0.0,
         )
 
@@ -158,7 +165,8 @@ class StompDoor:
         if not text or not subscription_id:
             raise _RefusedError("Missing header", "SUBSCRIBE needs an id and a destination")
         wanted = destination(text)
-        if wanted is None or text in self._rules.refuse:
+        refused = self._rules.refuse_all or text in self._rules.refuse
+        if wanted is None or refused:
             raise _RefusedError("Invalid destination", f"'{text}'", **_receipt_of(headers))
         subscription = Subscription(subscription_id, text, headers.get("ack", "auto"))
         self._subscriptions[subscription_id] = (subscription, wanted)
@@ -169,6 +177,10 @@ class StompDoor:
         if self._subscriptions.pop(subscription_id, None) is None:
             raise _RefusedError("Subscription not found", f"'{subscription_id}'")
         self._routed.clear()
+
+    def error(self, why: str) -> list[bytes]:
+        """Write an ERROR that nothing the client did has called for."""
+        return [self._encode(_RefusedError(why).frame)]
 
     # Sending
 

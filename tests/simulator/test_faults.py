@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cti_listener.errors import BadMessageError, ConfigurationError
+from cti_listener.errors import BadMessageError
 from cti_listener.events import parse_event
 from cti_listener.simulator.centre import FIRST_SERIALS, Centre, Timed
-from cti_listener.simulator.faults import Act, Faults
+from cti_listener.simulator.connection_faults import Act
+from cti_listener.simulator.faults import Faults
+from cti_listener.simulator.stomp_door import StompRules
 from cti_listener.simulator.stream_faults import (
     REORDER_SECONDS,
     REORDER_WITHIN,
@@ -24,6 +26,7 @@ from cti_listener.simulator.stream_faults import (
 from cti_listener.values import identity, routing_key
 
 N = 3000
+RULES = StompRules()
 
 
 def stream(n: int = N) -> list[Timed]:
@@ -44,7 +47,7 @@ def test_without_faults_the_stream_is_what_it_was() -> None:
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_all_faults_together_lose_nothing_and_are_the_same_for_the_same_seed(seed: int) -> None:
-    faults = Faults(repeat=0.3, reorder=0.3, malformed=0.1)
+    faults = Faults(repeat=0.3, reorder=0.3, malformed=0.1, storm=(0.01, 9), split=0.2)
     first, second = (list(faults.apply(stream(500), seed=seed)) for _ in range(2))
     assert first == second
     sent = [message.event for message in first if message.body is None and not message.repeat]
@@ -131,6 +134,54 @@ def test_a_malformed_message_is_followed_by_the_whole_one() -> None:
         assert bad.event is good.event
 
 
+# Hostile messages, storms, splits
+
+
+def junk(faults: Faults, n: int = 200) -> list[bytes]:
+    messages = list(faults.apply(stream(n)))
+    assert [m.event for m in messages if m.body is None] == [event for _, event in stream(n)]
+    return [m.body for m in messages if m.body is not None]
+
+
+def test_broken_utf8_comes_ahead_of_the_whole_event() -> None:
+    found = junk(Faults(invalid_utf8=1))
+    assert len(found) == 200
+    for body in found:
+        with pytest.raises(UnicodeDecodeError):
+            body.decode()
+
+
+@pytest.mark.parametrize("body", [*junk(Faults(deep=1), 1), *junk(Faults(oversized=(1, 3000)), 1)])
+def test_deep_and_large_messages_are_no_events(body: bytes) -> None:
+    with pytest.raises(BadMessageError):
+        parse_event(body)
+
+
+def test_deep_and_large_messages_are_as_deep_and_large_as_asked_for() -> None:
+    assert junk(Faults(deep=(1, 5)), 1) == [b"[[[[[]]]]]"]
+    assert {len(body) for body in junk(Faults(oversized=(0.5, 1234)))} == {1234}
+    assert {len(body) for body in junk(Faults(bomb=(1, 2)), 1)} == {2 * 2**20}
+
+
+def test_a_storm_is_the_last_events_again_in_their_order() -> None:
+    messages = list(Faults(storm=(0.02, 20)).apply(stream()))
+    assert [m.event for m in messages if not m.repeat] == [event for _, event in stream()]
+    storms = 0
+    for index, message in enumerate(messages):
+        if message.repeat and not messages[index - 1].repeat:
+            before = [m.event for m in messages[:index] if not m.repeat][-20:]
+            assert [m.event for m in messages[index : index + len(before)]] == before
+            storms += 1
+    assert storms / N == pytest.approx(0.02, abs=0.01)
+
+
+def test_a_share_of_the_events_points_at_one_session() -> None:
+    messages = list(Faults(split=0.5).apply(stream()))
+    chosen = [m.to_one for m in messages if m.to_one is not None]
+    assert len(chosen) / N == pytest.approx(0.5, abs=0.05)
+    assert sum(chosen) / len(chosen) == pytest.approx(0.5, abs=0.05)
+
+
 # Restarts
 
 
@@ -172,39 +223,29 @@ def test_connections_are_dropped_after_a_while_each_its_own() -> None:
 
 def test_without_faults_connections_are_left_alone() -> None:
     assert Faults(repeat=0.5).cues(1) == []
+    assert Faults(repeat=0.5).server_cues() == []
+    assert Faults(repeat=0.5).rules(RULES, 1) is RULES
 
 
-# On the command line
+def test_stalls_come_again_and_say_for_how_long() -> None:
+    (script,) = Faults(stall_every=(10, 2)).cues(1)
+    cues = list(islice(script, 500))
+    assert {(cue.act, cue.amount) for cue in cues} == {(Act.STALL, 2)}
+    assert sum(cue.after for cue in cues) / 500 == pytest.approx(10, rel=0.15)
 
 
-def test_faults_are_read_from_a_text() -> None:
-    text = " repeat=0.1, drop-every = 30 ,reorder=0.25"
-    assert Faults.parse(text) == Faults(repeat=0.1, drop_every=30.0, reorder=0.25)
-    assert Faults.parse("") == Faults()
+def test_outages_leave_at_least_half_the_time_between() -> None:
+    (script,) = Faults(away_every=10).server_cues(seed=3)
+    cues = list(islice(script, 500))
+    assert {(cue.act, cue.amount) for cue in cues} == {(Act.LEAVE, 3)}
+    assert all(5 <= cue.after <= 15 for cue in cues)
+    (again,) = Faults(away_every=10).server_cues(seed=3)
+    assert list(islice(again, 500)) == cues
 
 
-def test_faults_are_written_as_they_are_read() -> None:
-    faults = Faults(repeat=0.1, drop_every=30, restart_every=2.5)
-    assert str(faults) == "restart_every=2.5,repeat=0.1,drop_every=30"
-    assert Faults.parse(str(faults)) == faults
-    assert str(Faults()) == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("repaet=0.1", "fault repaet: is unknown; there are: restart_every, reorder, repeat, malf"),
-        ("repeat", "fault repeat: needs a value"),
-        ("repeat=a lot", "fault repeat: 'a lot' is not a number"),
-        ("repeat=2", "fault repeat: is a share, from 0 to 1"),
-        ("repeat=nan", "fault repeat: is a share, from 0 to 1"),
-        ("drop_every=0", "fault drop_every: is a number of seconds, more than 0"),
-        ("drop_every=inf", "fault drop_every: is a number of seconds, more than 0"),
-        ("repeat=0.1,repeat=0.2", "fault repeat: is given twice"),
-        ("=3", "is unknown"),
-    ],
-)
-def test_what_cannot_be_read_is_refused_by_name(text: str, problem: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Faults.parse(text)
-    assert problem in str(caught.value)
+def test_a_rule_changes_for_a_share_of_the_sessions() -> None:
+    faults = Faults(refuse=0.3, slow_heartbeats=(0.5, 4))
+    found = [faults.rules(RULES, n, seed=1) for n in range(500)]
+    assert sum(rules.refuse_all for rules in found) / 500 == pytest.approx(0.3, abs=0.07)
+    assert sum(rules.lateness == 4 for rules in found) / 500 == pytest.approx(0.5, abs=0.07)
+    assert found == [faults.rules(RULES, n, seed=1) for n in range(500)]

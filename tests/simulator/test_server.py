@@ -16,77 +16,18 @@ from websockets.typing import Subprotocol
 
 from cti_listener.errors import ConfigurationError
 from cti_listener.simulator import Centre, Faults, Ledger, SimulatorServer, serve_forever
-from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
-
-NS = "zhen04.cc"
-EVERYBODY = "/topic/event.agent.*.*"
-LOGGED_ON = {
-    "eventName": "agentLoggedOn",
-    "eventType": "agent",
-    "namespace": NS,
-    "srcDeviceId": "8002@zhen04.cc",
-    "agentId": "5002@zhen04.cc",
-}
-HELD = {
-    "eventName": "held",
-    "eventType": "csta",
-    "namespace": NS,
-    "srcDeviceId": "8002@zhen04.cc",
-    "serial": 7,
-}
-ELSEWHERE = {**HELD, "srcDeviceId": "8003@zhen04.cc"}
-BIG = {**HELD, "padding": "x" * 100_000}
-
-
-class Stomp:
-    """A STOMP client that says what it is told to and shows the frames it gets."""
-
-    def __init__(self, websocket: ClientConnection) -> None:
-        self.websocket = websocket
-        self._decoder = FrameDecoder()
-        self._frames: list[Any] = []
-
-    async def say(self, command: str, /, **headers: str) -> None:
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        await self.websocket.send(encode(Frame(command, names)), text=True)
-
-    async def frame(self) -> Frame:
-        while not self._frames:
-            self._decoder.receive_data(await self.websocket.recv(decode=False))
-            self._frames += self._decoder.frames_received()
-        frame = self._frames.pop(0)
-        assert isinstance(frame, Frame)
-        return frame
-
-    async def subscribe(self, destination: str = EVERYBODY, **headers: str) -> Frame:
-        await self.say(
-            "SUBSCRIBE", destination=destination, **{"id": "0", "receipt": "r"} | headers
-        )
-        return await self.frame()
-
-
-@asynccontextmanager
-async def stomp(server: SimulatorServer, **headers: str) -> AsyncIterator[Stomp]:
-    protocols = [Subprotocol("v12.stomp")]
-    async with connect(server.stomp_url, subprotocols=protocols, compression=None) as websocket:
-        client = Stomp(websocket)
-        await client.say("CONNECT", **{"accept_version": "1.0,1.1,1.2", "host": "/"} | headers)
-        assert (await client.frame()).command == "CONNECTED"
-        yield client
-
-
-async def received(websocket: ClientConnection) -> Any:
-    return json.loads(await websocket.recv())
-
-
-async def closing_code(websocket: ClientConnection) -> int | None:
-    """Read to the end; None for a connection that ended without a closing handshake."""
-    try:
-        while True:
-            await websocket.recv()
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd else None
-
+from cti_listener.wire.stomp_frames import Frame
+from tests.simulator.clients import (
+    BIG,
+    ELSEWHERE,
+    EVERYBODY,
+    HELD,
+    LOGGED_ON,
+    Stomp,
+    closing_code,
+    received,
+    stomp,
+)
 
 # STOMP
 
@@ -476,6 +417,11 @@ def _of(n: int, centre: Centre | None = None) -> Iterator[tuple[float, dict[str,
     return islice(centre or Centre(1, rate=1000), n)
 
 
+def _soon(n: int) -> list[tuple[float, dict[str, Any]]]:
+    """Events that leave time to connect before them."""
+    return [(0.3, event) for _, event in _of(n)]
+
+
 async def test_without_pace_everybody_gets_all_of_it_as_fast_as_they_take_it() -> None:
     expected = [event for _, event in _of(2000)]
     async with (
@@ -495,7 +441,7 @@ async def test_without_pace_the_play_waits_for_whoever_lags() -> None:
     ):
         for n in range(200):
             assert (await received(websocket))["serial"] == n
-            assert all(session.backlog <= 6 for session in server.sessions)
+            assert all(session.queued <= 6 for session in server.sessions)
         assert server.stats.slow == 0
 
 
@@ -581,6 +527,61 @@ async def test_faults_are_what_the_client_sees() -> None:
         good = [json.loads(body)["serial"] for body in bodies if body.endswith(b"}")]
         assert len(good) == 100
         assert len(set(good)) == 50
+
+
+async def test_a_bomb_is_small_on_the_wire_and_only_for_those_who_take_compression() -> None:
+    faults = Faults(bomb=(1, 2))
+    async with (
+        SimulatorServer(faults=faults, centre=_soon(1)) as server,
+        connect(server.json_url, compression=None) as plain,
+        connect(server.json_url, max_size=2**22) as deflating,
+    ):
+        assert len(await deflating.recv()) == 2 * 2**20
+        assert await received(deflating) == await received(plain)
+        await server.wait_played()
+        assert server.stats.malformed == 1
+
+
+async def test_a_bomb_ends_the_connection_of_who_limits_what_it_takes() -> None:
+    faults = Faults(bomb=(1, 2))
+    async with (
+        SimulatorServer(centre=_of(1), speed=0, faults=faults) as server,
+        connect(server.json_url) as websocket,
+    ):
+        with pytest.raises(ConnectionClosed) as caught:
+            await websocket.recv()
+        assert caught.value.sent is not None
+        assert caught.value.sent.code == 1009
+
+
+async def test_split_events_go_to_one_session_each() -> None:
+    faults = Faults(split=1)
+    async with (
+        SimulatorServer(faults=faults, centre=_soon(200), ledger=Ledger()) as server,
+        connect(server.json_url, max_queue=None),
+        connect(server.json_url, max_queue=None),
+    ):
+        await server.wait_for_subscribers(2)
+        await server.wait_played()
+        assert server.ledger is not None
+        by = [one.session for one in server.ledger.sent]
+        assert len(by) == 200
+        assert min(by.count(1), by.count(2)) > 50
+
+
+async def test_hostile_messages_reach_a_client_on_either_wire_as_they_are() -> None:
+    faults = Faults(invalid_utf8=1, deep=(1, 5), oversized=(1, 2000))
+    async with (
+        SimulatorServer(faults=faults, centre=_soon(1)) as server,
+        stomp(server) as client,
+        connect(server.json_url) as websocket,
+    ):
+        await client.subscribe()
+        bodies = [await websocket.recv(decode=False) for _ in range(8)]
+        frames = [(await client.frame()).body for _ in range(8)]
+        assert frames[:3] == bodies[:3]
+        assert b"[[[[[]]]]]" in bodies
+        assert 2000 in map(len, bodies)
 
 
 async def test_connections_are_dropped_by_a_fault_and_new_ones_taken() -> None:
