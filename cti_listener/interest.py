@@ -41,7 +41,7 @@ class Interest:
         self.agents = {self._complete("agent", agent) for agent in agents}
         self._seats: dict[str, tuple[str, str]] = {}  # asked agent -> device, since when
         self._sitting: dict[str, str] = {}  # device -> the asked agent there
-        self._agent_destinations: set[str] = set()
+        self._agent_destinations: dict[str, str] = {}  # destination -> the asked agent it is of
 
     def __repr__(self) -> str:
         whom = ", ".join(sorted(self.devices) + sorted(self.agents)) or "everybody"
@@ -103,7 +103,11 @@ class Interest:
                     self._follow(agent, device, payload)
                 if agent in self.agents:
                     return True
-            if destination in self._agent_destinations or device in self._sitting:
+            if destination is not None and destination in self._agent_destinations:
+                if device is not None:
+                    self._follow(self._agent_destinations[destination], device, payload)
+                return True
+            if device in self._sitting:
                 return True
         return device in self.devices
 
@@ -145,10 +149,11 @@ class Interest:
         found: dict[str, None] = {}
         self._agent_destinations.clear()
         for template in templates or self._default_topics():
-            expanded = self.expand(template)
-            found.update(dict.fromkeys(expanded))
+            found.update(dict.fromkeys(self.expand(template)))
             if "{agent" in template:
-                self._agent_destinations.update(expanded)
+                for agent in self.agents:
+                    texts = self._expand(template, (agent,), self.devices)
+                    self._agent_destinations.update(dict.fromkeys(texts, agent))
         return list(found)
 
     def devices_of(self, destination: str) -> frozenset[str]:
@@ -164,10 +169,14 @@ class Interest:
         )
 
     def _default_topics(self) -> Sequence[str]:
-        """Ask by agent where that is enough; nothing tells which agent sits at a device."""
+        """Ask by agent for agents, since nothing in a csta event tells whose it is.
+
+        For all else ask for everybody, since nothing tells which agent sits at a device.
+        """
+        by_agent = ("/topic/event.agent.*.{agent_}",) if self.agents else ()
         if self.agents and not self.devices:
-            return ("/topic/event.agent.*.{agent_}",)
-        return ("/topic/event.agent.*.*",)
+            return by_agent
+        return (*by_agent, "/topic/event.agent.*.*")
 
     def expand(self, template: str, *, quoted: bool = False) -> list[str]:
         """Fill a template in, once for each agent or device it names.
@@ -187,8 +196,14 @@ class Interest:
                 raise ConfigurationError(f"template {template!r}", f"knows {known}, not {{{name}}}")
         if "namespace" in {name.removesuffix("_") for name in named} and self.namespace is None:
             raise ConfigurationError(f"template {template!r}", "needs a namespace")
+        return self._expand(template, self.agents, self.devices, quoted=quoted)
+
+    def _expand(
+        self, template: str, agents: Iterable[str], devices: Iterable[str], *, quoted: bool = False
+    ) -> list[str]:
+        named = set(_PLACEHOLDER.findall(template))
         texts = [template]
-        for kind, ids in (("agent", self.agents), ("device", self.devices)):
+        for kind, ids in (("agent", agents), ("device", devices)):
             if {kind, f"{kind}_"} & named:
                 texts = [_fill(text, kind, one, quoted) for text in texts for one in sorted(ids)]
         return [_fill(text, "namespace", self.namespace or "", quoted) for text in texts]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from cti_listener.clock import Clock
@@ -59,6 +60,7 @@ class Pipeline:
         self._frames = self._received = self._not_asked_for = self._repeated = 0
         self._distinct = self._unrouted = self._attempts = self._connections = 0
         self._bad: Counter[BadReason] = Counter()
+        self._bad_told: dict[BadReason, float] = {}
         self._last_key: tuple[Any, ...] | None = None
         self._now = clock.monotonic()  # read once a message
         self._last_frame_at: datetime | None = None
@@ -125,9 +127,18 @@ class Pipeline:
                 self._tell_gap(self.ledger.restarted(before, heard, EventKey(*key)))
 
     def message_bad(self, bad: MessageBad) -> None:
-        """Count a message that was no event, and keep its beginning in the log."""
-        self._bad[bad.reason] += 1
-        log.warning("message_bad", reason=bad.reason, detail=bad.detail, sample=repr(bad.sample))
+        """Count a message that was no event, and log its beginning, once a second at most."""
+        self._bad[bad.reason] += bad.count
+        now = self._clock.monotonic()
+        if now >= self._bad_told.get(bad.reason, -inf) + 1.0:
+            self._bad_told[bad.reason] = now
+            log.warning(
+                "message_bad",
+                reason=bad.reason,
+                detail=bad.detail,
+                sample=repr(bad.sample),
+                so_far=self._bad[bad.reason],
+            )
 
     # The connection
 

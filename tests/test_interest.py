@@ -193,8 +193,9 @@ def test_a_short_agent_id_on_the_wire_is_completed_with_its_own_namespace() -> N
 def test_what_comes_by_an_asked_agents_destination_passes() -> None:
     interest = Interest(NS, agents=["5002"])
     (destination,) = interest.destinations(())
-    assert wants(interest, call("8009"), destination)
     assert not wants(interest, call("8009"), "/topic/event.agent.*.*")
+    assert wants(interest, call("8009"), destination)
+    assert wants(interest, call("8009"), "/topic/event.agent.*.*"), "it tells where the agent sits"
 
 
 def test_a_union_of_devices_and_agents_passes_either() -> None:
@@ -276,7 +277,10 @@ def test_the_default_destinations_are_the_documented_ones() -> None:
     everybody = ["/topic/event.agent.*.*"]
     assert Interest(NS).destinations(()) == everybody
     assert Interest(NS, ["8002"]).destinations(()) == everybody
-    assert Interest(NS, ["8002"], ["5002"]).destinations(()) == everybody
+    assert Interest(NS, ["8002"], ["5002"]).destinations(()) == [
+        "/topic/event.agent.*.5002@zhen04_cc",
+        *everybody,
+    ]
 
 
 def test_templates_are_filled_in_for_each_id_and_each_destination_comes_once() -> None:

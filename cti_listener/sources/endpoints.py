@@ -136,7 +136,7 @@ class Endpoints:
 
         def make(subprotocol: str | None) -> Codec:
             if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
-                return JsonCodec(messages)
+                return JsonCodec(messages, max_size=options.soft_size)
             return StompCodec(
                 destinations,
                 vhost=options.vhost,
@@ -144,7 +144,7 @@ class Endpoints:
                 passcode=credentials.passcode,
                 connect_headers={**options.connect_headers, **credentials.connect_headers},
                 heartbeat=(options.heartbeat_send, options.heartbeat_receive),
-                max_size=options.max_size,
+                max_size=options.soft_size,
             )
 
         return make
@@ -176,11 +176,13 @@ def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("ws", "wss") and parts.hostname and (parts.port or 1)
+        (parts.hostname or "").encode("idna")  # as it will be, to be looked up
     except ValueError:
         good = False
     if not good:
-        shown = without_secrets(url) if "://" in url else url
         raise ConfigurationError(
-            "url", f"{shown!r} is no WebSocket URL; it looks like wss://HOST/mvc/stomp/websocket"
+            "url",
+            f"{without_secrets(url)!r} is no WebSocket URL; "
+            "it looks like wss://HOST/mvc/stomp/websocket",
         )
     return url

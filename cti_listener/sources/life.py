@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -32,12 +32,16 @@ from cti_listener.wire.base import (
     SubscriptionDenied,
     WireEvent,
 )
+from cti_listener.wire.json_frames import JsonCodec
 
 SETTLED: Final = 1.0
 """A life that brought events is stable when it stood this long, in seconds.
 
 Not at the first event: a server that greets with one and hangs up would be met ten times a second.
 """
+
+EARLY: Final = 10_000
+"""How many events wait for the confirmation of others' destinations; then it is not waited for."""
 
 NO_DELIVERY: Final = Delivery()
 
@@ -57,12 +61,21 @@ class DestinationDeniedError(ConnectError):
 class Life:
     """One connection, from opening to its end; the ears of its transport."""
 
-    def __init__(self, plan: LifePlan, receiver: Receiver, clock: Clock) -> None:
+    def __init__(
+        self,
+        plan: LifePlan,
+        receiver: Receiver,
+        clock: Clock,
+        on_standing: Callable[[Life, bool], None],
+    ) -> None:
         """Prepare; nothing is opened yet."""
         self.plan = plan
         self.url = without_secrets(plan.url)
         self.stable = False  # events came, or it stood long enough; known at its end
+        self.stood = False  # every destination did, at some time
         self.reason: GapReason = "disconnected"
+        self.last_sign = clock.now()  # of life, known at its end
+        self._on_standing = on_standing
         self._receiver = receiver
         self._clock = clock
         self._transport: Transport | None = None
@@ -77,10 +90,12 @@ class Life:
         self._paused = False
         self._read_on_at: float | None = None
         self._heard_of: set[str | None] = set()
+        self._early: list[tuple[EventReceived, Delivery]] = []
+        self._last_message_at: datetime | None = None
         self._warned_of_silence = False
 
     def __repr__(self) -> str:
-        state = "ended" if self._ended.done() else "standing" if self._stood_at else "opening"
+        state = "ended" if self._ended.done() else "standing" if self.stood else "opening"
         return f"<Life {self.url} {state}>"
 
     # The course of a life
@@ -90,7 +105,7 @@ class Life:
 
         Raises:
             ConnectError: It failed; `RefusedError` if the server said no.
-            ConfigurationError: It cannot be tried.
+            ConfigurationError: It cannot be tried, or a header of CONNECT cannot be written.
         """
         plan = self.plan
         self._transport = await open_transport(
@@ -100,44 +115,53 @@ class Life:
             credentials=plan.credentials,
             stomp=plan.stomp,
         )
+        if self._opened.done():
+            self._opened.result()  # or the header that could not be written
         self._liveness.excuse()
         self._flush()
         if self._paused:
-            self._transport.transport.pause_reading()
+            self._transport.pause()
 
-    async def subscribed(self) -> bool:
-        """Wait until every destination stands; tell whether the server confirmed that.
-
-        Raises:
-            ConnectError: The life ended first.
-            ConfigurationError: A header of CONNECT cannot be written.
-        """
-        options = self.plan.options
-        if not await self._until(self._opened, options.open_timeout):
-            self.end(ConnectError(self.url, "the server did not answer CONNECT in time"))
-        codec = self._codec
-        due = codec is not None and codec.unconfirmed
-        wait = options.receipt_timeout if due else options.grace
-        confirmed = await self._until(self._confirmed, wait)
-        self._stood_at = self._clock.monotonic()
-        return confirmed
-
-    async def _until(self, future: asyncio.Future[None], timeout: float) -> bool:
-        """Wait for one of ours; raise if the life ends, return False if the time does."""
-        await asyncio.wait((future, self._ended), timeout=timeout, return_when="FIRST_COMPLETED")
-        if self._ended.done():
-            raise self._ended.result()
-        return future.done() and future.result() is None
-
-    async def until_end(self) -> ConnectError:
-        """Watch over it until it ends; return what ended it."""
+    async def live(self) -> ConnectError:
+        """Subscribe, watch over it until it ends; return what ended it."""
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(self._watch())
-            error = await asyncio.shield(self._ended)
-            watch.cancel()
+            try:
+                await self._become_standing()
+                error = await asyncio.shield(self._ended)
+            finally:
+                watch.cancel()
+        if self._early:  # it ended first; what came all the same is handled, and then the loss told
+            self._stand(confirmed=False)
         if self.stood_for >= (SETTLED if self._heard_of else self.plan.options.stable_after):
             self.stable = True
         return error
+
+    async def _become_standing(self) -> None:
+        """See to it that every destination stands: confirmed, or after a time without a no."""
+        options = self.plan.options
+        if not await self._until(self._opened, options.open_timeout):
+            self.end(ConnectError(self.url, "the server did not answer CONNECT in time"))
+        due = self._codec is not None and self._codec.unconfirmed
+        await self._until(self._confirmed, options.receipt_timeout if due else options.grace)
+        if not self._ended.done():
+            self._stand(confirmed=False)
+
+    async def _until(self, future: asyncio.Future[None], timeout: float) -> bool:
+        """Wait for one of ours, until the life or the time ends; tell whether it came."""
+        await asyncio.wait((future, self._ended), timeout=timeout, return_when="FIRST_COMPLETED")
+        return future.done() or self._ended.done()
+
+    def _stand(self, *, confirmed: bool) -> None:
+        """Tell that it stands, then what came before it did; at once, ahead of what comes next."""
+        if self.stood:
+            return
+        self.stood = True
+        self._stood_at = self._clock.monotonic()
+        self._on_standing(self, confirmed)
+        early, self._early = self._early, []
+        for event, delivery in early:
+            self._receiver.event_received(event.payload, event.destination, delivery)
 
     def end(self, error: ConnectError, reason: GapReason | None = None) -> None:
         """End it, if it has not ended; the first reason counts."""
@@ -145,6 +169,10 @@ class Life:
             self._ended.set_result(error)
             if reason is not None:
                 self.reason = reason
+            self.last_sign = self._liveness.last_sign
+            if reason == "oversized" and self._last_message_at is not None:
+                # What followed it in the same bytes was never read.
+                self.last_sign = min(self.last_sign, self._last_message_at)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -157,13 +185,12 @@ class Life:
             self._codec.close()
             self._flush()
         if self._paused:
-            self._transport.transport.resume_reading()  # or the goodbye is never read
-        await self._transport.close()
-
-    @property
-    def last_sign(self) -> datetime:
-        """When the last byte came, by the wall clock."""
-        return self._liveness.last_sign
+            self._transport.resume()  # or the goodbye is never read
+        try:
+            async with asyncio.timeout(self.plan.options.close_timeout):
+                await self._transport.close()
+        except TimeoutError:  # a peer that takes nothing more can hold up even that
+            self._transport.abort()
 
     # While it stands
 
@@ -180,6 +207,11 @@ class Life:
         if self._codec is not None:
             self._codec.unsubscribe(destinations)
             self._flush()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._ended.done()
 
     @property
     def codec(self) -> Codec | None:
@@ -207,7 +239,7 @@ class Life:
         """Read nothing; while that lasts, silence is our own doing."""
         self._paused = True
         if self._transport is not None and not self._ended.done():
-            self._transport.transport.pause_reading()
+            self._transport.pause()
 
     def resume(self) -> None:
         """Read on."""
@@ -215,7 +247,7 @@ class Life:
         self._read_on_at = self._clock.monotonic()
         self._liveness.excuse()
         if self._transport is not None and not self._ended.done():
-            self._transport.transport.resume_reading()
+            self._transport.resume()
 
     # The ears of the transport
 
@@ -239,10 +271,7 @@ class Life:
             return
         delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
         self._receiver.message_received(delivery)
-        if len(data) > self.plan.options.soft_size:
-            detail = f"{len(data)} bytes, above soft_size"
-            self._receiver.message_bad(MessageBad("too_large", detail, data[:200]))
-            return
+        self._last_message_at = delivery.received_at
         codec.receive_data(data)
         self._take_events(delivery)
 
@@ -273,13 +302,24 @@ class Life:
             return
         for event in codec.events_received():
             if type(event) is EventReceived:
-                self._receiver.event_received(event[0], event[1], delivery)
                 self._heard_of.add(event[1])
+                if self.stood:
+                    self._receiver.event_received(event[0], event[1], delivery)
+                else:
+                    self._take_early(event, delivery)
             else:
                 self._take_session_event(event)
                 self._flush()
 
-    def _take_session_event(self, event: WireEvent) -> None:
+    def _take_early(self, event: EventReceived, delivery: Delivery) -> None:
+        """Keep an event until every destination stands; it is itself proof for its own."""
+        self._early.append((event, delivery))
+        if self._codec is not None:
+            self._codec.prove(event.destination)
+            if not self._codec.unconfirmed or len(self._early) > EARLY:
+                self._stand(confirmed=self._codec.confirms)
+
+    def _take_session_event(self, event: WireEvent) -> None:  # noqa: C901 - a table
         match event:
             case SessionOpened():
                 self._liveness.heartbeat_send = event.heartbeat_send
@@ -287,9 +327,10 @@ class Life:
                     self._opened.set_result(None)
                 log.debug("session_opened", server=event.server, heartbeat=event.heartbeat_receive)
             case SubscriptionConfirmed():
-                due = self._codec is not None and self._codec.unconfirmed
-                if not due and not self._confirmed.done():
-                    self._confirmed.set_result(None)
+                if self._codec is not None and not self._codec.unconfirmed:
+                    self._stand(confirmed=True)
+                    if not self._confirmed.done():
+                        self._confirmed.set_result(None)
             case SubscriptionDenied():
                 self.end(
                     DestinationDeniedError(self.url, event.destination, event.detail), "refused"
@@ -338,7 +379,9 @@ class Life:
         if self._clock.monotonic() - self._stood_at < limit:
             return
         self._warned_of_silence = True
-        for destination in self._codec.destinations if self._codec else ():
-            if destination not in self._heard_of and None not in self._heard_of:
+        if self._codec is None or isinstance(self._codec, JsonCodec):
+            return  # what subscribes there is a message: no destination, and it may hold a token
+        for destination in self._codec.destinations:
+            if destination not in self._heard_of:
                 hint = "nothing came by it; is it the right one? See --topic (topics=)"
                 log.warning("destination_silent", destination=destination, seconds=limit, hint=hint)

@@ -29,12 +29,14 @@ class Liveness:
         self._limit = options.silence_limit
         self._clock = clock
         self._heard_at = self._excused_until = self.sent_at = clock.monotonic()
+        self._heard_on = clock.now()
         self.heartbeat_send = 0.0
         """How often the server wants a heart-beat, in seconds; 0: never."""
 
     def heard(self) -> None:
         """Note that bytes came."""
         self._heard_at = self._clock.monotonic()
+        self._heard_on = self._clock.now()
 
     def sent(self) -> None:
         """Note that something was sent."""
@@ -46,8 +48,13 @@ class Liveness:
 
     @property
     def last_sign(self) -> datetime:
-        """When the last byte came, by the wall clock."""
-        return self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._heard_at)
+        """When the last byte came, by the wall clock.
+
+        The earlier of two answers, so that no gap begins too late: monotonic time stands still
+        while the machine is suspended, and the wall clock may have been set since.
+        """
+        ago = timedelta(seconds=self._clock.monotonic() - self._heard_at)
+        return min(self._heard_on, self._clock.now() - ago)
 
     @property
     def silence(self) -> float:

@@ -79,8 +79,8 @@ class ConnectionOptions:
             never.
         max_attempts: Attempts in a row before giving up; None: never.
         max_wait: The longest wait between two attempts.
-        stable_after: A connection that lived this long without an event resets the backoff; an
-            event does at once.
+        stable_after: A connection that stood this long resets the backoff; one that brought events
+            does after a second.
         refused_retry: How often a refused destination is tried again.
     """
 

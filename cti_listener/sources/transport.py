@@ -3,23 +3,32 @@
 `Transport` takes whole data frames before `websockets` queues them, so that no message wakes a
 task. What
 that bypasses is done here: fragments are joined, and reading is paused when the listener asks for
-it.
+it, or while the peer does not read what we answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import re
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Final, Literal, Protocol
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import (  # type: ignore[attr-defined]  # they moved; here in all
+    ClientConnection,
+    Proxy,
+    connect,
+    get_proxy,
+    parse_proxy,
+)
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidProxy,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
     ProxyError,
@@ -27,8 +36,10 @@ from websockets.exceptions import (
 from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import OPEN, Event
 from websockets.typing import Origin, Subprotocol
+from websockets.uri import parse_uri
 
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
+from cti_listener.log import log
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
@@ -37,6 +48,15 @@ READ_SIZE = 32 * 1024
 
 REFUSALS = frozenset({401, 403, 404})
 """HTTP statuses of the handshake that say no, rather than not now."""
+
+REDIRECTS: Final = frozenset({300, 301, 302, 303, 307, 308})
+"""HTTP statuses that point elsewhere, as what stands before a server does for a login."""
+
+PROXY_WANTS_LOGIN: Final = 407
+
+_HOST_NAME: Final = re.compile(r"[\w.:-]{1,253}", re.ASCII)
+
+_Hold = Literal["asked", "unsent"]
 
 
 class Ears(Protocol):
@@ -67,6 +87,7 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     _shaken = False  # hands; a redirect's connection never is
     _fragments: bytearray | None = None
     _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
+    _holds: frozenset[_Hold] = frozenset()  # why nothing is read
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
@@ -111,6 +132,34 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             whole, self._fragments = bytes(self._fragments), None
             self.ears.message_received(whole)
 
+    def pause(self) -> None:
+        """Read nothing until `resume()`."""
+        self._hold("asked")
+
+    def resume(self) -> None:
+        """Read on, once the peer has also taken what is unsent."""
+        self._release("asked")
+
+    def pause_writing(self) -> None:
+        """Read nothing while the peer does not: each ping we read would add a pong to send."""
+        super().pause_writing()
+        self._hold("unsent")
+
+    def resume_writing(self) -> None:
+        """Read on, unless we were asked not to."""
+        super().resume_writing()
+        self._release("unsent")
+
+    def _hold(self, why: _Hold) -> None:
+        self._holds |= {why}
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _release(self, why: _Hold) -> None:
+        self._holds -= {why}
+        if not self._holds and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def post(self, data: bytes) -> None:
         """Send a text message now; it is dropped if the connection is closing."""
         if self.protocol.state is OPEN:
@@ -134,6 +183,25 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         return sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG
 
 
+class _Dial(connect):
+    """Connects where it was told to and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow none: our credentials are for this server, and only its URL was checked."""
+        return exc
+
+
+class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger without DEBUG, where `websockets` would show tokens, cookies and the query."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """Tell whether to log at this level."""
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+_LOGGER: Final = _DiscreetLogger(logging.getLogger("cti_listener.websockets"), {})
+
+
 async def open_transport(
     url: str,
     *,
@@ -145,12 +213,15 @@ async def open_transport(
     """Connect, through proxy and TLS as told, and shake hands.
 
     Raises:
-        RefusedError: The server or its certificate said no.
+        RefusedError: The server or its certificate said no, or sent us elsewhere.
         ConnectError: Anything else went wrong.
         ConfigurationError: The URL, a file or the proxy cannot be used.
     """
+    through = False
 
     def create(*args: Any, **kwargs: Any) -> Transport:
+        nonlocal through
+        through = True  # it is made once the proxy, if any, has connected us
         transport = Transport(*args, **kwargs)
         transport.ears = ears
         return transport
@@ -158,23 +229,49 @@ async def open_transport(
     extra: dict[str, Any] = {}
     if url.startswith("wss:"):
         extra["ssl"] = options.ssl_context or _tls(options)
+    proxy_url = _proxy_for(url, options)
     try:
-        return await connect(  # type: ignore[return-value]  # it is what `create` made
+        return await _Dial(  # type: ignore[return-value]  # it is what `create` made
             url,
             create_connection=create,  # type: ignore[arg-type]  # a factory will do
             subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS] if stomp else None,
             origin=Origin(options.origin) if options.origin else None,
             additional_headers=_headers(options, credentials),
             compression="deflate" if options.compression else None,
-            proxy=options.proxy,
+            proxy=proxy_url,
+            logger=_LOGGER,
             open_timeout=options.open_timeout,
             close_timeout=options.close_timeout,
             max_size=options.max_size,
-            ping_interval=None,  # liveness is judged by bytes, in sources.websocket
+            ping_interval=None,  # liveness is judged by bytes, in `liveness`
             **extra,
         )
     except Exception as error:
+        shown = without_secrets(url)
+        if proxy_url is not None and not through:
+            raise _meaning_at_proxy(error, shown, parse_proxy(proxy_url)) from error
+        raise _meaning_of(error, shown) from error
+
+
+def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
+    """Return the URL of the proxy to go through, if any.
+
+    Raises:
+        ConfigurationError: It is none, or the server's URL is none.
+    """
+    try:
+        proxy: str | None = get_proxy(parse_uri(url)) if options.proxy is True else options.proxy
+    except InvalidURI as error:
         raise _meaning_of(error, without_secrets(url)) from error
+    try:
+        if proxy is not None:
+            parse_proxy(proxy)
+    except (InvalidProxy, ValueError) as error:
+        why = error.msg if isinstance(error, InvalidProxy) else "it cannot be read"
+        raise ConfigurationError(
+            "proxy", f"is no proxy's URL: {why}; it looks like http://HOST:PORT"
+        ) from None  # the error's text holds the password
+    return proxy
 
 
 def _headers(options: ConnectionOptions, credentials: Credentials) -> Mapping[str, str]:
@@ -206,22 +303,27 @@ def _tls(options: ConnectionOptions) -> ssl.SSLContext:
 
 def without_secrets(url: str) -> str:
     """Return a URL without user, password and query values, fit for a log."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != -1  # which raises if it is none
+    except ValueError:
+        whole = False
+    if whole:
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    # No telling where the password ends, nor the query begins: leave out all that may be either.
+    scheme = re.match(r"(?:ws|http)s?://", url) if "@" in url else None
+    rest = re.split(r"[?#&;]", url.rpartition("@")[2])[0]
+    return f"{scheme.group() if scheme else ''}{rest}"
 
 
-def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911, PLR0912 - a table
+def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 - a table
     """Turn what `websockets`, TLS and the system raise into this package's errors."""
     match error:
         case ConfigurationError() | ConnectError():
             return error
         case InvalidURI():
-            return ConfigurationError(
-                "url", f"{url!r} is no WebSocket URL; it begins with ws:// or wss://"
-            )
-        case InvalidProxy() | ImportError():
-            return ConfigurationError("proxy", str(error))
+            return ConfigurationError("url", f"{url!r} is no WebSocket URL: {error.msg}")
         case InvalidStatus():
             return _meaning_of_status(error, url)
         case ssl.SSLCertVerificationError():
@@ -232,8 +334,6 @@ def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911
             return ConnectError(
                 url, f"TLS failed: {error.reason or error}; does it speak TLS (wss)?"
             )
-        case ProxyError():
-            return ConnectError(url, f"the proxy failed: {error}")
         case InvalidHandshake():
             return ConnectError(url, f"no WebSocket handshake: {error}; is the path right?")
         case TimeoutError():
@@ -248,7 +348,39 @@ def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911
         case OSError():
             return ConnectError(url, f"cannot connect: {error.strerror or error}")
         case _:
-            return error
+            log.debug("connecting_raised", url=url, exc_info=error)
+            return ConnectError(url, f"cannot connect: {type(error).__name__}: {error}")
+
+
+def _meaning_at_proxy(error: Exception, url: str, through: Proxy) -> Exception:  # noqa: PLR0911 - a table
+    """Do the same for what went wrong before the proxy had connected us: not the server's doing."""
+    host = f"[{through.host}]" if ":" in through.host else through.host
+    proxy = f"{host}:{through.port}"
+    match error:
+        case ImportError():
+            return ConfigurationError("proxy", str(error))
+        case InvalidProxyStatus():
+            status = error.response.status_code
+            hint = "; give user and password in its URL" if status == PROXY_WANTS_LOGIN else ""
+            return ConnectError(url, f"the proxy {proxy} answered HTTP {status}{hint}")
+        case ProxyError():
+            return ConnectError(url, f"the proxy {proxy} failed: {error.__cause__ or error}")
+        case ssl.SSLError():
+            return ConnectError(url, f"TLS with the proxy {proxy} failed: {error.reason or error}")
+        case TimeoutError():
+            return ConnectError(url, f"the proxy {proxy} did not connect us in time (open_timeout)")
+        case socket.gaierror() if through.scheme in {"socks4", "socks5"}:
+            hint = "socks4a:// and socks5h:// leave that to the proxy"
+            return ConnectError(url, f"the host name cannot be resolved: {error.strerror}; {hint}")
+        case OSError() if _nobody_listens(error):
+            return ConnectError(url, f"nothing listens at the proxy {proxy}")
+        case OSError():
+            return ConnectError(
+                url, f"the proxy {proxy} cannot be reached: {error.strerror or error}"
+            )
+        case _:
+            log.debug("proxy_raised", url=url, proxy=proxy, exc_info=error)
+            return ConnectError(url, f"the proxy {proxy} failed: {type(error).__name__}: {error}")
 
 
 def _nobody_listens(error: OSError) -> bool:
@@ -260,6 +392,9 @@ def _nobody_listens(error: OSError) -> bool:
 
 def _meaning_of_status(error: InvalidStatus, url: str) -> ConnectError:
     status = error.response.status_code
+    if status in REDIRECTS:
+        target = _redirected_to(error, url)
+        return RefusedError(url, f"HTTP {status}: redirected to {target}; has the session expired?")
     hints = {
         401: "who are you? Give credentials (token, cookie, login), or renew them",
         403: "these credentials may not",
@@ -268,3 +403,13 @@ def _meaning_of_status(error: InvalidStatus, url: str) -> ConnectError:
     if status in REFUSALS:
         return RefusedError(url, f"HTTP {status}: {hints[status]}")
     return ConnectError(url, f"HTTP {status} instead of a WebSocket handshake")
+
+
+def _redirected_to(error: InvalidStatus, url: str) -> str:
+    """Return the host alone: the rest may hold what lets its reader in."""
+    locations = error.response.headers.get_all("Location")
+    try:
+        host = urlsplit(urljoin(url, locations[0])).hostname if locations else None
+    except ValueError:
+        host = None
+    return host if host and _HOST_NAME.fullmatch(host) else "nowhere that can be read"

@@ -22,7 +22,13 @@ from tenacity import (
 
 from cti_listener.backoff import wait_outage
 from cti_listener.clock import Clock, SystemClock
-from cti_listener.errors import ConnectError, RefusedError, UnreachableError
+from cti_listener.errors import (
+    ConfigurationError,
+    ConnectError,
+    CtiError,
+    RefusedError,
+    UnreachableError,
+)
 from cti_listener.interest import Interest
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
@@ -72,13 +78,14 @@ class WebSocketSource:
         self._interest: Interest
         self._life: Life | None = None
         self._next_url = 0
-        self._refused: dict[
-            str, datetime
-        ] = {}  # destination -> from when its events may be missing
+        # From when the events of a refused destination may be missing.
+        self._refused: dict[str, datetime] = {}
         self._left_out: set[str] = set()  # those of them that are not asked for now
         self._refusals = 0  # in a row, of us
+        self._attempts = 0  # in a row, the one at hand included
+        self._stood = False  # the life at hand did
         self._succeeded = False
-        self._stopping = False
+        self._running = self._stopping = False
         self._paused = False
         self._interruptible: asyncio.Timeout | None = None
         self._standing = asyncio.Event()  # the attempt at hand got so far as to be subscribed
@@ -104,32 +111,48 @@ class WebSocketSource:
             ConfigurationError: The endpoint or a template cannot be used.
         """
         self._receiver, self._interest = receiver, interest
+        self._running = True
         self._plan_destinations()  # a bad template is an error now, not in a minute
         while not self._stopping:
             await self._outage()
 
     async def update(self) -> None:
-        """Follow a changed interest; return when it stands, or after `receipt_timeout`."""
+        """Follow a changed interest; return when it stands, if there is a connection."""
+        if not self._running:
+            return  # what is wished for by then is asked for at the start
         self._forget_unwanted()
         life = self._life
         if life is None:
-            return
-        wanted = self._plan_destinations()
+            return  # the next one asks for what is wished for by then
+        surplus = self._reconcile(life)
+        if life.codec is None or life.ended:
+            await self._next_standing()
+        elif await life.confirmed():
+            life.unsubscribe(surplus)  # not before: nobody listened to goes unheard meanwhile
+
+    async def _next_standing(self) -> None:
+        """Wait for a connection that is being made; not for ever."""
+        self._standing.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.open_timeout):
+                await self._standing.wait()
+
+    def _reconcile(self, life: Life) -> list[str]:
+        """Ask for what is wished for and was not asked for; return what is no longer wished for.
+
+        A life that cannot carry the wish is ended.
+        """
         if self._endpoints.url(self._next_url, self._interest) != life.plan.url:
             # The wish is in the URL: only a new connection can carry another one.
-            self._standing.clear()
             life.end(ConnectError(life.url, "reconnecting for another subscription"))
             life.stable = True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._options.open_timeout):
-                    await self._standing.wait()
-            return
+            return []
+        wanted = self._plan_destinations()
         if isinstance(life.codec, JsonCodec):
             wanted = self._endpoints.messages(self._interest)
         asked = life.codec.destinations if life.codec else ()
-        life.unsubscribe([one for one in asked if one not in wanted])
         life.subscribe([one for one in wanted if one not in asked])
-        await life.confirmed()
+        return [one for one in asked if one not in wanted]
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""
@@ -222,12 +245,13 @@ class WebSocketSource:
                 return
             if isinstance(error, DestinationDeniedError):
                 self._leave_out(error)
-            elif not self._standing.is_set():  # else it was told as lost
+            elif not self._stood:  # else it was told as lost
                 self._receiver.attempt_failed(error, feed=self._feed)
             raise
 
     async def _live(self, index: int, number: int) -> None:
         life: Life | None = None
+        self._attempts, self._stood = number, False
         try:
             with self._until_stopped():
                 async with asyncio.timeout(None) as self._interruptible:
@@ -235,37 +259,47 @@ class WebSocketSource:
                     await life.open()
             if self._stopping or life is None:
                 return
-            confirmed = await life.subscribed()
-            self._succeeded, self._refusals = True, 0
-            self._receiver.subscribed(
-                life.url, feed=self._feed, confirmed=confirmed, attempts=number
-            )
-            self._accept(life.codec.destinations if life.codec else ())
-            self._standing.set()
+            life.unsubscribe(self._reconcile(life))  # the wish may have changed meanwhile
             async with asyncio.TaskGroup() as tasks:
                 retrying = tasks.create_task(self._retry_refused(life))
-                error = await life.until_end()
-                since = life.last_sign
-                retrying.cancel()
+                try:
+                    error = await life.live()
+                finally:
+                    retrying.cancel()
+            self._stood = life.stood
+            if life.stood and not self._stopping:
+                self._receiver.lost(
+                    life.url,
+                    feed=self._feed,
+                    since=life.last_sign,
+                    reason=life.reason,
+                    detail=error.problem,
+                )
         finally:
-            self._life = None
             if life is not None:
                 await life.close()
+            self._life = None
         if self._stopping:
             return
-        self._receiver.lost(
-            life.url, feed=self._feed, since=since, reason=life.reason, detail=error.problem
-        )
         if not life.stable:
             self._outage_began += life.stood_for  # the age is of the time without a subscription
             raise error
         if isinstance(error, DestinationDeniedError):
             self._leave_out(error)
 
+    def _stands(self, life: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
+        """Hear from a life that every destination stands."""
+        self._succeeded, self._refusals = True, 0
+        self._receiver.subscribed(
+            life.url, feed=self._feed, confirmed=confirmed, attempts=self._attempts
+        )
+        self._accept(life.codec.destinations if life.codec else ())
+        self._standing.set()
+
     async def _conceive(self, index: int) -> Life:
         """Prepare a life at this endpoint, with all that is wanted and not refused."""
         plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
-        life = Life(plan, self._receiver, self._clock)
+        life = Life(plan, self._receiver, self._clock, self._stands)
         if self._paused:
             life.pause()
         return life
@@ -275,6 +309,10 @@ class WebSocketSource:
     def _plan_destinations(self) -> list[str]:
         """Return what to subscribe to: all that is wanted, less what the server refuses."""
         wanted = self._interest.destinations(self._options.topics)
+        if not wanted:
+            raise ConfigurationError(
+                "topics", "name only {agent} or {device}, and none such is listened to"
+            )
         left = [one for one in wanted if one not in self._left_out]
         if not left:  # nothing to be without; ask for all of it again
             self._left_out.clear()
@@ -320,15 +358,24 @@ class WebSocketSource:
                         self._accept([destination])
 
     async def _is_taken_now(self, destination: str) -> bool:
+        problem: CtiError
         try:
             plan = await self._endpoints.plan(self._next_url, self._interest, [destination])
-            probe = Life(plan, self._receiver, self._clock)
+            probe = Life(plan, self._receiver, self._clock, _ask_no_more)
             try:
                 await probe.open()
-                await probe.subscribed()
+                problem = await probe.live()
             finally:
                 await probe.close()
-        except ConnectError as error:
-            log.info("destination_still_refused", destination=destination, detail=str(error))
-            return False
-        return True
+        except CtiError as error:
+            problem = error
+        else:
+            if probe.stood:
+                return True
+        log.info("destination_still_refused", destination=destination, detail=str(problem))
+        return False
+
+
+def _ask_no_more(probe: Life, _confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
+    """End a life that was only to show whether its destination is taken."""
+    probe.end(ConnectError(probe.url, "it is taken"))

@@ -82,11 +82,13 @@ class MessageBad:
         reason: One of the closed set.
         detail: What is wrong, for a person.
         sample: Its first bytes.
+        count: How many there were in one WebSocket message; it is told once for each reason.
     """
 
     reason: BadReason
     detail: str
     sample: bytes = b""
+    count: int = 1
 
 
 WireEvent = (
@@ -102,6 +104,9 @@ WireEvent = (
 
 class Codec(Protocol):
     """Messages in, wire events and messages out."""
+
+    confirms: bool
+    """Whether the server says that a subscription stands."""
 
     def open(self) -> None:
         """Begin the session; call once, when the WebSocket stands."""
@@ -130,6 +135,9 @@ class Codec(Protocol):
     @property
     def destinations(self) -> Sequence[str]:
         """What is asked for: destinations, or the messages that subscribe."""
+
+    def prove(self, destination: str | None) -> None:
+        """Take an event that came by a destination for its confirmation."""
 
     @property
     def unconfirmed(self) -> Sequence[str]:

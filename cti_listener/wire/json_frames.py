@@ -20,10 +20,15 @@ class JsonCodec:
 
     Args:
         messages: What to send after connecting, to subscribe.
+        max_size: The longest message taken, in bytes; a longer one is left out.
     """
 
-    def __init__(self, messages: Sequence[str] = ()) -> None:
+    confirms = False
+    """Whether the server says that a subscription stands."""
+
+    def __init__(self, messages: Sequence[str] = (), *, max_size: int = 4 * 2**20) -> None:
         """Keep what to send on opening."""
+        self._max_size = max_size
         self._events: list[WireEvent] = []
         self._messages = list(messages)
         self._to_send = [message.encode() for message in messages]
@@ -33,6 +38,9 @@ class JsonCodec:
     def destinations(self) -> Sequence[str]:
         """The messages that subscribe."""
         return tuple(self._messages)
+
+    def prove(self, destination: str | None) -> None:
+        """Do nothing: nothing waits for a confirmation."""
 
     @property
     def unconfirmed(self) -> Sequence[str]:
@@ -46,17 +54,22 @@ class JsonCodec:
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole message: an event object, or an array of them."""
+        if len(data) > self._max_size:
+            detail = f"{len(data)} bytes, above {self._max_size}"
+            self._events.append(MessageBad("too_large", detail, data[:SAMPLE]))
+            return
         try:
             loaded = load_json(data)
         except BadMessageError as error:
             self._events.append(MessageBad(error.reason, error.detail, data[:SAMPLE]))
             return
-        for item in loaded if type(loaded) is list else (loaded,):
-            if type(item) is dict:
-                self._events.append(EventReceived(item, None))
-            else:
-                detail = f"an event is a JSON object, not {type(item).__name__}"
-                self._events.append(MessageBad("not_an_object", detail, data[:SAMPLE]))
+        items = loaded if type(loaded) is list else (loaded,)
+        events = [EventReceived(item, None) for item in items if type(item) is dict]
+        self._events += events
+        if odd := len(items) - len(events):
+            what = next(type(item).__name__ for item in items if type(item) is not dict)
+            detail = f"an event is a JSON object, not {what}"
+            self._events.append(MessageBad("not_an_object", detail, data[:SAMPLE], odd))
 
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""

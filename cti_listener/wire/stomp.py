@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
-from cti_listener.errors import BadMessageError
+from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_object
 from cti_listener.wire.base import (
     EventReceived,
@@ -38,8 +39,11 @@ class StompCodec:
         connect_headers: Further headers of CONNECT.
         heartbeat: How often we offer to send, and ask to receive, a heart-beat, in seconds; 0:
             never.
-        max_size: The longest frame taken, in bytes.
+        max_size: The longest frame taken, in bytes; a longer one is left out.
     """
+
+    confirms = True
+    """Whether the server says that a subscription stands."""
 
     def __init__(
         self,
@@ -70,12 +74,20 @@ class StompCodec:
         self._receipts: dict[str, str] = {}  # receipt id -> destination, oldest first
         self._closing = False
         self._events: list[WireEvent] = []
+        self._bad: dict[BadReason, MessageBad] = {}
         self._to_send: list[bytes] = []
 
     @property
     def destinations(self) -> Sequence[str]:
         """What is asked for, confirmed or not."""
         return (*self._destinations.values(), *self._wanted)
+
+    def prove(self, destination: str | None) -> None:
+        """Take an event that came by a destination for its confirmation."""
+        for receipt, waiting in self._receipts.items():
+            if waiting == destination:
+                del self._receipts[receipt]
+                return
 
     @property
     def unconfirmed(self) -> Sequence[str]:
@@ -90,11 +102,14 @@ class StompCodec:
         decoder.receive_data(data)
         for frame in decoder.frames_received():
             if type(frame) is BadFrame:
-                self._events.append(MessageBad("not_a_frame", frame.detail, frame.sample))
+                self._note_bad(frame.reason, frame.detail, frame.sample)
             elif frame.command == "MESSAGE":  # type: ignore[union-attr]  # type() is quicker
                 self._message(frame)  # type: ignore[arg-type]
             else:
                 self._command(frame)  # type: ignore[arg-type]
+        if self._bad:
+            self._events += self._bad.values()
+            self._bad = {}
 
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""
@@ -108,7 +123,16 @@ class StompCodec:
         try:
             self._events.append(EventReceived(load_object(frame.body), destination))
         except BadMessageError as error:
-            self._events.append(MessageBad(error.reason, error.detail, frame.body[:200]))
+            self._note_bad(error.reason, error.detail, frame.body)
+
+    def _note_bad(self, reason: BadReason, detail: str, sample: bytes = b"") -> None:
+        """Tell one of each reason a message, with how many there were."""
+        before = self._bad.get(reason)
+        self._bad[reason] = (
+            MessageBad(reason, detail, sample[:200])
+            if before is None
+            else replace(before, count=before.count + 1)
+        )
 
     def _command(self, frame: Frame) -> None:
         match frame.command:
@@ -120,8 +144,7 @@ class StompCodec:
             case "ERROR":
                 self._error(frame)
             case other:
-                detail = f"a server sends no {other[:40]!r} frame"
-                self._events.append(MessageBad("not_a_frame", detail))
+                self._note_bad("not_a_frame", f"a server sends no {other[:40]!r} frame")
 
     def _connected(self, frame: Frame) -> None:
         version = frame.headers.get("version", "1.0")
@@ -214,5 +237,5 @@ class StompCodec:
 def _words(frame: Frame) -> str:
     """Return what an ERROR says, for a person: its message and the beginning of its body."""
     body = frame.body.decode(errors="replace").strip().splitlines()
-    message = frame.headers.get("message", "").strip()
+    message = frame.headers.get("message", "").strip()[:300]
     return ": ".join(part for part in (message, body[0][:300] if body else "") if part) or "ERROR"

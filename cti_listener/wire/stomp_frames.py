@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from cti_listener.errors import ConfigurationError
+from cti_listener.errors import BadReason, ConfigurationError
 
 MAX_HEAD: Final = 64 * 1024
 """The longest command and headers taken, in bytes; brokers allow some 4 KiB."""
@@ -47,10 +47,12 @@ class BadFrame:
     Attributes:
         detail: What is wrong, for a person.
         sample: Its first bytes.
+        reason: `too_large`, or `not_a_frame` for all else.
     """
 
     detail: str
     sample: bytes = b""
+    reason: BadReason = "not_a_frame"
 
 
 Received = Frame | BadFrame
@@ -58,6 +60,10 @@ Received = Frame | BadFrame
 
 class _MalformedError(Exception):
     """What is wrong with the frame at hand; never leaves this module."""
+
+
+class _TooLargeError(_MalformedError):
+    """The frame at hand is longer than what is taken."""
 
 
 @dataclass(slots=True)
@@ -133,6 +139,8 @@ class FrameDecoder:
                 return None
             self._head = head
             end = self._find_end(data, at, head)
+        except _TooLargeError as error:
+            return self._bad(data, at, str(error), "too_large")
         except _MalformedError as error:
             return self._bad(data, at, str(error))
         if end is None:
@@ -188,7 +196,7 @@ class FrameDecoder:
             self._scanned = len(data) - at
         else:
             if head.ends + head.length > self.max_size:
-                raise _MalformedError(f"a frame above {self.max_size} bytes")
+                raise _TooLargeError(f"a frame above {self.max_size} bytes")
             end = at + head.ends + head.length
             if end >= len(data):
                 return None
@@ -196,12 +204,14 @@ class FrameDecoder:
                 raise _MalformedError("no NUL where content-length says")
         size = (end if end >= 0 else len(data)) - at
         if size > self.max_size:
-            raise _MalformedError(f"a frame above {self.max_size} bytes")
+            raise _TooLargeError(f"a frame above {self.max_size} bytes")
         return end if end >= 0 else None
 
-    def _bad(self, data: bytes | bytearray, at: int, detail: str) -> int | None:
+    def _bad(
+        self, data: bytes | bytearray, at: int, detail: str, reason: BadReason = "not_a_frame"
+    ) -> int | None:
         if not (self._frames and isinstance(self._frames[-1], BadFrame)):
-            self._frames.append(BadFrame(detail, bytes(data[at : at + 200])))
+            self._frames.append(BadFrame(detail, bytes(data[at : at + 200]), reason))
         self._head, self._scanned, self._skipping = None, 0, True
         self._bad_in_a_row += 1
         if self._bad_in_a_row > BAD_FRAMES:  # rubbish: do not look at each piece of it

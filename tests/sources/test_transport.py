@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -18,7 +22,7 @@ from websockets.http11 import Request, Response
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
 from cti_listener.simulator import SimulatorServer
 from cti_listener.sources.options import ConnectionOptions, Credentials
-from cti_listener.sources.transport import Ears, open_transport, without_secrets
+from cti_listener.sources.transport import Ears, Transport, open_transport, without_secrets
 from tests.examples import make
 from tests.servers import free_ports
 from tests.sources.receiver import running, shake_hands, source_of, tcp_server, url_of
@@ -40,17 +44,22 @@ class Deaf:
         pass
 
 
+async def opened(url: str, **options: Any) -> Transport:
+    """Open a connection, without a proxy unless one is given."""
+    ears: Ears = Deaf()
+    return await open_transport(
+        url,
+        ears=ears,
+        options=ConnectionOptions(**{"proxy": None, **options}),
+        credentials=Credentials(token="t0ken", cookie="JSESSIONID=abc"),
+        stomp=True,
+    )
+
+
 async def failure(url: str, **options: Any) -> Exception:
     """Return what opening a connection fails with."""
-    ears: Ears = Deaf()
     with pytest.raises((ConnectError, ConfigurationError)) as raised:
-        await open_transport(
-            url,
-            ears=ears,
-            options=ConnectionOptions(**{"proxy": None, **options}),
-            credentials=Credentials(),
-            stomp=True,
-        )
+        await opened(url, **options)
     return raised.value
 
 
@@ -315,6 +324,170 @@ async def test_a_status_is_named_and_three_of_them_are_refusals(
     assert f"HTTP {status}" in str(error)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("locations", "shown"),
+    [
+        (["https://u:s3cret@sso.test:8443/login?ticket=s3cret#s3cret"], "sso.test;"),
+        (["/login?ticket=s3cret"], "127.0.0.1;"),
+        (["ws://" + "a" * 70], "a" * 70 + ";"),
+        (["ws://[::1/s3cret"], "nowhere that can be read;"),
+        (["ws://sso.test:99999/s3cret"], "sso.test;"),
+        (["ws://sso.test/s3cret", "ws://elsewhere.test/"], "sso.test;"),
+        (["ws://s\x9bso.test/"], "nowhere that can be read;"),
+        ([], "nowhere that can be read;"),
+    ],
+)
+async def test_a_redirect_is_a_refusal_that_names_the_host_alone(
+    status: int, locations: list[str], shown: str
+) -> None:
+    lines = "".join(f"Location: {one}\r\n" for one in locations)
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} Found\r\n{lines}Content-Length: 0\r\n\r\n"
+        writer.write(head.encode("latin-1"))
+
+    async with tcp_server(redirect) as url:
+        error = await failure(url)
+    assert isinstance(error, RefusedError)
+    assert error.problem == f"HTTP {status}: redirected to {shown} has the session expired?"
+
+
+async def test_a_redirect_to_a_server_that_would_take_us_is_not_followed(
+    cti_server: SimulatorServer,
+) -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 302 Found\r\nLocation: {cti_server.stomp_url}\r\n"
+        writer.write(f"{head}Content-Length: 0\r\n\r\n".encode())
+
+    async with tcp_server(redirect) as url:
+        assert isinstance(await failure(url), RefusedError)
+    assert not cti_server.sessions
+
+
+async def test_what_nobody_foresaw_is_an_error_of_this_attempt_with_its_type() -> None:
+    with capture_logs() as logs:
+        error = await failure(f"ws://{'a' * 70}.test/events")
+    assert type(error) is ConnectError
+    assert "UnicodeError" in error.problem
+    assert [(one["log_level"], type(one["exc_info"])) for one in logs] == [("debug", UnicodeError)]
+
+
 def test_urls_are_shown_without_secrets() -> None:
     shown = without_secrets("wss://user:secret@cti.test:8443/events?token=secret#secret")
     assert shown == "wss://cti.test:8443/events"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://[::1/x", "ws://[::1/x"),
+        ("ws://[::1/x?token=s3cret", "ws://[::1/x"),
+        ("ws://u:s3cret@[::1/x", "ws://[::1/x"),
+        ("wss//u:s3cret@h/x", "h/x"),
+        ("wss:/u:s3cret@h/x", "h/x"),
+        ("u:s3cret@h/x?token=s3cret", "h/x"),
+        ("wss://u:s3/cret@h/x", "wss://h/x"),
+        ("wss://u:s3?cret@h/x", "wss://h/x"),
+        ("wss//h/x?user=a@b&token=s3cret", "b"),
+        ("wss://h:99999/x", "wss://h:99999/x"),
+        (f"ws://{'a' * 70}/x", f"ws://{'a' * 70}/x"),
+        ("localhost:8080", "localhost:8080"),
+    ],
+)
+def test_what_is_no_url_is_refused_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        source_of(url)
+    assert f"{shown!r} is no WebSocket URL" in raised.value.problem
+    assert "s3" not in str(raised.value)
+    assert "cret" not in str(raised.value)
+
+
+async def test_no_secret_is_logged_at_debug(
+    cti_server: SimulatorServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in list(logging.root.manager.loggerDict):
+        server = name.startswith("websockets.server")  # the simulator's own
+        caplog.set_level(logging.INFO if server else logging.DEBUG, name)
+    caplog.set_level(logging.INFO, "websockets.server")
+    caplog.set_level(logging.DEBUG)
+    connection = await opened(cti_server.json_url + "?token=s3cret")
+    await connection.close()
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "t0ken" not in said
+    assert "JSESSIONID" not in said
+    assert "s3cret" not in said
+
+
+# A peer that does not read
+
+
+@asynccontextmanager
+async def pinging_server(pings: int) -> AsyncIterator[tuple[str, asyncio.Event, list[int]]]:
+    """Send pings without end, read nothing until told to; tell how much came back then."""
+    read_on, pongs = asyncio.Event(), [0]
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer)
+        frames = Frame(Opcode.PING, b"x" * 125).serialize(mask=False) * 256
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001
+
+        async def read() -> None:
+            await read_on.wait()
+            reader._transport.resume_reading()  # type: ignore[attr-defined]  # noqa: SLF001
+            while data := await reader.read(65536):
+                pongs[0] += len(data)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(read())
+            for _ in range(pings // 256):
+                writer.write(frames)
+                await writer.drain()
+
+    async with tcp_server(flood) as url:
+        yield url, read_on, pongs
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - sockets tell nobody
+            await asyncio.sleep(0.01)
+
+
+def is_reading(connection: Transport) -> bool:
+    assert isinstance(connection.transport, asyncio.ReadTransport)
+    return connection.transport.is_reading()
+
+
+async def test_pings_of_a_peer_that_does_not_read_are_left_unread() -> None:
+    pings = 256 * 512  # 16 MB of them, and more of pongs
+    async with pinging_server(pings) as (url, read_on, pongs):
+        connection = await opened(url)
+        await eventually(lambda: not is_reading(connection))
+        await asyncio.sleep(0.1)
+        assert connection.transport.get_write_buffer_size() < 200_000
+        read_on.set()
+        await eventually(lambda: pongs[0] == pings * 131)
+        assert is_reading(connection)
+        connection.abort()
+
+
+async def test_reading_goes_on_once_neither_the_owner_nor_the_peer_holds_it() -> None:
+    async with pinging_server(0) as (url, read_on, _):
+        connection = await opened(url)
+        read_on.set()
+        connection.pause()
+        connection.pause_writing()
+        assert not is_reading(connection)
+        connection.resume()
+        assert not is_reading(connection)
+        connection.pause()
+        connection.resume_writing()
+        assert not is_reading(connection)
+        connection.resume()
+        assert is_reading(connection)
+        connection.abort()
+        connection.pause()
+        connection.resume()

@@ -746,3 +746,65 @@ async def test_a_repr_tells_the_state_and_no_secret(cti_server: SimulatorServer)
         assert repr(source) == (
             f"<WebSocketSource a {cti_server.json_url}: <Life {cti_server.json_url} standing>>"
         )
+
+
+async def test_whom_is_added_while_a_connection_is_made_is_asked_for_on_it(
+    cti_server: SimulatorServer,
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> Credentials:
+        asked.set()
+        await go_on.wait()
+        return Credentials()
+
+    interest = Interest(NAMESPACE, agents=["5001", "5002"])
+    source = source_of(cti_server.stomp_url, auth=slowly)
+    async with running(source, interest) as kept:
+        await asked.wait()
+        interest.add((), ["5009"])
+        interest.remove((), ["5002"])
+        await source.update()
+        go_on.set()
+        await kept.until(lambda: kept.connected)
+        (session,) = cti_server.sessions
+        assert sorted(one.destination for one in session.subscriptions) == [
+            "/topic/event.agent.*.5001@zhen04_cc",
+            "/topic/event.agent.*.5009@zhen04_cc",
+        ]
+
+
+async def test_an_event_that_comes_with_its_receipt_is_told_after_the_connection() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send("CONNECTED\nversion:1.2\n\n\0")
+        await connection.recv()
+        event = b'{"eventName": "held", "serial": 1}'
+        message = b"MESSAGE\nsubscription:0\n\n" + event + b"\0"
+        await connection.send(message + b"RECEIPT\nreceipt-id:subscribe-0\n\n\0", text=True)
+        await connection.wait_closed()
+
+    async with (
+        serve(talk, "127.0.0.1", 0, subprotocols=[Subprotocol("v12.stomp")]) as server,
+        running(source_of(url_of(server, "/stomp"))) as kept,
+    ):
+        await kept.until(lambda: kept.events)
+        assert kept.connected, "an event proves that its destination stands, and comes after that"
+
+
+async def test_what_came_on_a_connection_that_never_stood_is_handled_and_its_loss_told() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send("CONNECTED\nversion:1.2\n\n\0")
+        await connection.recv()
+        await connection.recv()
+        event = b'{"eventName": "held", "serial": 1}'
+        await connection.send(b"MESSAGE\nsubscription:0\n\n" + event + b"\0", text=True)
+
+    topics = ["/topic/one", "/topic/two"]
+    async with (
+        serve(talk, "127.0.0.1", 0, subprotocols=[Subprotocol("v12.stomp")]) as server,
+        running(source_of(url_of(server, "/stomp"), topics=topics)) as kept,
+    ):
+        await kept.until(lambda: kept.lost_)
+        assert len(kept.events) == 1

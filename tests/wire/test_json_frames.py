@@ -63,10 +63,11 @@ def test_a_bad_message_is_told_with_its_beginning_and_the_next_is_read(
 
 
 def test_what_is_no_event_in_an_array_spoils_no_other() -> None:
-    first, told, last = received(b'[{"a": 1}, 5, {"b": 2}]')
+    first, last, told = received(b'[{"a": 1}, 5, {"b": 2}, 6]')
     assert first == EventReceived({"a": 1}, None)
-    assert isinstance(told, MessageBad)
     assert last == EventReceived({"b": 2}, None)
+    assert isinstance(told, MessageBad)
+    assert told.count == 2
 
 
 def test_the_session_opens_at_once_and_subscribes_with_its_messages() -> None:
