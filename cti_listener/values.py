@@ -7,6 +7,7 @@ models (`event_base`) and, before any model is built, by the listener.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, tzinfo
@@ -24,6 +25,9 @@ BY_COPY: Final = frozenset({"params", "topics", "_type"})
 _ROUTING_OF_AGENT: Final = ("srcDeviceId", "deviceId")
 _ROUTING: Final = ("srcDeviceId", "eventSrc", "deviceId")
 _SERVER_TIME: Final = "%Y.%m.%d %H:%M:%S"
+_LONGEST_TIME: Final = 64
+_OWN_HASH: Final = sys.hash_info.modulus
+"""Whole numbers from 0 up to this have a hash each; -1 has that of -2, this one that of 0."""
 
 
 @cache
@@ -36,7 +40,8 @@ class EventKey(NamedTuple):
     """What makes two copies one event: the seven values, and the content where there is no serial.
 
     A counter restarts with the server, so the serial alone says nothing: the same serial with
-    another name, time or call is another event.
+    another name, time or call is another event. A serial that is no counter's, such as -1 or 5.0,
+    is spelt out in the content too, since Python takes some of them for one.
     """
 
     namespace: Any
@@ -99,9 +104,19 @@ def identity(payload: Payload, device: str | None) -> tuple[Any, ...]:
         except TypeError:
             pass
         else:
-            return (*seven, None)
+            if type(serial) is int and 0 <= serial < _OWN_HASH:
+                return (*seven, None)
+            return (*seven, _spelt_out(serial))
     hashable = (value if isinstance(value, str | int | float) else None for value in seven)
     return (*hashable, content_digest(payload))
+
+
+def _spelt_out(serial: object) -> str | None:
+    """Return what tells an odd serial from others of its hash; a text needs nothing."""
+    if isinstance(serial, str):
+        return None
+    # Python refuses to write out a huge number in decimal.
+    return hex(serial) if type(serial) is int else repr(serial)
 
 
 def content_digest(payload: Payload) -> str:
@@ -110,12 +125,17 @@ def content_digest(payload: Payload) -> str:
     return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-@lru_cache(maxsize=1024)
 def read_time(text: str, zone: tzinfo | None = None) -> datetime | None:
     """Read the server's wall clock, `2017.03.18 14:13:24`, or ISO 8601; None if it is neither.
 
     `zone` is where the server's clock hangs, China Standard Time by default.
     """
+    # What is this long is no time, and is not to be kept.
+    return None if len(text) > _LONGEST_TIME else _read_time(text, zone)
+
+
+@lru_cache(maxsize=1024)
+def _read_time(text: str, zone: tzinfo | None) -> datetime | None:
     try:
         time = datetime.strptime(text, _SERVER_TIME)  # noqa: DTZ007 - it has no zone; ours is added
     except ValueError:

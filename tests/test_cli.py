@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cti_listener import __version__
 from cti_listener.cli import main
+from cti_listener.simulator import Faults
 from tests.program import PROGRAM, environment, run, started
 
 if TYPE_CHECKING:
@@ -110,6 +112,23 @@ class TestUsage:
         for flag in flags.split():
             assert f"--{flag}" in said
 
+    def test_only_the_help_of_what_has_settings_tells_of_them(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        told = {}
+        for command in ("", "check", "simulate", "healthcheck"):
+            assert main([*command.split(), "--help"]) == 0
+            told[command] = "CTI_MAX_ATTEMPTS" in capsys.readouterr().out
+        assert told == {"": True, "check": True, "simulate": False, "healthcheck": False}
+
+    def test_the_help_of_the_simulator_names_every_fault(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["simulate", "--help"]) == 0
+        said = capsys.readouterr().out.partition("There are:")[2]
+        named = re.findall(r"\b[a-z]+[a-z0-9_]*\b", said)
+        assert named == [field.name for field in fields(Faults)]
+
     def test_the_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--version"]) == 0
         assert capsys.readouterr().out == f"{__version__}\n"
@@ -154,7 +173,7 @@ class TestCheck:
         assert ["namespace", "zhen04.cc", "--ns"] in rows
         assert ["wire", "json", f"{config}: wire"] in rows
         assert ["passcode", "********", "CTI_PASSCODE"] in rows
-        assert ["url", "wss://me:********@cti.example.com/?token=********", "CTI_URL"] in rows
+        assert ["url", "wss://********@cti.example.com/?token=********", "CTI_URL"] in rows
         assert ["zone", "Asia/Shanghai", "default"] in rows
         assert "CANARY" not in done.stdout + done.stderr
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cti_listener.values import (
     EventKey,
+    _read_time,
     canonical_id,
     china,
     content_digest,
@@ -104,6 +105,17 @@ def test_the_identity_is_the_seven_values() -> None:
     assert EventKey(*identity(payload, "1@a.cc")).serial == 5
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [(-1, -2), (0, 2**61 - 1), (1, True), (5, 5.0), (-1.0, -2.0), (-1, "-0x1")]
+)
+def test_two_serials_never_pass_for_one(one: object, other: object) -> None:
+    first, second = identity({"serial": one}, None), identity({"serial": other}, None)
+    assert first != second
+    assert hash(first) != hash(second)
+    assert (first[3], second[3]) == (one, other)
+    assert hash(first) == hash(identity({"serial": one}, None))
+
+
 @pytest.mark.parametrize("odd", [["x"], {"a": 1}])
 def test_a_value_that_cannot_be_hashed_makes_the_content_count(odd: object) -> None:
     payload = {"serial": 5, "callId": odd, "eventName": "held"}
@@ -164,6 +176,13 @@ def test_what_is_no_time_is_none(text: str) -> None:
 @pytest.mark.parametrize("digits", ["1712123101015", "1712123000", "20170318"])
 def test_a_bare_number_is_no_time_of_the_wrong_century(digits: str) -> None:
     assert read_time(digits) is None
+
+
+def test_a_text_too_long_for_a_time_is_not_kept() -> None:
+    _read_time.cache_clear()
+    assert read_time("2017-03-18T14:13:24." + "0" * 60) is None
+    assert _read_time.cache_info().currsize == 0
+    assert read_time("2017-03-18T14:13:24." + "0" * 40) is not None
 
 
 @given(st.text(max_size=25))

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import stat
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -39,6 +40,8 @@ class HealthFile:
     def __init__(self, path: Path) -> None:
         """Write to `path`, which the next `beat` replaces."""
         self.path = path
+        self._lock = threading.Lock()  # `app` writes in a thread, and may be told to end meanwhile
+        self._removed = False
         self._draft = path.with_name(f".{path.name}.{os.getpid()}")
 
     def beat(self, facts: Mapping[str, object]) -> None:
@@ -48,20 +51,27 @@ class HealthFile:
             OSError: It cannot be written.
         """
         sign = {"pid": os.getpid(), "monotonic": time.monotonic(), **facts}
-        # The draft is made new: one that lies there, link or not, is not ours to follow.
-        self._draft.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(self._draft, flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(sign, file)
-        self._draft.replace(self.path)
+        with self._lock:
+            if self._removed:
+                return
+            # The draft is made new: one that lies there, link or not, is not ours to follow.
+            self._draft.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(self._draft, flags, 0o600), "w", encoding="utf-8") as file:
+                json.dump(sign, file)
+            self._draft.replace(self.path)
 
     def remove(self) -> None:
-        """Leave nothing behind; a file that is not ours by now stays."""
+        """Leave nothing behind, now or later; a file that is not ours by now stays."""
+        self._removed = True
+        held = self._lock.acquire(timeout=1.0)  # a disk that hangs must not keep us
         with contextlib.suppress(OSError, ValueError):
             if json.loads(self.path.read_text(encoding="utf-8"))["pid"] == os.getpid():
                 self.path.unlink()
         with contextlib.suppress(OSError):
             self._draft.unlink()
+        if held:
+            self._lock.release()
 
 
 def own_file(environ: Mapping[str, str]) -> HealthFile:

@@ -155,27 +155,17 @@ def configure(
     """
     number: int = logging.getLevelNamesMapping()[level.upper()]
     limit = RateLimit()
-
-    def drop(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        if event.get("event") in leave_out:
-            raise structlog.DropEvent
-        return event
-
-    def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return masker.fields(event)
-
-    processors: list[structlog.typing.Processor] = [
-        drop,
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        limit,
-        partial(_stamp, UTC if as_json else zone),
-        structlog.processors.format_exc_info,
-        mask,
-        _json if as_json else _Console(colour=colour),
-    ]
     structlog.configure(
-        processors=processors,
+        processors=[
+            partial(_leave_out, leave_out),
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            limit,
+            partial(_stamp, UTC if as_json else zone),
+            structlog.processors.format_exc_info,
+            partial(_mask, masker),
+            _json if as_json else _Console(colour=colour),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: _Line(sink),
         cache_logger_on_first_use=False,
@@ -211,6 +201,20 @@ class _FromStandardLibrary(logging.Handler):
         about = {"error": f"{type(error).__name__}: {error}"} if error else {}
         method = getattr(log, record.levelname.lower(), log.error)
         method(record.name, message=record.getMessage(), exc_info=trace, **about)
+
+
+def _leave_out(
+    names: frozenset[str], _logger: WrappedLogger, _method: str, event: EventDict
+) -> EventDict:
+    """Drop what is said elsewhere."""
+    if event.get("event") in names:
+        raise structlog.DropEvent
+    return event
+
+
+def _mask(masker: Masker, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take out what must not be read."""
+    return masker.fields(event)
 
 
 def _stamp(

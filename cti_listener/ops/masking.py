@@ -17,8 +17,23 @@ _NAMES: Final = (
     r"pass(?:code|wd|word)?|secret|token|auth(?:orization)?|cookie|session_?id|api_?key|signature"
 )
 _SECRET_KEY: Final = re.compile(rf"(?:{_NAMES})$", re.IGNORECASE)
-_USERINFO: Final = re.compile(r"(?<=://)([^\s/@:?#]*):[^\s/@?#]*@")
 _QUERY: Final = re.compile(rf"([?&][\w.\-]*(?:{_NAMES})=)[^&\s#,\"']+", re.IGNORECASE)
+# What follows a scheme in running text. The first form is a password with a space in it.
+_ADDRESS: Final = re.compile(
+    r"(?<=://)(?:"
+    r"[^\s/?#@:\[]*:(?!\d*(?:[\s/?#,;.)'\"]|$))[^@\s]{0,256}\s[^\n]{0,256}@\S*"
+    r"|(?:(?!://)[^\s?#])*(?:[?#]\S*)?)"
+)
+_WHOLE_ADDRESS: Final = re.compile(r"\s*[A-Za-z][\w+.\-]*://")
+_WHOLE_QUERY: Final = re.compile(r"[?&]*[\w.\-]+=\S*")
+_TRAILING: Final = ",.;:!?)>'\""
+_QUERY_PART: Final = re.compile(r"[^?&]+")
+_QUERY_NAME: Final = re.compile(r"[\w.\-]+")
+_PLACEHOLDER: Final = re.compile(r"\{\w+\}")
+_AFTER_AUTHORITY: Final = re.compile(r"[/?#]")
+_BEFORE_QUERY: Final = re.compile(r"[?#]")
+_SPACE: Final = re.compile(r"\s")
+_HOST: Final = re.compile(r"(?:\[[^\s@\[\]]*\]|[^\s@:\[\]]+)(?::\d{1,5})?")
 # A number is digits that stand alone: not a piece of a UUID, a version, a decimal or a file's name.
 _NUMBER: Final = re.compile(r"(?<![\w.\-])\d{7,}(?![\w\-]|\.\d)(?:@[\w.\-]+)?")
 _SHORTEST_SECRET: Final = 4
@@ -26,8 +41,76 @@ _MOBILE: Final = 11
 
 
 def mask_url(text: str) -> str:
-    """Take passwords and tokens out of the addresses in a text."""
-    return _QUERY.sub(rf"\1{MASK}", _USERINFO.sub(rf"\1:{MASK}@", text))
+    """Take out what may be secret in an address: who comes, and every value of its query.
+
+    Placeholders of a template stay. What cannot be read as an address shows nothing of what stands
+    before its last "@". A text that is no address is searched for some; a query alone is masked
+    as one.
+    """
+    if scheme := _WHOLE_ADDRESS.match(text):
+        return scheme.group() + _mask_address(text[scheme.end() :])
+    if _WHOLE_QUERY.fullmatch(text):
+        return _mask_query(text)
+    return _mask_addresses(text)
+
+
+def carries_secret(url: str) -> bool:
+    """Tell whether an address holds what must not stand on a command line.
+
+    A query's values do by their names only: `?device=8002` is no secret, though masked.
+    """
+    scheme = _WHOLE_ADDRESS.match(url)
+    authority = _authority(url[scheme.end() :] if scheme else url)
+    readable = not authority or _HOST.fullmatch(authority)
+    return not readable or _QUERY.search(url) is not None
+
+
+def _mask_addresses(text: str) -> str:
+    """Mask the addresses in running text, and what stands under a secret's name."""
+
+    def mask(found: re.Match[str]) -> str:
+        address = found.group().rstrip(_TRAILING)
+        return _mask_address(address) + found.group()[len(address) :]
+
+    return _QUERY.sub(rf"\1{MASK}", _ADDRESS.sub(mask, text))
+
+
+def _mask_address(rest: str) -> str:
+    """Mask an address, given without its scheme."""
+    authority = _authority(rest)
+    _, at, host = authority.rpartition("@")
+    after = rest[len(authority) :]
+    path = _BEFORE_QUERY.split(after, maxsplit=1)[0]
+    doubtful = (at and "@" in path) or "://" in path or _SPACE.search(path)
+    if doubtful or not _HOST.fullmatch(host):
+        # No telling where the password ends: it may hold any of what divides an address.
+        _, at, tail = rest.rpartition("@")
+        if not at and ":" in host and not _HOST.fullmatch(host):
+            return f"{host.partition(':')[0]}:{MASK}"
+        host, after = "", tail
+    return (f"{MASK}@" if at else "") + host + _mask_after(after)
+
+
+def _mask_after(text: str) -> str:
+    """Mask what follows a path: a query, and a fragment, which may be the rest of a password."""
+    text, hash_mark, fragment = text.partition("#")
+    path, mark, query = text.partition("?")
+    return f"{path}{mark}{_mask_query(query)}{hash_mark}{MASK if fragment else ''}"
+
+
+def _mask_query(query: str) -> str:
+    return _QUERY_PART.sub(_mask_part, query)
+
+
+def _mask_part(found: re.Match[str]) -> str:
+    name, equals, value = found.group().partition("=")
+    if not equals or not _QUERY_NAME.fullmatch(name):  # a key alone, or the rest of a password
+        name, equals, value = "", "", found.group()
+    return f"{name}{equals}{value if not value or _PLACEHOLDER.fullmatch(value) else MASK}"
+
+
+def _authority(rest: str) -> str:
+    return _AFTER_AUTHORITY.split(rest, maxsplit=1)[0]
 
 
 class Masker:
@@ -63,7 +146,7 @@ class Masker:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         if "://" in text:
-            text = mask_url(text)
+            text = _mask_addresses(text)
         return _NUMBER.sub(self._mask_number, text) if self.numbers else text
 
     def value(self, value: object) -> object:

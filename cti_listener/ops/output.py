@@ -8,9 +8,11 @@ the loop.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 from cti_listener.event_base import Event
+from cti_listener.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +23,27 @@ if TYPE_CHECKING:
 _READABLE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ESCAPED: Final = json.JSONEncoder(separators=(",", ":"))
 
+# What JSON lets stand as it is, and a terminal obeys: DEL, C1 controls, marks that turn the
+# direction of writing, and line separators.
+_STEERING: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 def json_line(happening: Event | Notice) -> bytes:
-    """Return an event as received, or a notice, as one compact JSON object in UTF-8."""
+    """Return an event as received, or a notice, as one compact JSON object in UTF-8.
+
+    What would steer a terminal is escaped; it is the equal object.
+    """
     body = happening.as_received() if isinstance(happening, Event) else happening.as_wire()
     try:
-        return _READABLE.encode(body).encode()
+        return _harmless(_READABLE.encode(body)).encode()
     except UnicodeEncodeError:  # a lone surrogate is JSON, and no UTF-8
-        return _ESCAPED.encode(body).encode()
+        return _harmless(_ESCAPED.encode(body)).encode()
+
+
+def _harmless(text: str) -> str:
+    if text.isascii() and "\x7f" not in text:  # nearly always, and told at once
+        return text
+    return _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 class Output:
@@ -72,8 +87,9 @@ class Output:
         """Write one line; return when it is written."""
         if self._ended:
             return
+        line = self._line(happening)
         try:
-            await self._write(self._form(happening) + b"\n")
+            await self._write(line + b"\n")
         except BrokenPipeError:
             self.abandoned = True
             self._end()
@@ -95,6 +111,14 @@ class Output:
     def _end(self) -> None:
         self._ended = True
         self._on_end()
+
+    def _line(self, happening: Event | Notice) -> bytes:
+        """Return it in its form, or as plain JSON: no event is lost over its looks."""
+        try:
+            return self._form(happening)
+        except Exception:  # noqa: BLE001 - a bug of ours on one; it is told, and the event printed
+            log.exception("form_failed", event_name=str(happening.event_name))
+            return json_line(happening)
 
     async def _write(self, line: bytes) -> None:
         rest = memoryview(line)

@@ -80,7 +80,8 @@ class Pretty:
         self._zone = zone
         self._namespace = namespace
         self._colour = colour
-        self._device, self._name, self._calling, self._called = 6, 21, 6, 6
+        # Wide enough for a short id, the longest name of the catalogue, and a mobile's number.
+        self._device, self._name, self._calling, self._called = 6, 21, 11, 11
 
     def line(self, happening: Event | Notice) -> str:
         """Return it as one line, without the line break."""
@@ -96,7 +97,7 @@ class Pretty:
         self._name, name = _column(terminal.clean(str(event.event_name)), self._name)
         parties = self._parties(event, own)
         call = terminal.pad(terminal.cut(terminal.clean(event.call_id or "")[:8], 8), 8)
-        time = self._time(event.event_time or received)
+        time = self._event_time(event, received)
         after = f"  {parties}  {call}  "
         style = _STYLE.get(event.event_name) or _STYLE.get(event.event_type or "", "plain")
         rest = after + " · ".join(text for text in self._notable(event, own) if text)
@@ -172,6 +173,13 @@ class Pretty:
             case _:
                 text = str(notice.as_wire())
         return terminal.clean(text)
+
+    def _event_time(self, event: Event, received: datetime) -> str:
+        """Say when by the server's clock, or what it said if that is in no year of ours."""
+        try:
+            return self._time(event.event_time or received)
+        except OverflowError:
+            return terminal.cut(terminal.clean(event.event_time_text or ""), _WIDEST)
 
     def _time(self, time: datetime) -> str:
         return f"{time.astimezone(self._zone):%H:%M:%S}"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource, InitSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from cti_listener.errors import ConfigurationError
-from cti_listener.ops.masking import mask_url
+from cti_listener.ops.masking import carries_secret
 from cti_listener.settings.model import ALIASES, Settings
 from cti_listener.settings.wording import explained, shown
 
@@ -92,7 +92,7 @@ class Configuration:
     def rows(self) -> list[tuple[str, str, str]]:
         """Return each setting's name, value and source, secrets masked."""
         return [
-            (name, shown(getattr(self.settings, name)), self.sources.get(name, "default"))
+            (name, shown(getattr(self.settings, name), name), self.sources.get(name, "default"))
             for name in Settings.model_fields
         ]
 
@@ -217,15 +217,14 @@ class _Loader:
         """Make the settings of what is right, noting what is not."""
         values = dict(self.values)
         try:
-            return _settings(values)
+            return Settings(**values)
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_context=False):
                 name = str(detail["loc"][0])
                 self._add(name, explained(detail["type"], detail["msg"], name, values.get(name)))
                 values.pop(name, None)
-        return _settings(
-            {name: value for name, value in values.items() if not self._is_wrong(name)}
-        )
+        right = {name: value for name, value in values.items() if not self._is_wrong(name)}
+        return Settings(**right)
 
     def _check_together(self, settings: Settings) -> None:
         """Find what each value alone does not show; what is wrong by itself has been told."""
@@ -236,7 +235,11 @@ class _Loader:
                 self._add(name, text)
 
     def _check_argv(self) -> None:
-        """Refuse secrets among the flags: every user of the machine can read them there."""
+        """Refuse flags that must be a slip: nothing where an id was meant, or a secret."""
+        for name, given in self.flags.items():
+            if given == "" or (isinstance(given, tuple) and "" in given):
+                # `--device "$DEVICE"`, unset, must not listen to everybody.
+                self._add(name, "is empty; leave the flag out, or give it a value")
         for name in ("header", "connect_header"):
             for line in self.flags.get(name) or ():
                 title = line.partition(":")[0].strip()
@@ -245,7 +248,7 @@ class _Loader:
         for name in ("url", "proxy"):
             given = self.flags.get(name) or ()
             for url in (given,) if isinstance(given, str) else given:
-                if mask_url(url) != url:
+                if carries_secret(url):
                     self._add(name, f"its password {_NOT_ON_ARGV} {_PREFIX}{name.upper()}")
 
     def _is_wrong(self, name: str) -> bool:
@@ -270,11 +273,6 @@ class _Loader:
                 return f"{self.path}: {name}"
             case _:
                 return name
-
-
-def _settings(values: dict[str, Any]) -> Settings:
-    """Build them of these values and nothing else: every source has been read already."""
-    return Settings(_build_sources=((InitSettingsSource(Settings, init_kwargs=values),), {}))
 
 
 def _is_service_link(key: str, value: str) -> bool:

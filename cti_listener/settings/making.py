@@ -15,6 +15,7 @@ from cti_listener.events import CATALOGUE
 from cti_listener.interest import Interest
 from cti_listener.listener import Listener
 from cti_listener.log import log
+from cti_listener.settings.wording import masked_message, masked_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,8 +61,9 @@ def ailments(settings: Settings) -> list[str]:
     tries: list[Callable[[], object]] = [
         lambda: make_listener(settings, settings.url or ("ws://localhost/",)),
         lambda: _interest(settings).destinations(settings.topic),
-        lambda: _interest(settings).query(settings.query),
-        *(partial(_interest(settings).expand, one) for one in settings.subscribe),
+        # A complaint quotes its template, which may hold a token: it is about the placeholders.
+        partial(_interest(settings).query, masked_query(settings.query)),
+        *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
     ]
     found = []
     for attempt in tries:

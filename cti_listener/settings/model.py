@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from cti_listener.errors import ConfigurationError
 from cti_listener.settings.readings import (
@@ -52,6 +56,18 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         allow_inf_nan=False,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is given and nothing else: `loading` reads each source, to tell them apart."""
+        return (init_settings,)
 
     config: Path | None = None
 
@@ -183,7 +199,7 @@ class Settings(BaseSettings):
                     "or set CTI_URL, or try --demo"
                 ),
             )
-        if self.namespace is None and not self.demo:
+        if not self.namespace and not self.demo:
             for name, ids in (("device", self.device), ("agent", self.agent)):
                 short = next((text for text in ids if "@" not in text), None)
                 if short is not None:

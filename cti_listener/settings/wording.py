@@ -1,12 +1,14 @@
 """How a setting's value, and what is wrong with it, is put to people; nothing secret survives.
 
-Called by `loading`.
+Called by `loading` and `making`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from difflib import get_close_matches
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from pydantic import SecretStr
 
@@ -28,12 +30,16 @@ _IN_WORDS: Final = {
 }
 """How we say what pydantic says by these names."""
 
+_PLACEHOLDER: Final = re.compile(r"(\{\w+\})")
+
 
 def explained(kind: str, message: str, name: str, value: object) -> str:
     """Say in words what is wrong with a value, and show it unless it may be secret."""
     annotation = Settings.model_fields[name].annotation
     plain = isinstance(value, str | int | float | tuple | list)
-    quoted = repr(shown(value)) if plain and "SecretStr" not in repr(annotation) else "the value"
+    quoted = (
+        repr(shown(value, name)) if plain and "SecretStr" not in repr(annotation) else "the value"
+    )
     if kind == "literal_error":
         choices = get_args(annotation)
         near = get_close_matches(str(value).lower(), choices, 1)
@@ -47,9 +53,13 @@ def explained(kind: str, message: str, name: str, value: object) -> str:
     return f"{quoted} {text}"
 
 
-def shown(value: object) -> str:
+def shown(value: object, name: str = "") -> str:
     """Write a setting's value for people; nothing secret in it survives."""
     match value:
+        case str() if name == "query":
+            text = masked_query(value)
+        case str() if name == "subscribe":
+            text = masked_message(value)
         case bool():
             text = str(value).lower()
         case float():
@@ -57,9 +67,45 @@ def shown(value: object) -> str:
         case SecretStr():
             text = MASK
         case tuple() | list():
-            text = ", ".join(map(shown, value))
+            text = ", ".join(shown(one, name) for one in value)
         case dict():
-            text = ", ".join(f"{name}: {shown(secret)}" for name, secret in value.items())
+            text = ", ".join(f"{key}: {shown(secret)}" for key, secret in value.items())
         case _:
             text = mask_url(str(value)) if value is not None else ""
     return text or "-"
+
+
+def masked_query(template: str) -> str:
+    """Leave of a query its keys and placeholders: anything else in it may be a token."""
+    parts = (part.partition("=") for part in template.split("&"))
+    return "&".join(
+        key + equals + _masked(value) if equals else _masked(key) for key, equals, value in parts
+    )
+
+
+def masked_message(template: str) -> str:
+    """Leave of a message its keys, if it is JSON, and its placeholders."""
+    try:
+        return json.dumps(_masked_values(json.loads(template)), ensure_ascii=False)
+    except ValueError:
+        return _masked(template)
+
+
+def _masked_values(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _masked_values(one) for key, one in value.items()}
+        case list():
+            return [_masked_values(one) for one in value]
+        case None | bool():
+            return value
+        case _:
+            return _masked(str(value))
+
+
+def _masked(text: str) -> str:
+    """Mask all but the placeholders."""
+    pieces = _PLACEHOLDER.split(text)
+    return "".join(
+        piece if _PLACEHOLDER.fullmatch(piece) else MASK if piece else "" for piece in pieces
+    )

@@ -3,8 +3,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cti_listener.ops.masking import Masker, mask_url
+from cti_listener.ops.masking import Masker, carries_secret, mask_url
 from cti_listener.values import EventKey
 
 
@@ -62,15 +64,70 @@ def test_what_stands_under_a_secrets_name_is_masked(name: str) -> None:
 @pytest.mark.parametrize(
     ("url", "masked"),
     [
-        ("wss://me:pw@host/x", "wss://me:********@host/x"),
-        ("wss://host/x?token=abc&device=8002", "wss://host/x?token=********&device=8002"),
-        ("wss://host/x?a=1&accessToken=abc", "wss://host/x?a=1&accessToken=********"),
+        ("wss://me:pw@host/x", "wss://********@host/x"),
+        ("wss://BEARER@host/x", "wss://********@host/x"),
+        ("http://PROXY@host", "http://********@host"),
+        ("wss://a:b@c:d@[::1]:80/x", "wss://********@[::1]:80/x"),
+        ("wss://host/x?token=abc&device=8002", "wss://host/x?token=********&device=********"),
+        ("wss://host/x?t=abc,def;g=h&k", "wss://host/x?t=********&********"),
+        ("wss://host/x?next=wss://me:pw@host", "wss://host/x?next=********"),
+        ("wss://host/x?d={device}&a={agent_}&n=", "wss://host/x?d={device}&a={agent_}&n="),
+        ("wss://host/x?d=s3cret{device}", "wss://host/x?d=********"),
+        ("wss://host/x?d=8002@zhen04.cc", "wss://host/x?d=********"),
+        ("wss://host/x?a=s3#cret", "wss://host/x?a=********#********"),
+        ("wss://host/queue/8002@zhen04.cc", "wss://host/queue/8002@zhen04.cc"),
+        ("wss://me:p/w@host/x?k=v", "wss://********@host/x?k=********"),
+        ("wss://me:p?w#@d@host/x", "wss://********@host/x"),
+        ("wss://me:my pw@host/x", "wss://********@host/x"),
+        ("wss://me:p@w/x@host/x", "wss://********@host/x"),
+        ("wss://host/x?s3@cret=v", "wss://host/x?********"),
+        ("wss://me:p", "wss://me:********"),
         ("wss://host:8080/mvc/stomp/websocket", "wss://host:8080/mvc/stomp/websocket"),
     ],
 )
 def test_addresses_lose_their_passwords(url: str, masked: str) -> None:
     assert mask_url(url) == masked
     assert Masker().text(f"lost {url}, again") == f"lost {masked}, again"
+
+
+def test_addresses_in_one_text_are_masked_each() -> None:
+    text = "from wss://h/a?k=v to 'http://TOK@p:8', wss://a/x,wss://me:pw@b/, of 8002@zhen04.cc."
+    masked = "from wss://h/a?k=******** to 'http://********@p:8', wss://a/x,wss://********@b/"
+    assert Masker().text(text) == f"{masked}, of 8002@zhen04.cc."
+
+
+def test_a_query_given_alone_is_masked_as_one() -> None:
+    assert mask_url("key=s3cret&device={device}") == "key=********&device={device}"
+    assert mask_url("/topic/event.agent.*.{agent_}") == "/topic/event.agent.*.{agent_}"
+    assert mask_url("8002@zhen04.cc") == "8002@zhen04.cc"
+
+
+@pytest.mark.parametrize(
+    ("url", "carries"),
+    [
+        ("wss://host:8080/x?device=8002@zhen04.cc", False),
+        ("wss://[::1]:80/x", False),
+        ("auto", False),
+        ("wss://me:pw@host/", True),
+        ("wss://BEARER@host/", True),
+        ("wss://me:p/w@host/", True),
+        ("wss://host/?a=1&token=x", True),
+    ],
+)
+def test_what_must_not_stand_on_a_command_line_is_told(url: str, carries: bool) -> None:  # noqa: FBT001
+    assert carries_secret(url) is carries
+
+
+@given(st.text(st.characters()))
+def test_masking_takes_any_text(text: str) -> None:
+    for one in (text, f"wss://{text}", f"x wss://{text}"):
+        mask_url(one)
+        Masker().text(one)
+
+
+@given(st.text(st.sampled_from("aZ0 :/?#@[&=,"), max_size=8))
+def test_nothing_is_left_of_an_unreadable_password(around: str) -> None:
+    assert "s3cret" not in mask_url(f"wss://me:p{around}s3cret{around}@host/")
 
 
 def test_values_keep_their_kind_where_they_are_no_text() -> None:

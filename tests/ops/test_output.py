@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +102,18 @@ class TestJsonLine:
         line = json_line(parse_event(b'{"eventName":"held","reason":"\\ud83d"}'))
         assert json.loads(line) == {"eventName": "held", "reason": "\ud83d"}
 
+    @pytest.mark.parametrize("other", ["", "\ud800", "张"])
+    @pytest.mark.parametrize(
+        "steering", [*map(chr, range(0x7F, 0xA0)), *"\u2028\u2029\u202a\u202e\u2066\u2069"]
+    )
+    def test_what_steers_a_terminal_is_escaped_and_the_object_equal(
+        self, steering: str, other: str
+    ) -> None:
+        fields = {"eventName": f"a\\{steering}{other}", f"{steering}": {"x": [steering]}}
+        line = json_line(parse_event(fields))
+        assert steering not in line.decode()
+        assert json.loads(line) == fields
+
 
 class TestOutput:
     async def test_a_line_is_written_when_the_handler_returns(self, pipe: tuple[int, int]) -> None:
@@ -108,6 +121,20 @@ class TestOutput:
         output = Output(Descriptor(writer), json_line)
         await output.take(EVENT)
         assert os.read(reader, 4096) == json_line(EVENT) + b"\n"
+
+    async def test_an_event_whose_form_fails_is_written_as_plain_json_and_told(
+        self, pipe: tuple[int, int]
+    ) -> None:
+        def form(_: object) -> bytes:
+            raise OverflowError
+
+        reader, writer = pipe
+        output = Output(Descriptor(writer), form)
+        with structlog.testing.capture_logs() as logs:
+            await output.take(EVENT)
+        assert os.read(reader, 4096) == json_line(EVENT) + b"\n"
+        assert [(one["event"], one["event_name"]) for one in logs] == [("form_failed", "held")]
+        assert (output.events, output.error) == (1, None)
 
     async def test_ends_after_so_many_events_and_notices_do_not_count(
         self, pipe: tuple[int, int]

@@ -68,7 +68,7 @@ def test_a_call_shows_time_device_name_parties_and_the_call_shortened() -> None:
             answeringDevice="8002@zhen04.cc",
         )
     )
-    assert line == "14:13:24  8002    established            8001   → 8002    37db6efe"
+    assert line == "14:13:24  8002    established            8001        → 8002         37db6efe"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,14 @@ def test_colour_tells_the_kind_and_takes_no_width() -> None:
         assert ESCAPES.sub("", coloured.line(one)) == plain.line(one)
     ringing, over = (coloured.line(event(name)) for name in ("delivered", "connectionCleared"))
     assert ESCAPES.findall(ringing) != ESCAPES.findall(over)
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", "0001-01-01 00:00+23:59"]
+)
+def test_a_time_in_no_year_of_ours_is_shown_as_it_came(text: str) -> None:
+    line = pretty().line(event("held", eventTime=text))
+    assert line.startswith(f"{text}  8002    held")
 
 
 def test_an_event_without_a_readable_time_or_device_still_has_its_line() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cti_listener.settings import load
+from cti_listener.settings.making import ailments
 from tests.settings.given import URL, problems
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def test_all_are_told_at_once_each_with_its_source(
         ({"header": ("X:a\r\nY:b",)}, "--header: the value holds a line break, as none can"),
         ({"key_file": __file__}, "--key-file: needs cert_file, the certificate it belongs to"),
         ({"ca_file": "/none"}, "--ca-file: cannot read /none"),
+        ({"device": ("",)}, "--device: is empty; leave the flag out, or give it a value"),
+        ({"namespace": ""}, "--ns: is empty; leave the flag out, or give it a value"),
         ({"demo": True}, "--demo: is a server of its own; leave out --url, or --demo"),
         ({"config": "/none"}, "--config: cannot read /none: No such file or directory"),
         (
@@ -135,6 +138,10 @@ def test_a_secret_among_the_flags_is_refused(flags: dict[str, Any]) -> None:
     assert "CANARY" not in problem
 
 
+def test_whom_to_listen_to_may_stand_in_a_flags_address() -> None:
+    assert problems(load({"url": ("ws://host/events?device=8002@zhen04.cc",)})) == []
+
+
 def test_no_secret_is_seen_in_what_is_shown(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTI_PASSCODE", "CANARY")
     monkeypatch.setenv("CTI_TOKEN", "CANARY")
@@ -148,3 +155,38 @@ def test_no_secret_is_seen_in_what_is_shown(write: Write, monkeypatch: pytest.Mo
     assert "CANARY" not in repr((found, found.rows(), problems(found)))
     assert ("token", "********", "CTI_TOKEN") in found.rows()
     assert "CANARY" not in repr(found.settings.credentials())
+
+
+def test_of_templates_only_keys_and_placeholders_are_shown(write: Write) -> None:
+    path = write(
+        'query = "token=CANARY&CANARY&auth=CANARY-{device}&agent={agent}"\n'
+        'subscribe = [\'{"token": "CANARY", "n": [1, null], "who": "{device}"}\', '
+        '"CANARY {agent}"]\n'
+    )
+    found = load({"url": (URL,), "config": path})
+    shown = {name: value for name, value, _ in found.rows()}
+    assert shown["query"] == "token=********&********&auth=********{device}&agent={agent}"
+    assert shown["subscribe"] == (
+        '{"token": "********", "n": ["********", null], "who": "{device}"}, ********{agent}'
+    )
+
+
+def test_the_query_of_the_default_is_shown_as_it_is() -> None:
+    (query,) = [value for name, value, _ in load({}).rows() if name == "query"]
+    assert query == "namespace={namespace}&device={device}&agent={agent}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'query = "token=CANARY-{devcie}"',
+        """subscribe = ['{"token": "CANARY", "who": "{devcie}"}']""",
+        'query = ["CANARY"]',
+        'subscribe = ["CANARY {devcie}", "CANARY"]',
+    ],
+)
+def test_a_mistake_in_a_template_is_told_without_its_values(write: Write, line: str) -> None:
+    found = load({"url": (URL,), "config": write(f"{line}\n")})
+    told = problems(found) or ailments(found.settings)
+    assert len(told) == 1
+    assert "CANARY" not in repr((told, found.rows()))
