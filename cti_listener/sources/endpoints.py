@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from cti_listener.errors import ConfigurationError, ConnectError
 from cti_listener.interest import Interest
 from cti_listener.log import log
+from cti_listener.sources.meanings import without_secrets
 from cti_listener.sources.options import Auth, ConnectionOptions, Credentials, WireChoice
-from cti_listener.sources.transport import without_secrets
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec

@@ -20,7 +20,8 @@ from cti_listener.notices import GapReason
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
-from cti_listener.sources.transport import Transport, open_transport, without_secrets
+from cti_listener.sources.meanings import without_secrets
+from cti_listener.sources.transport import Transport, open_transport
 from cti_listener.wire.base import (
     Codec,
     EventReceived,

@@ -1,60 +1,40 @@
-"""One WebSocket connection: how it is opened, and what its errors mean.
+"""One WebSocket connection, and how it is opened; `meanings` says what its errors mean.
 
 `Transport` takes whole data frames before `websockets` queues them, so that no message wakes a
-task. What
-that bypasses is done here: fragments are joined, and reading is paused when the listener asks for
-it, or while the peer does not read what we answer.
+task. What that bypasses is done here: fragments are joined, and reading is paused when the listener
+asks for it, or while the peer does not read what we answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import re
-import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from websockets.asyncio.client import (  # type: ignore[attr-defined]  # they moved; here in all
     ClientConnection,
-    Proxy,
     connect,
     get_proxy,
     parse_proxy,
 )
 from websockets.exceptions import (
-    InvalidHandshake,
     InvalidProxy,
-    InvalidProxyStatus,
-    InvalidStatus,
     InvalidURI,
-    ProxyError,
 )
 from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import OPEN, Event
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
-from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
-from cti_listener.log import log
+from cti_listener.errors import ConfigurationError
+from cti_listener.sources.meanings import meaning_at_proxy, meaning_of, without_secrets
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
 READ_SIZE = 32 * 1024
 """How much is read at once, in bytes."""
-
-REFUSALS = frozenset({401, 403, 404})
-"""HTTP statuses of the handshake that say no, rather than not now."""
-
-REDIRECTS: Final = frozenset({300, 301, 302, 303, 307, 308})
-"""HTTP statuses that point elsewhere, as what stands before a server does for a login."""
-
-PROXY_WANTS_LOGIN: Final = 407
-
-_HOST_NAME: Final = re.compile(r"[\w.:-]{1,253}", re.ASCII)
 
 _Hold = Literal["asked", "unsent"]
 
@@ -249,8 +229,8 @@ async def open_transport(
     except Exception as error:
         shown = without_secrets(url)
         if proxy_url is not None and not through:
-            raise _meaning_at_proxy(error, shown, parse_proxy(proxy_url)) from error
-        raise _meaning_of(error, shown) from error
+            raise meaning_at_proxy(error, shown, parse_proxy(proxy_url)) from error
+        raise meaning_of(error, shown) from error
 
 
 def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
@@ -262,7 +242,7 @@ def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
     try:
         proxy: str | None = get_proxy(parse_uri(url)) if options.proxy is True else options.proxy
     except InvalidURI as error:
-        raise _meaning_of(error, without_secrets(url)) from error
+        raise meaning_of(error, without_secrets(url)) from error
     try:
         if proxy is not None:
             parse_proxy(proxy)
@@ -299,117 +279,3 @@ def _tls(options: ConnectionOptions) -> ssl.SSLContext:
                 "cert_file", f"cannot be read with its key: {options.cert_file}: {error}"
             ) from error
     return context
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL without user, password and query values, fit for a log."""
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != -1  # which raises if it is none
-    except ValueError:
-        whole = False
-    if whole:
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
-    # No telling where the password ends, nor the query begins: leave out all that may be either.
-    scheme = re.match(r"(?:ws|http)s?://", url) if "@" in url else None
-    rest = re.split(r"[?#&;]", url.rpartition("@")[2])[0]
-    return f"{scheme.group() if scheme else ''}{rest}"
-
-
-def _meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 - a table
-    """Turn what `websockets`, TLS and the system raise into this package's errors."""
-    match error:
-        case ConfigurationError() | ConnectError():
-            return error
-        case InvalidURI():
-            return ConfigurationError("url", f"{url!r} is no WebSocket URL: {error.msg}")
-        case InvalidStatus():
-            return _meaning_of_status(error, url)
-        case ssl.SSLCertVerificationError():
-            return RefusedError(
-                url, f"its certificate is not trusted: {error.verify_message}; see ca_file"
-            )
-        case ssl.SSLError():
-            return ConnectError(
-                url, f"TLS failed: {error.reason or error}; does it speak TLS (wss)?"
-            )
-        case InvalidHandshake():
-            return ConnectError(url, f"no WebSocket handshake: {error}; is the path right?")
-        case TimeoutError():
-            return ConnectError(url, "no answer in time (open_timeout)")
-        case socket.gaierror():
-            return ConnectError(url, f"the host name cannot be resolved: {error.strerror}")
-        case OSError() if _nobody_listens(error):
-            return ConnectError(url, "nothing listens on that port", no_listener=True)
-        case ConnectionError():
-            hint = "; does it speak TLS (wss)?" if url.startswith("wss:") else ""
-            return ConnectError(url, f"the server hung up while the connection was opened{hint}")
-        case OSError():
-            return ConnectError(url, f"cannot connect: {error.strerror or error}")
-        case _:
-            log.debug("connecting_raised", url=url, exc_info=error)
-            return ConnectError(url, f"cannot connect: {type(error).__name__}: {error}")
-
-
-def _meaning_at_proxy(error: Exception, url: str, through: Proxy) -> Exception:  # noqa: PLR0911 - a table
-    """Do the same for what went wrong before the proxy had connected us: not the server's doing."""
-    host = f"[{through.host}]" if ":" in through.host else through.host
-    proxy = f"{host}:{through.port}"
-    match error:
-        case ImportError():
-            return ConfigurationError("proxy", str(error))
-        case InvalidProxyStatus():
-            status = error.response.status_code
-            hint = "; give user and password in its URL" if status == PROXY_WANTS_LOGIN else ""
-            return ConnectError(url, f"the proxy {proxy} answered HTTP {status}{hint}")
-        case ProxyError():
-            return ConnectError(url, f"the proxy {proxy} failed: {error.__cause__ or error}")
-        case ssl.SSLError():
-            return ConnectError(url, f"TLS with the proxy {proxy} failed: {error.reason or error}")
-        case TimeoutError():
-            return ConnectError(url, f"the proxy {proxy} did not connect us in time (open_timeout)")
-        case socket.gaierror() if through.scheme in {"socks4", "socks5"}:
-            hint = "socks4a:// and socks5h:// leave that to the proxy"
-            return ConnectError(url, f"the host name cannot be resolved: {error.strerror}; {hint}")
-        case OSError() if _nobody_listens(error):
-            return ConnectError(url, f"nothing listens at the proxy {proxy}")
-        case OSError():
-            return ConnectError(
-                url, f"the proxy {proxy} cannot be reached: {error.strerror or error}"
-            )
-        case _:
-            log.debug("proxy_raised", url=url, proxy=proxy, exc_info=error)
-            return ConnectError(url, f"the proxy {proxy} failed: {type(error).__name__}: {error}")
-
-
-def _nobody_listens(error: OSError) -> bool:
-    """Tell a refused TCP connection, also where several addresses were tried."""
-    return error.errno == errno.ECONNREFUSED or (
-        error.errno is None and f"[Errno {errno.ECONNREFUSED}]" in str(error)
-    )
-
-
-def _meaning_of_status(error: InvalidStatus, url: str) -> ConnectError:
-    status = error.response.status_code
-    if status in REDIRECTS:
-        target = _redirected_to(error, url)
-        return RefusedError(url, f"HTTP {status}: redirected to {target}; has the session expired?")
-    hints = {
-        401: "who are you? Give credentials (token, cookie, login), or renew them",
-        403: "these credentials may not",
-        404: "no such path; STOMP is at /mvc/stomp/websocket",
-    }
-    if status in REFUSALS:
-        return RefusedError(url, f"HTTP {status}: {hints[status]}")
-    return ConnectError(url, f"HTTP {status} instead of a WebSocket handshake")
-
-
-def _redirected_to(error: InvalidStatus, url: str) -> str:
-    """Return the host alone: the rest may hold what lets its reader in."""
-    locations = error.response.headers.get_all("Location")
-    try:
-        host = urlsplit(urljoin(url, locations[0])).hostname if locations else None
-    except ValueError:
-        host = None
-    return host if host and _HOST_NAME.fullmatch(host) else "nowhere that can be read"

@@ -21,8 +21,9 @@ from websockets.http11 import Request, Response
 
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
 from cti_listener.simulator import SimulatorServer
+from cti_listener.sources.meanings import without_secrets
 from cti_listener.sources.options import ConnectionOptions, Credentials
-from cti_listener.sources.transport import Ears, Transport, open_transport, without_secrets
+from cti_listener.sources.transport import Ears, Transport, open_transport
 from tests.examples import make
 from tests.servers import free_ports
 from tests.sources.receiver import running, shake_hands, source_of, tcp_server, url_of
