@@ -10,7 +10,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from cti_listener.errors import ConfigurationError
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from cti_listener.sources.options import Credentials
 
 
-_DEMO_AGENTS: Final = 8
-_DEMO_RATE: Final = 5.0
+_DEMO: Final[dict[str, Any]] = {"seed": 215, "agents": 8, "rate": 5.0}
+"""A centre in which everything happens within half a minute, at each device soon."""
+
 _TOLD_AS_NOTICES: Final = frozenset({"connected", "disconnected", "gap", "destination_refused"})
+_FOR_MACHINES: Final = frozenset({"stopped"})
 
 
 def listen(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -79,8 +81,8 @@ class _Run:
             level=settings.log_level,
             as_json=as_json,
             colour=terminal.colour_wanted(terminal=stderr.terminal, environ=environ),
-            # What stands among the events already need not be said twice.
-            leave_out=_TOLD_AS_NOTICES if on_one_screen else frozenset(),
+            # What stands among the events already need not be said twice, and nobody counts them.
+            leave_out=_TOLD_AS_NOTICES | _FOR_MACHINES if on_one_screen else frozenset(),
             zone=ZoneInfo(settings.zone) if on_one_screen else None,
         )
 
@@ -88,16 +90,15 @@ class _Run:
         """Listen; return the exit code."""
         try:
             async with AsyncExitStack() as stack:
-                urls = self._settings.url
-                if self._settings.demo:
-                    server = await stack.enter_async_context(_demo_server(self._settings))
-                    urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
-                listener = self._listener(urls)
                 file = self._health_file()
                 if file is not None:
                     stack.callback(file.remove)
                 stack.enter_context(signals(self._asked, file.remove if file else lambda: None))
-                await self._live(listener, file)
+                urls = self._settings.url
+                if self._settings.demo:
+                    server = await stack.enter_async_context(_demo_server(self._settings))
+                    urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
+                await self._live(self._listener(urls), file)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
             self._failure = error
         return self._conclude()
@@ -131,6 +132,14 @@ class _Run:
                 self._failure = error
                 ender.cancel()
             keeper.cancel()
+        if self._failure is None:
+            stats = listener.stats()
+            log.info(
+                "stopped",
+                received=stats.received,
+                distinct=stats.distinct,
+                printed=self._output.events,
+            )
 
     async def _end_when_asked(self, listener: Listener) -> None:
         if self._settings.duration:
@@ -207,21 +216,41 @@ def _demo_server(settings: Settings) -> SimulatorServer:
     from cti_listener.simulator import Centre, SimulatorServer  # noqa: PLC0415 - for the demo only
 
     centre = Centre(
-        seed=1,
-        agents=_DEMO_AGENTS,
+        **_DEMO,
         namespace=settings.namespace or DEMO_NAMESPACE,
-        rate=_DEMO_RATE,
         start=datetime.now(UTC),
     )
     return SimulatorServer(centre=centre, await_subscriber=True)
 
 
-def simulate(server: SimulatorServer, say: Callable[[str], None]) -> int:
-    """Serve a simulated centre until told to stop; return the exit code."""
-    return asyncio.run(_simulate(server, say))
+def simulate(
+    say: Callable[[str], None],
+    *,
+    centre: Mapping[str, Any],
+    faults: str,
+    server: Mapping[str, Any],
+) -> int:
+    """Serve a simulated centre until told to stop; return the exit code.
+
+    Args:
+        say: Tells the user something.
+        centre: What `Centre` takes.
+        faults: What `Faults.parse` takes.
+        server: What `SimulatorServer` takes besides.
+    """
+    from cti_listener.simulator import Centre, Faults, SimulatorServer  # noqa: PLC0415 - as above
+
+    try:
+        made = SimulatorServer(
+            centre=Centre(**centre, start=datetime.now(UTC)), faults=Faults.parse(faults), **server
+        )
+    except ConfigurationError as error:
+        say(str(error))
+        return ExitCode.USAGE
+    return asyncio.run(_serve(made, say))
 
 
-async def _simulate(server: SimulatorServer, say: Callable[[str], None]) -> int:
+async def _serve(server: SimulatorServer, say: Callable[[str], None]) -> int:
     stop_asked = asyncio.Event()
     with signals(lambda _name: stop_asked.set(), lambda: None):
         try:

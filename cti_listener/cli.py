@@ -169,7 +169,7 @@ def _told(configuration: Configuration) -> bool:
     return bool(problems)
 
 
-@app.command
+@app.command(help_epilogue="")
 def simulate(
     *,
     host: str = "127.0.0.1",
@@ -191,32 +191,23 @@ def simulate(
         rate: Events a second.
         seed: The same seed plays the same calls.
         speed: So many of the centre's seconds pass in one; 0: as fast as they are taken.
-        fault: What goes wrong, as repeat=0.1 or drop_every=30; repeatable.
+        fault: What goes wrong, as repeat=0.1 (a share) or drop_every=30 (seconds); repeatable.
+            There are: restart_every, reorder, repeat, storm, malformed, invalid_utf8, deep,
+            oversized, bomb, split, drop_every, reset_every, half_open_every, stall_every,
+            drip_every, error_every, no_receipts, no_heartbeats, slow_heartbeats, zero_heartbeats,
+            refuse, flap_every, away_every, expire_every.
     """
-    from datetime import UTC, datetime
-
     from cti_listener.app import simulate as run
-    from cti_listener.errors import ConfigurationError
-    from cti_listener.simulator import Centre, Faults, SimulatorServer
 
-    try:
-        server = SimulatorServer(
-            centre=Centre(
-                seed, agents=agents, namespace=namespace, rate=rate, start=datetime.now(UTC)
-            ),
-            faults=Faults.parse(",".join(fault or ())),
-            host=host,
-            port=port,
-            speed=speed,
-            seed=seed,
-        )
-    except ConfigurationError as error:
-        _say(str(error))
-        return _USAGE
-    return run(server, _say)
+    return run(
+        _say,
+        centre={"seed": seed, "agents": agents, "namespace": namespace, "rate": rate},
+        faults=",".join(fault or ()),
+        server={"host": host, "port": port, "speed": speed, "seed": seed},
+    )
 
 
-@app.command
+@app.command(help_epilogue="")
 def healthcheck(
     *,
     file: Path | None = None,

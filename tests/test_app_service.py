@@ -11,11 +11,12 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from cti_listener.simulator import SimulatorServer
+from tests.examples import make, make_agent
 from tests.program import (
     LIMIT,
     PROGRAM,
@@ -23,6 +24,7 @@ from tests.program import (
     centre,
     environment,
     listening,
+    read_line,
     read_until,
     rest,
     run,
@@ -119,6 +121,34 @@ class TestHealth:
         assert "health_file: cannot write it" in done.stderr
 
 
+NOON, ONE, TWO = ({"eventTime": f"2026.03.18 {hour}:00:00"} for hour in (12, 13, 14))
+
+STORY: Final = [
+    make_agent("agentLoggedOn", agent=5001, device=8001, serial=1, **NOON),
+    make("delivered", 8001, serial=2, **NOON),
+    make_agent("agentLoggedOn", agent=5002, device=8002, serial=3, **NOON),
+    make("delivered", 8002, serial=4, **NOON),
+    make("connectionCleared", 8002, serial=5, **NOON),
+    make_agent("agentLoggedOff", agent=5002, device=8002, serial=6, **NOON),
+    make("held", 8001, serial=7, **NOON),
+    make_agent("agentLoggedOn", agent=5002, device=8004, serial=8, **ONE),
+    make("delivered", 8004, serial=9, **ONE),
+    make("established", 8004, serial=10, **ONE),
+    make_agent("agentLoggedOn", agent=5003, device=8002, serial=11, **ONE),
+    make("delivered", 8002, serial=12, **ONE),
+    make("held", 8003, serial=13, **ONE),
+    make_agent("agentReady", agent=5003, device=8002, serial=14, **ONE),
+    make_agent("agentNotReady", agent=5002, device=8004, serial=15, **ONE),
+    make("connectionCleared", 8004, serial=16, **ONE),
+    make_agent("agentLoggedOff", agent=5002, device=8004, serial=17, **TWO),
+    make_agent("agentLoggedOff", agent=5003, device=8002, serial=18, **TWO),
+    make_agent("agentLoggedOn", agent=5002, device=8002, serial=19, **TWO),
+    make("delivered", 8004, serial=20, **TWO),
+    make("delivered", 8002, serial=21, **TWO),
+]
+"""Agent 5002 moves from device 8002 to 8004 and back; 5003 sits at 8002 meanwhile."""
+
+
 class TestFilters:
     async def test_a_device_gets_its_own_events_and_no_others(self) -> None:
         async with (
@@ -134,6 +164,44 @@ class TestFilters:
                 for line in lines
                 if line["eventType"] != "listener"
             } == {"8002@zhen04.cc"}
+
+    @pytest.mark.parametrize("wire", ["stomp", "json"])
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [
+            (("--device", "8002"), [3, 4, 5, 6, 11, 12, 14, 18, 19, 21]),
+            (("--agent", "5002"), [3, 4, 5, 6, 8, 9, 10, 15, 16, 17, 19, 21]),
+            (
+                ("--device", "8002", "--agent", "5002"),
+                [3, 4, 5, 6, 8, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 21],
+            ),
+        ],
+        ids=["device", "agent", "both"],
+    )
+    async def test_of_everybodys_events_exactly_those_come_that_were_asked_for(
+        self, flags: tuple[str, ...], expected: list[int], wire: str
+    ) -> None:
+        async with SimulatorServer() as server:
+            everybody = {
+                "stomp": ("--url", server.stomp_url, "--topic", "/topic/event.agent.*.*"),
+                "json": ("--url", server.json_url),
+            }
+            arguments = (*everybody[wire], "--ns", "zhen04.cc", *flags)
+            # The gateway is not told whom we want.
+            async with listening(*arguments, CTI_QUERY="all=true") as process:
+                await read_until(process.stdout, "connected")
+                assert [await server.send(event) for event in STORY] == [1] * len(STORY)
+                lines = [await read_line(process.stdout) for _ in expected]
+                process.send_signal(signal.SIGTERM)
+                more, errors = await rest(process)
+        assert (process.returncode, more) == (0, []), errors
+        assert [line["serial"] for line in lines] == expected
+
+    @pytest.mark.parametrize("flag", ["--device=8002", "--agent=5002"])
+    def test_the_demo_soon_has_something_of_whoever_is_asked_for(self, flag: str) -> None:
+        done = run("--demo", flag, "--count", "5")
+        devices = {json.loads(line).get("srcDeviceId") for line in done.stdout.splitlines()}
+        assert (done.returncode, devices - {None}) == (0, {"8002@zhen04.cc"})
 
     async def test_events_are_chosen_by_name_in_whatever_case(self) -> None:
         async with (

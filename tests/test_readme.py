@@ -277,6 +277,30 @@ def test_the_simulator_is_where_the_readme_says() -> None:
         assert shown == "export CTI_URL=" + re.sub(r":\d+/", f":{port[1]}/", found)
 
 
+def test_the_faults_shown_are_faults_there_are() -> None:
+    (command,) = (text for text in COMMANDS if text.startswith("cti-listen simulate --fault"))
+    with simulator(*command.split()[2:]) as url:
+        assert url
+
+
+def test_the_benchmark_prints_both_rates_and_their_ratio() -> None:
+    (command,) = (text for text in COMMANDS if text.endswith("-m bench.throughput"))
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:], "--events", "500", "--pairs", "1"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = r"(?m)^(\D+?) +[\d,.]+(?: events/s)? +\([\d,. ]+\)$"
+    (shown,) = (text for text in in_language("text") if "events/s" in text)
+    names = ["bare websockets + parse_event", "whole pipeline", "ratio, median of pairs"]
+    assert re.findall(figures, done.stdout) == re.findall(figures, shown) == names
+
+
 def test_make_test_runs_the_tests(checkout: Path, env: dict[str, str]) -> None:
     assert "make test" in COMMANDS
     done = in_shell("make --dry-run test", checkout, env)  # else it would run this test, and so on
@@ -291,7 +315,8 @@ def test_the_compose_commands_name_services_there_are() -> None:
 
 
 def test_no_command_is_left_out() -> None:
-    tried = r"cti-listen (--|check|simulate$)|make (demo|test$)|export CTI_URL=|docker compose "
+    tried = r"cti-listen (--|check|simulate)|make (demo|test$)|export CTI_URL=|docker compose "
+    tried += r"|\.venv/bin/python -m bench\.throughput$"
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
 
