@@ -141,8 +141,8 @@ class Gap(Notice):
         devices: Whose events; empty means all that are listened to.
         destination: The refused destination, for `refused`.
         last_before: The last event before it.
-        first_after: The first after it. A gap is told at once, so in a handler this is known only
-            if an event came before the confirmation; `stats().gaps` has it when it came.
+        first_after: The first after it. A gap is told at once, ahead of what comes, so this is None
+            in a handler, but for `server_restarted`; `stats().gaps` has it when it came.
     """
 
     event_name: ClassVar[str] = "gap"
