@@ -3,8 +3,11 @@
 A lane is (handler, device): serial inside, parallel across. It exists only while it holds
 something, so a device seen and idle costs nothing. Lanes that hold something stand in a ready-list;
 workers take them from there. Only one worker looks for work at a time, and it wakes the next one
-before it runs a
-handler, which may wait: so a burst of handlers that never wait costs one worker, not a task each.
+before it runs a handler, which may wait: so a burst of handlers that never wait costs one worker,
+not a task each.
+
+Whatever a handler does to itself, its lane goes on: only `drain` ends the work, and a worker that
+somebody else cancelled makes way for a new one.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -38,10 +41,14 @@ TOTAL: Final = 100
 
 @dataclass(slots=True)
 class _Hole:
-    """What was dropped from the front of a lane and not yet told."""
+    """What was dropped from the front of a lane and not yet told.
+
+    It stands where the first of it stood: behind so many notices, which are never dropped.
+    """
 
     first: Event
     last: Event
+    behind: int
     dropped: int = 1
 
 
@@ -108,7 +115,7 @@ class Dispatcher:
         self._idle: list[asyncio.Future[None]] = []
         self._woken = False  # a worker was woken and has not begun
         self._empty: asyncio.Future[None] | None = None
-        self._held_up = 0  # what waits for the handler that drains
+        self._excused: set[Lane] = set()  # whose handlers wait for the end themselves
         self._open = False
         self._context = contextvars.copy_context()  # every handler begins with
 
@@ -155,7 +162,7 @@ class Dispatcher:
         self._count_out(lane.handler)
         lane.handler.dropped += 1
         if lane.hole is None:
-            lane.hole = _Hole(event, event)
+            lane.hole = _Hole(event, event, behind=index)
             log.warning("lane_overflow", handler=lane.handler.name, device=lane.device)
         else:
             lane.hole.last = event
@@ -168,12 +175,14 @@ class Dispatcher:
     def _count_out(self, handler: Handler) -> None:
         handler.waiting -= 1
         self.waiting -= 1
-        if self._empty is not None and self.waiting <= self._held_up and not self._empty.done():
-            self._empty.set_result(None)
+        if self._empty is not None:
+            self._look_whether_empty()
 
     # Running
 
     def _wake(self) -> None:
+        if not self._open:
+            return
         self._woken = True
         while self._idle:
             sleeper = self._idle.pop()
@@ -188,16 +197,22 @@ class Dispatcher:
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        if not worker.cancelled() and (error := worker.exception()) is not None:
+        error = None if worker.cancelled() else worker.exception()
+        if worker.cancelled() or error is not None:
+            self._woken = False  # it may be the one that was woken, and what it was woken for waits
+            if self._ready:
+                self._wake()
+        if error is not None:
             self._crashed(error)
 
     async def _work(self) -> None:
         """Take lanes from the ready-list, until there are workers to spare."""
         worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - for the type checker
         self._woken = False
-        while True:
+        while self._open:
             if not self._ready:
-                if len(self._idle) >= SPARE or not self._open:
+                if len(self._idle) >= SPARE:
                     return
                 sleeper = asyncio.get_running_loop().create_future()
                 self._idle.append(sleeper)
@@ -206,46 +221,59 @@ class Dispatcher:
                 continue
             lane = self._ready.popleft()
             lane.worker = worker
-            if not await self._take_turn(lane):
+            if not await self._take_turn(lane, worker):
                 if self._ready and not self._woken:
                     self._wake()
                 return
 
-    async def _take_turn(self, lane: Lane) -> bool:
+    async def _take_turn(self, lane: Lane, worker: asyncio.Task[object]) -> bool:
         """Run some of what a lane holds; put it back if that was not all.
 
         Returns:
-            Whether this worker can go on: False if a handler left context variables behind, which
-            the next one must not find.
+            Whether this worker can go on: False if a handler left context variables behind, or a
+            cancellation, which the next one must not find.
         """
-        handler, queue, clean = lane.handler, lane.queue, True
-        for _ in range(TURN):
-            if lane.hole is not None:
-                self._tell_hole(lane, lane.hole)
-            if not queue:
-                break
-            happening = lane.running = queue.popleft()
-            if self._ready and not self._woken:
-                self._wake()  # this handler may wait, and the others must not wait for it
-            try:
-                await (handler.run(happening) if handler.plain else _guarded(handler, happening))
-                handler.handled += 1
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                self._failed(handler, happening, error)  # the handler's own, of what it awaited
-            except Exception as error:  # noqa: BLE001 - a user's code may raise anything
-                self._failed(handler, happening, error)
-            lane.running = None
-            self._count_out(handler)
-            if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
-                self._relieve(lane)
-            if contextvars.copy_context() != self._context:
-                clean = False
-                break
-        self._put_back(lane)
-        return clean
+        handler, queue = lane.handler, lane.queue
+        try:
+            for _ in range(TURN):
+                if lane.hole is not None:
+                    self._approach(lane, lane.hole)
+                if not queue:
+                    break
+                happening = lane.running = queue.popleft()
+                if self._ready and not self._woken:
+                    self._wake()  # this handler may wait, and the others must not wait for it
+                try:
+                    await (
+                        handler.run(happening) if handler.plain else _guarded(handler, happening)
+                    )
+                    handler.handled += 1
+                except BaseException as error:
+                    if self._must_end(worker, error):
+                        raise
+                    self._failed(handler, happening, error)
+                finally:
+                    lane.running = None
+                    self._count_out(handler)
+                    if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
+                        self._relieve(lane)
+                if contextvars.copy_context() != self._context or worker.cancelling():
+                    return False
+        finally:
+            self._put_back(lane)
+        return True
+
+    def _must_end(self, worker: asyncio.Task[object], error: BaseException) -> bool:
+        """Tell what is meant for the worker from what is the handler's own."""
+        match error:
+            case KeyboardInterrupt() | SystemExit():
+                return True
+            case asyncio.CancelledError():
+                return not self._open  # `drain` gave up; else somebody cancelled the handler
+            case GeneratorExit():  # ours if the loop is gone and nothing runs any more
+                return asyncio.current_task(worker.get_loop()) is not worker
+            case _:
+                return False
 
     def _put_back(self, lane: Lane) -> None:
         lane.worker = None
@@ -258,6 +286,13 @@ class Dispatcher:
         self._full.discard(lane)
         if not self._full:
             self._pressure(False)  # noqa: FBT003 - the name of the callback says it
+
+    def _approach(self, lane: Lane, hole: _Hole) -> None:
+        """Tell the hole once the notices that stood before it have had their turn."""
+        if hole.behind:
+            hole.behind -= 1
+        else:
+            self._tell_hole(lane, hole)
 
     def _tell_hole(self, lane: Lane, hole: _Hole) -> None:
         """Say, where they stood, what was dropped: to this handler if it asks, and to others."""
@@ -284,6 +319,25 @@ class Dispatcher:
 
     # Ending
 
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """Wait for the end inside this; if it is a handler that does, `drain` waits not for it."""
+        me = asyncio.current_task()
+        mine = {one for one in self._lanes.values() if me and one.worker is me} - self._excused
+        self._excused |= mine
+        self._look_whether_empty()
+        try:
+            yield
+        finally:
+            self._excused -= mine
+
+    def _look_whether_empty(self) -> None:
+        if self._empty is not None and not self._empty.done() and self._is_empty():
+            self._empty.set_result(None)
+
+    def _is_empty(self) -> bool:
+        return self.waiting <= sum(1 + len(lane.queue) for lane in self._excused)
+
     async def drain(self, timeout: float) -> list[Unhandled]:
         """Wait until every lane is empty, then end the workers; return what was left.
 
@@ -292,29 +346,33 @@ class Dispatcher:
         Args:
             timeout: The longest wait, in seconds.
         """
-        me = asyncio.current_task()
-        mine = next((one for one in self._lanes.values() if me and one.worker is me), None)
-        if mine is not None:
-            mine.running = None
-            self._held_up = 1 + len(mine.queue)
-        if self.waiting > self._held_up and timeout > 0 and self._open:
-            self._empty = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._empty], timeout=timeout)
+        with self.excused():
+            try:
+                if self._open and timeout > 0 and not self._is_empty():
+                    self._empty = asyncio.get_running_loop().create_future()
+                    await asyncio.wait([self._empty], timeout=timeout)
+            finally:
+                left, workers = self._give_up()
+            if workers:
+                await asyncio.wait(workers, timeout=1.0)
+        return left
+
+    def _give_up(self) -> tuple[list[Unhandled], list[asyncio.Task[None]]]:
+        """Empty every lane and cancel the workers; return what was left, and who was cancelled."""
         self._open = False
-        left = [self._give_up(lane) for lane in self._lanes.values()]
+        left = [self._empty_out(lane) for lane in self._lanes.values()]
         self._lanes.clear()
         self._ready.clear()
-        workers = [worker for worker in self._workers if worker is not me]
+        excused = {lane.worker for lane in self._excused}
+        workers = [worker for worker in self._workers if worker not in excused]
         for worker in workers:
             worker.cancel()
-        if workers:
-            await asyncio.wait(workers, timeout=1.0)
-        return [one for one in left if one.happenings]
+        return [one for one in left if one.happenings], workers
 
-    @staticmethod
-    def _give_up(lane: Lane) -> Unhandled:
+    def _empty_out(self, lane: Lane) -> Unhandled:
         """Empty a lane; a handler that refuses to be cancelled finds nothing more in it."""
-        left = tuple(one for one in (lane.running, *lane.queue) if one is not None)
+        running = None if lane in self._excused else lane.running
+        left = tuple(one for one in (running, *lane.queue) if one is not None)
         lane.queue.clear()
         lane.hole = None
         return Unhandled(lane.handler.name, None if lane.device == NOTICES else lane.device, left)

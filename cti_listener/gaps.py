@@ -78,6 +78,10 @@ class GapLedger:
         loss = _Loss(since, "server_restarted", None)
         return self._close((next(self._ids), loss), at, first_after)
 
+    def left_out(self, at: datetime, last_before: EventKey | None) -> Gap:
+        """Note that a message was too large to be taken, and the connection lives."""
+        return self._close((next(self._ids), _Loss(at, "oversized", last_before)), at, None)
+
     def note(self, event: EventKey) -> None:
         """Complete the gaps that await their first event after."""
         self.awaiting = False

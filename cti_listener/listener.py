@@ -20,7 +20,7 @@ from cti_listener.interest import Interest
 from cti_listener.notices import Notice
 from cti_listener.pipeline import Pipeline
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
-from cti_listener.router import Handler, Kind, Order, WhenFull, make_wish
+from cti_listener.router import Handler, Kind, Order, WhenFull, is_half_an_id, make_wish
 from cti_listener.sources.base import Source
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
 from cti_listener.sources.websocket import WebSocketSource
@@ -72,9 +72,7 @@ class Listener:
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
         """Keep what to listen to; nothing is opened before `run()` or `async with`."""
-        for name, ids in (("devices", devices), ("agents", agents)):
-            if isinstance(ids, str):
-                raise ConfigurationError(name, f"is a list of ids: {name}=[{ids!r}]")
+        _refuse_ids(devices, agents)
         for name, limit in (
             ("dedupe_window", dedupe_window),
             ("dedupe_age", dedupe_age),
@@ -110,7 +108,7 @@ class Listener:
         self._crashed: BaseException | None = None
         self._stopping = False
         self._stopped: asyncio.Event | None = None
-        self._left: list[Unhandled] = []
+        self._end: asyncio.Task[list[Unhandled]] | None = None
 
     def __repr__(self) -> str:
         stats = self.stats()
@@ -177,7 +175,7 @@ class Listener:
                     wish=wish,
                     run=run,
                     order=order,
-                    lane_size=lane_size or self._lane_size,
+                    lane_size=self._lane_size if lane_size is None else lane_size,
                     overflow=overflow,
                     timeout=timeout,
                     retry=make_retry(retry),
@@ -214,10 +212,12 @@ class Listener:
             **filters: `device`, `agent`, `where` and attributes, as for `on`.
 
         Raises:
-            HandlerError: The filters cannot match.
+            HandlerError: The filters cannot match, or the size is less than 1.
             NotRunningError: The listener is stopped.
         """
         self._refuse_if_stopped()
+        if size < 1:
+            raise HandlerError("size", "must be 1 or more")
         wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
         return EventStream(wish, self._pipeline.taps, size)
 
@@ -282,8 +282,9 @@ class Listener:
         A JSON endpoint that is told by its URL is connected to anew: a `Gap` for the others.
 
         Raises:
-            ConfigurationError: A short id without a namespace.
+            ConfigurationError: A short id without a namespace, or half an id.
         """
+        _refuse_ids(devices, agents)
         self._interest.add(devices, agents)
         await self._source.update()
 
@@ -293,6 +294,7 @@ class Listener:
         Raises:
             ConfigurationError: One was not listened to, or nobody would be left.
         """
+        _refuse_ids(devices, agents)
         self._interest.remove(devices, agents)
         await self._source.update()
 
@@ -333,6 +335,9 @@ class Listener:
     async def stop(self, drain: float = 8.0) -> list[Unhandled]:
         """Take no more events, close the connection, let the handlers finish.
 
+        Whoever calls it again waits for the same end, and gets the same answer; who waits no longer
+        does not undo it.
+
         Args:
             drain: How long the handlers may take, in seconds; the longest wait is this and the
                 connection's close timeout, side by side.
@@ -340,24 +345,24 @@ class Listener:
         Returns:
             What was left unhandled, by lane; empty when all is done.
         """
-        if self._stopping:
-            if self._stopped is not None:
-                await self._stopped.wait()
-            return self._left
         self._stopping = True
+        if self._end is None:
+            self._end = asyncio.get_running_loop().create_task(self._stop(drain), name="cti-stop")
+        with self._dispatcher.excused():
+            return await asyncio.shield(self._end)
+
+    async def _stop(self, drain: float) -> list[Unhandled]:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._source.stop())
-                await asyncio.sleep(
-                    0
-                )  # what it still brings is in the lanes before they are drained
-                self._left = await self._dispatcher.drain(drain)
+                # What it still brings is in the lanes before they are drained.
+                await asyncio.sleep(0)
+                return await self._dispatcher.drain(drain)
         finally:
             if self._stopped is None:
                 self._end_taps(None)
             else:
                 self._stopped.set()
-        return self._left
 
     async def __aenter__(self) -> Self:
         """Start; return when the first subscription stands.
@@ -416,6 +421,17 @@ class Listener:
         self._crashed = self._crashed or error
         if self._running is not None and not self._stopping:
             self._running.reschedule(asyncio.get_running_loop().time())
+
+
+def _refuse_ids(devices: Sequence[str], agents: Sequence[str]) -> None:
+    """Refuse what would be taken apart into letters, and ids that nobody can have."""
+    for name, ids in (("devices", devices), ("agents", agents)):
+        if isinstance(ids, str):
+            raise ConfigurationError(name, f"is a list of ids: {name}=[{ids!r}]")
+        for one in ids:
+            if "@" in one and is_half_an_id(one):
+                problem = f"{one!r} is half an id; write 8002, or 8002@zhen04.cc"
+                raise ConfigurationError(name.removesuffix("s"), problem)
 
 
 def _options(connection: ConnectionKeywords) -> ConnectionOptions:

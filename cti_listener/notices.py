@@ -26,7 +26,8 @@ GapReason = Literal[
 - `disconnected`: the connection ended, or could not be made.
 - `half_open`: the server went silent without closing.
 - `server_restarted`: a serial counter fell back while the time went on; for the whole namespace.
-- `oversized`: a message above `max_size` ended the connection (WebSocket 1009).
+- `oversized`: a message above `soft_size` was left out, or one above `max_size` ended the
+  connection (WebSocket 1009).
 - `slow_consumer`: reading was paused for a full lane, and the connection was cut meanwhile.
 - `refused`: the server refuses a destination, or us.
 """

@@ -129,6 +129,8 @@ class Pipeline:
     def message_bad(self, bad: MessageBad) -> None:
         """Count a message that was no event, and log its beginning, once a second at most."""
         self._bad[bad.reason] += bad.count
+        if bad.reason == "too_large":  # it may have held any number of events
+            self._tell_gap(self.ledger.left_out(self._clock.now(), self._last_event))
         now = self._clock.monotonic()
         if now >= self._bad_told.get(bad.reason, -inf) + 1.0:
             self._bad_told[bad.reason] = now

@@ -36,7 +36,7 @@ def as_coroutine_function(
     if not callable(function):
         raise HandlerError("on", f"{function!r} cannot be called")
     name = getattr(function, "__qualname__", repr(function))
-    is_coroutine_function = _is_coroutine_function(function)
+    is_coroutine_function = returns_awaitable(function)
     _refuse_without_argument(function, name)
     if run_in_thread:
         if is_coroutine_function:
@@ -51,7 +51,8 @@ def as_coroutine_function(
     return function  # type: ignore[return-value]  # checked just above
 
 
-def _is_coroutine_function(function: Callable[..., object]) -> bool:
+def returns_awaitable(function: Callable[..., object]) -> bool:
+    """Tell whether it is a coroutine function, whatever it is wrapped in."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(

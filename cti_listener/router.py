@@ -19,6 +19,7 @@ from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE, UnknownEvent
 from cti_listener.log import log
 from cti_listener.notices import Notice
+from cti_listener.registration import returns_awaitable
 from cti_listener.values import full_id
 
 Happening = Event | Notice
@@ -93,8 +94,10 @@ def make_wish(
         **wanted: Attributes that must equal, as `call_id="..."` or `own_device=True`; None: any.
 
     Raises:
-        HandlerError: A kind is neither class nor name, or none of the kinds has such an attribute.
+        HandlerError: A kind is neither class nor name, none of the kinds has such an attribute, an
+            id is half an id, or the predicate cannot be asked.
     """
+    _refuse_predicate(where)
     asked = list(kinds)
     classes: set[type[Happening]] = set()
     names: set[str] = set()
@@ -105,7 +108,7 @@ def make_wish(
         else:
             classes.update(_all_below(kind))
     if agent is not None:
-        wanted["agent_id"] = full_id(agent, namespace)
+        wanted["agent_id"] = _complete("agent", agent, namespace)
     fields = tuple((name, value) for name, value in wanted.items() if value is not None)
     for name, _ in fields:
         if not any(_has(one, name) for one in (*classes, *([UnknownEvent] if names else []))):
@@ -120,11 +123,36 @@ def make_wish(
     return Wish(
         classes=frozenset(classes),
         names=frozenset() if UnknownEvent in classes else frozenset(names),  # each event once
-        device=None if device is None else full_id(device, namespace),
+        device=None if device is None else _complete("device", device, namespace),
         where=where,
         fields=fields,
         label=label if device is None else f"{label} of {device}",
     )
+
+
+def is_half_an_id(text: str) -> bool:
+    """Tell whether one side of the `@` is missing, or all."""
+    name, at, namespace = text.strip().partition("@")
+    return not name or (bool(at) and not namespace)
+
+
+def _complete(what: str, text: str, namespace: str | None) -> str:
+    if is_half_an_id(text):
+        raise HandlerError(what, f"{text!r} is half an id; write 8002, or 8002@zhen04.cc")
+    return full_id(text, namespace)
+
+
+def _refuse_predicate(where: Callable[[Any], object] | None) -> None:
+    if where is None:
+        return
+    if not callable(where):
+        raise HandlerError("where", f"{where!r} cannot be called; give a function of the event")
+    if returns_awaitable(where):
+        raise HandlerError(
+            "where",
+            "is a coroutine function, which is true of every event; write it with plain 'def', or "
+            "look in the handler",
+        )
 
 
 def _all_below(kind: object) -> Iterator[type[Happening]]:

@@ -55,7 +55,7 @@ class _Tapping:
         self._tap = Tap(wish, self._offer, self._end)
         taps.add(self._tap)
         self._finalizer = weakref.finalize(self, taps.discard, self._tap)
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def close(self) -> None:
         """Take no more."""
@@ -68,15 +68,17 @@ class _Tapping:
         raise AssertionError
 
     def _notify(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            self._waiters.discard(waiter)
 
 
 class EventStream(_Tapping, Generic[E_co]):

@@ -115,6 +115,16 @@ def test_type_checkers_are_told_of_the_same_names_from_the_same_rooms() -> None:
         assert cti_listener._HOME_OF[name] == home  # noqa: SLF001 - the other of the two lists
 
 
+def test_the_names_are_written_out_as_type_checkers_read_no_other() -> None:
+    tree = ast.parse(Path(cti_listener.__file__).read_text(encoding="utf-8"))
+    (written,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    assert sorted(written) == sorted(["__version__", *cti_listener._HOME_OF])  # noqa: SLF001 - the other of the two lists
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = run("import sys, cti_listener; print(*sorted(sys.modules))").split()
     heavy = {"pydantic", "websockets", "asyncio", "structlog", "tenacity", "cyclopts"}

@@ -262,6 +262,27 @@ async def test_a_handler_that_did_not_ask_for_overflow_is_not_given_it(
     assert dispatcher.waiting == 0
 
 
+async def test_what_was_dropped_is_told_behind_the_notices_that_stood_before_it(
+    dispatcher: Dispatcher, told: Told
+) -> None:
+    gate = Gate()
+    gate.open.set()
+    handler = handler_of(gate, Event, Gap, Overflow, lane_size=4)
+    dispatcher.put(handler, "8002", gap())
+    dispatcher.put(handler, "8002", gap())
+    for serial in (0, 1):
+        dispatcher.put(handler, "8002", event(serial))
+    dispatcher.put(handler, "8002", gap())
+    for serial in (2, 3):
+        dispatcher.put(handler, "8002", event(serial))
+    dispatcher.start()
+    assert await dispatcher.drain(PATIENCE) == []
+    assert gate.done == ["gap", "gap", "overflow", "gap", 3]
+    (notice,) = told.notices
+    assert isinstance(notice, Overflow)
+    assert handler.dropped == notice.dropped == 3
+
+
 async def test_notices_are_never_dropped(dispatcher: Dispatcher) -> None:
     gate = Gate()
     gate.open.set()
@@ -383,6 +404,171 @@ async def test_a_handler_that_awaits_something_cancelled_fails_alone(
         dispatcher.put(handler, "8002", event(serial))
     assert await dispatcher.drain(PATIENCE) == []
     assert (handler.handled, handler.failed, told.crashes) == (2, 1, [])
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
+@pytest.mark.parametrize("swallowed", [False, True])
+async def test_a_cancelled_handler_fails_alone_and_its_lane_goes_on(
+    dispatcher: Dispatcher, told: Told, overflow: Any, *, swallowed: bool
+) -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+    handled: list[int | None] = []
+
+    async def handle(one: Event) -> None:
+        if one.serial == 0:
+            tasks.append(asyncio.current_task())
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if not swallowed:
+                    raise
+        if one.serial == 1:  # something of its own is cancelled
+            raise asyncio.CancelledError
+        handled.append(one.serial)
+
+    handler = handler_of(handle, overflow=overflow, lane_size=3)
+    dispatcher.start()
+    dispatcher.put(handler, "8002", event(0))
+    await until(lambda: tasks)
+    for serial in range(1, 5):
+        dispatcher.put(handler, "8002", event(serial, 8002))
+    first = tasks[0]
+    assert first is not None
+    first.cancel()
+    await all_done(dispatcher)
+    assert handled[-1] == 4
+    assert told.pressure == ([True, False] if overflow == "block" else [])
+    assert handler.failed == (not swallowed) + (overflow == "block")
+    assert told.crashes == []
+    assert await dispatcher.drain(PATIENCE) == []
+
+
+async def test_a_handler_that_cancels_itself_leaves_the_next_one_alone(
+    dispatcher: Dispatcher,
+) -> None:
+    handled: list[int | None] = []
+
+    async def handle(one: Event) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if one.serial == 0:
+            task.cancel()  # it takes effect where something is next waited for
+            return
+        await asyncio.sleep(0)
+        async with asyncio.TaskGroup():
+            handled.append(task.cancelling())
+
+    handler = handler_of(handle)
+    dispatcher.start()
+    for serial in range(3):
+        dispatcher.put(handler, "8002", event(serial))
+    dispatcher.put(handler, "8003", event(3, 8003))
+    await all_done(dispatcher)
+    assert handled == [0, 0, 0]
+    assert (handler.handled, handler.failed) == (4, 0)
+    await dispatcher.drain(0)
+
+
+@pytest.mark.parametrize("woken", [False, True])
+async def test_a_worker_cancelled_while_it_has_nothing_to_do_is_replaced(
+    dispatcher: Dispatcher, *, woken: bool
+) -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def handle(_: Event) -> None:
+        tasks.append(asyncio.current_task())
+
+    handler = handler_of(handle)
+    dispatcher.start()
+    dispatcher.put(handler, "8002", event(0))
+    await all_done(dispatcher)
+    await asyncio.sleep(0)
+    if woken:
+        dispatcher.put(handler, "8002", event(1))
+    assert tasks[0] is not None
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    dispatcher.put(handler, "8003", event(2))
+    assert await dispatcher.drain(1.0) == []
+    assert handler.handled == 2 + woken
+
+
+class Outcome(BaseException):
+    """Not an `Exception`, as what `pytest.fail` raises."""
+
+
+@pytest.mark.parametrize("error", [Outcome(), GeneratorExit()])
+async def test_whatever_a_handler_raises_is_its_own_failure(
+    dispatcher: Dispatcher, told: Told, error: BaseException
+) -> None:
+    handled: list[int | None] = []
+
+    async def handle(one: Event) -> None:
+        if one.serial == 0:
+            raise error
+        handled.append(one.serial)
+
+    handler = handler_of(handle)
+    dispatcher.start()
+    for serial in range(3):
+        dispatcher.put(handler, "8002", event(serial))
+    assert await dispatcher.drain(1.0) == []
+    assert (handled, handler.failed, told.crashes) == ([1, 2], 1, [])
+
+
+def test_what_ends_the_program_ends_it_and_the_lane_is_not_lost() -> None:
+    crashes: list[BaseException] = []
+
+    async def handle(one: Event) -> None:
+        if one.serial == 0:
+            raise KeyboardInterrupt
+
+    handler = handler_of(handle)
+    loop = asyncio.new_event_loop()
+    dispatcher = Dispatcher(
+        now=lambda: NOW, tell=lambda *_: None, pressure=lambda _: None, crashed=crashes.append
+    )
+
+    async def begin() -> None:
+        dispatcher.start()
+        for serial in range(3):
+            dispatcher.put(handler, "8002", event(serial))
+        await asyncio.sleep(PATIENCE)
+
+    beginning = loop.create_task(begin())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(beginning)
+        assert loop.run_until_complete(dispatcher.drain(1.0)) == []
+        beginning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(beginning)
+    finally:
+        loop.close()
+    assert [type(error) for error in crashes] == [KeyboardInterrupt]
+    assert (handler.handled, dispatcher.waiting) == (2, 0)
+
+
+def test_a_handler_thrown_away_with_its_loop_ends_quietly() -> None:
+    async def begin() -> Dispatcher:
+        dispatcher = Dispatcher(
+            now=lambda: NOW, tell=lambda *_: None, pressure=lambda _: None, crashed=lambda _: None
+        )
+        dispatcher.start()
+        dispatcher.put(handler, "8002", event())
+        await until(lambda: gate.begun)
+        return dispatcher
+
+    gate = Gate()
+    handler = handler_of(gate)
+    loop = asyncio.new_event_loop()
+    dispatcher = loop.run_until_complete(begin())
+    (worker,) = dispatcher._workers  # noqa: SLF001 - what the garbage collector would do to it
+    running = worker.get_coro()
+    loop.close()
+    running.close()
+    assert (handler.failed, handler.handled) == (0, 0)
+    worker._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - that is the case
 
 
 async def test_a_time_limit_ends_one_run(dispatcher: Dispatcher) -> None:
@@ -592,6 +778,17 @@ async def test_a_handler_may_drain_from_within(dispatcher: Dispatcher, told: Tol
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert (sorted(handled, key=str), told.crashes) == ([0, 1, 2], [])
+
+
+async def test_a_drain_that_is_cancelled_gives_up(dispatcher: Dispatcher) -> None:
+    gate = Gate()
+    handler = handler_of(gate)
+    dispatcher.start()
+    dispatcher.put(handler, "8002", event())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(dispatcher.drain(PATIENCE), 0.01)
+    await until(lambda: repr(dispatcher).endswith("in 0 lanes, 0 workers>"))
+    assert gate.done == []
 
 
 async def test_nothing_is_run_after_the_end(dispatcher: Dispatcher) -> None:

@@ -265,7 +265,7 @@ async def test_an_event_passes_that_came_by_an_asked_agents_destination(
     listener._interest.destinations(())  # noqa: SLF001 - as a source over STOMP asks
     async with listener:
         source.send(make("held", 8009, serial=1), destination=mine)
-        source.send(make("held", 8009, serial=2), destination="/topic/other")
+        source.send(make("held", 8010, serial=2), destination="/topic/other")
         await handled(listener)
     assert kept == [1]
 
@@ -528,6 +528,133 @@ async def test_a_handler_may_stop_the_listener(listener: Listener, source: FakeS
     assert kept == [1]
 
 
+async def test_several_handlers_may_stop_the_listener(
+    listener: Listener, source: FakeSource
+) -> None:
+    answers: list[Any] = []
+
+    @listener.on(Held)
+    async def enough(_: Held) -> None:
+        answers.append(await listener.stop(drain=PATIENCE))
+
+    async with asyncio.timeout(PATIENCE / 2), asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.run())
+        await asyncio.sleep(0)
+        for device in (8001, 8002, 8003):
+            source.send(make("held", device))
+    await until(lambda: len(answers) == 3)
+    assert answers == [[], [], []]
+    assert listener.stats().handlers[enough.__qualname__].failed == 0
+
+
+async def test_a_handler_that_stops_late_does_not_hold_up_the_end(
+    listener: Listener, source: FakeSource
+) -> None:
+    go = asyncio.Event()
+    answers: list[Any] = []
+
+    @listener.on(Held)
+    async def enough(event: Held) -> None:
+        if event.serial:
+            await go.wait()
+        answers.append(await listener.stop(drain=PATIENCE))
+
+    async with asyncio.timeout(PATIENCE / 2), asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.run())
+        await asyncio.sleep(0)
+        source.send(make("held", 8001, serial=0))
+        source.send(make("held", 8002, serial=1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        go.set()
+    await until(lambda: len(answers) == 2)
+    assert answers == [[], []]
+
+
+async def test_a_handler_that_no_longer_waits_for_the_end_is_waited_for(
+    listener: Listener, source: FakeSource
+) -> None:
+    kept: list[int | None] = []
+    go = asyncio.Event()
+
+    @listener.on(Held)
+    async def impatient(event: Held) -> None:
+        if event.serial == 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.stop(drain=PATIENCE), 0.01)
+            go.set()
+        kept.append(event.serial)
+
+    @listener.on(Delivered)
+    async def other(_: Delivered) -> None:
+        await go.wait()
+
+    async with asyncio.timeout(PATIENCE / 2), listener:
+        source.send(make("held", serial=0))
+        source.send(make("delivered"))
+        source.send(make("held", serial=1))
+        await go.wait()
+        assert await listener.stop() == []
+    assert kept == [0, 1]
+
+
+async def test_who_waits_no_longer_for_the_stop_does_not_undo_it(
+    listener: Listener, source: FakeSource
+) -> None:
+    @listener.on(name="stuck")
+    async def stuck(_: Event) -> None:
+        await asyncio.sleep(3600)
+
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(PATIENCE), listener:
+        source.send(make(serial=7))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(listener.stop(drain=0.1), 0.01)
+        (left,) = await listener.stop()
+        assert [one.serial for one in left.happenings if isinstance(one, Event)] == [7]
+        assert await listener.stop() == [left]
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
+async def test_a_handler_cancelled_by_others_does_not_stop_the_reading(
+    listener: Listener, source: FakeSource, overflow: Any
+) -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    @listener.on(overflow=overflow, lane_size=2)
+    async def handle(event: Event) -> None:
+        if event.serial == 0:
+            tasks.append(asyncio.current_task())
+            await asyncio.sleep(3600)
+
+    async with asyncio.timeout(PATIENCE / 2), listener:
+        source.send(make(serial=0))
+        await until(lambda: tasks)
+        for serial in range(1, 5):
+            source.send(make(serial=serial))
+        assert source.paused is (overflow == "block")
+        assert tasks[0] is not None
+        tasks[0].cancel()
+        await handled(listener)
+        assert not source.paused
+        assert await listener.stop() == []
+
+
+async def test_what_is_no_exception_but_raised_by_a_handler_ends_nothing(
+    listener: Listener, source: FakeSource
+) -> None:
+    @listener.on(name="fails")
+    async def fails(_: Event) -> None:
+        pytest.fail("in a handler")
+
+    async with asyncio.timeout(PATIENCE / 2), listener:
+        source.send(make())
+        source.send(make())
+        await handled(listener)
+        assert listener.stats().handlers["fails"].failed == 2
+
+
 async def test_a_cancelled_run_ends_at_once(listener: Listener, source: FakeSource) -> None:
     @listener.on()
     async def stuck(_: Event) -> None:
@@ -561,6 +688,8 @@ async def test_a_crash_of_ours_ends_the_run_with_it(listener: Listener, source: 
         ({"agents": "5002"}, "agents"),
         ({"devices": ["8002"], "namespace": None}, "device"),
         ({"devices": [""]}, "device"),
+        ({"devices": ["8002@"]}, "device"),
+        ({"agents": ["@zhen04.cc"]}, "agent"),
         ({"wire": "mqtt"}, "wire"),
         ({"url": []}, "url"),
         ({"url": "zhen04.cc"}, "url"),
@@ -580,6 +709,26 @@ def test_what_cannot_be_done_as_asked_is_refused_by_name(wrong: dict[str, Any], 
     with pytest.raises(ConfigurationError) as raised:
         Listener(arguments.pop("url"), **arguments)
     assert raised.value.what == what
+
+
+@pytest.mark.parametrize("half", ["8002@", "@zhen04.cc", "@"])
+async def test_half_an_id_is_refused_wherever_one_is_given(listener: Listener, half: str) -> None:
+    with pytest.raises(HandlerError, match=r"device: .* is half an id"):
+        keeping(listener, device=half)
+    with pytest.raises(HandlerError, match=r"agent: .* is half an id"):
+        listener.events(AgentReady, agent=half)
+    with pytest.raises(ConfigurationError, match=r"device: .* is half an id"):
+        await listener.add(devices=[half])
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_that_cannot_work_is_refused(listener: Listener, size: int) -> None:
+    with pytest.raises(HandlerError) as raised:
+        keeping(listener, lane_size=size)
+    assert raised.value.what == "lane_size"
+    with pytest.raises(HandlerError) as raised:
+        listener.events(size=size)
+    assert raised.value.what == "size"
 
 
 def test_a_misspelt_setting_is_told_its_name() -> None:

@@ -293,3 +293,11 @@ def test_a_loss_within_a_loss_is_one_gap_from_the_first_to_the_end(way: Way) -> 
     (gap,) = way.pipeline.stats().gaps
     assert gap.until is not None
     assert (gap.since, (gap.until - gap.since).total_seconds()) == (since, 7.0)
+
+
+def test_a_message_too_large_to_be_taken_is_a_gap() -> None:
+    way = Way()
+    way.pipeline.message_bad(MessageBad("too_large", "2000000 bytes, above 1048576"))
+    (gap,) = way.pipeline.stats().gaps
+    assert (gap.reason, gap.since) == ("oversized", gap.until)
+    assert way.pipeline.stats().bad == {"too_large": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -138,6 +139,37 @@ def test_a_predicate_that_fails_says_no_and_is_logged() -> None:
 def test_what_can_never_match_is_refused(kinds: Any, filters: dict[str, Any], words: str) -> None:
     with pytest.raises(HandlerError, match=words):
         one(*kinds, **filters)
+
+
+async def coroutine_function(_: object) -> bool:
+    return False
+
+
+class Asks:
+    async def __call__(self, _: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (coroutine_function, "where: is a coroutine function, .* plain 'def'"),
+        (functools.partial(coroutine_function), "where: is a coroutine function"),
+        (Asks(), "where: is a coroutine function"),
+        (7, "where: 7 cannot be called"),
+    ],
+)
+def test_a_predicate_that_cannot_be_asked_is_refused(where: Any, words: str) -> None:
+    with pytest.raises(HandlerError, match=words):
+        one(where=where)
+
+
+@pytest.mark.parametrize("half", ["8002@", "@zhen04.cc", "@", "", " "])
+@pytest.mark.parametrize("what", ["device", "agent"])
+def test_half_an_id_is_refused(what: str, half: str) -> None:
+    with pytest.raises(HandlerError) as raised:
+        one(AgentReady, **{what: half})
+    assert raised.value.what == what
 
 
 # Notices

@@ -18,6 +18,7 @@ from cti_listener.notices import Gap
 from cti_listener.simulator import SimulatorServer
 from cti_listener.testing import FakeSource
 from tests.examples import NAMESPACE, make
+from tests.turns import until
 
 PATIENCE = 10.0
 
@@ -63,6 +64,33 @@ async def test_a_stream_waits_for_what_comes(listener: Listener, source: FakeSou
         assert not first.done()
         source.send(make("held", serial=7))
     assert first.result().serial == 7
+
+
+async def test_readers_of_one_stream_share_it_and_all_end_with_the_listener(
+    listener: Listener, source: FakeSource
+) -> None:
+    stream = listener.events()
+    read: list[tuple[int, int | None]] = []
+
+    async def reader(number: int) -> None:
+        async for event in stream:
+            read.append((number, event.serial))
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        for number in range(3):
+            tasks.create_task(reader(number))
+        await asyncio.sleep(0)
+        source.send(make(serial=0))  # one event wakes all, and all but one wait on
+        await until(lambda: len(read) == 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for serial in range(1, 7):
+            source.send(make(serial=serial))
+        await until(lambda: len(read) == 7)
+        assert {number for number, _ in read} == {0, 1, 2}
+        await listener.stop()
+    assert sorted(serial for _, serial in read if serial is not None) == list(range(7))
 
 
 async def test_an_abandoned_stream_is_gone(listener: Listener, source: FakeSource) -> None:

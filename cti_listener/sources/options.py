@@ -73,7 +73,8 @@ class ConnectionOptions:
         open_timeout: For TCP, TLS, proxy and the handshake together.
         close_timeout: For the closing handshake.
         max_size: A larger message ends the connection (WebSocket 1009): a `Gap` (`oversized`).
-        soft_size: A larger message is counted and left out, and the connection lives.
+        soft_size: A larger message (JSON) or frame (STOMP) is left out, and the connection lives: a
+            `Gap` (`oversized`).
         ping_interval: A WebSocket ping is sent after this long without a byte; 0: never.
         silence_limit: After this long without a byte the peer is dead; any byte counts as life. 0:
             never.
