@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cti_listener.dispatcher import Unhandled
     from cti_listener.errors import (
         BadMessageError,
         ConfigurationError,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
         UnknownEvent,
         parse_event,
     )
+    from cti_listener.lanes import Unhandled
     from cti_listener.listener import Listener
     from cti_listener.notices import (
         Connected,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cti_listener.dispatcher": ("Unhandled",),
+    "cti_listener.lanes": ("Unhandled",),
     "cti_listener.errors": (
         "BadMessageError",
         "ConfigurationError",

@@ -17,17 +17,14 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from cti_listener.event_base import Event
+from cti_listener.lanes import NOTICES, Hole, Lane, Unhandled
 from cti_listener.log import log
 from cti_listener.notices import Notice, Overflow
 from cti_listener.router import Handler, Happening
-
-NOTICES: Final = "\0notices"
-"""The lane of notices, for handlers that have a lane for each device."""
 
 TURN: Final = 32
 """How many happenings a worker takes from one lane before it looks at the others."""
@@ -37,49 +34,6 @@ SPARE: Final = 8
 
 TOTAL: Final = 100
 """A handler's lanes hold together at most this many times the size of one."""
-
-
-@dataclass(slots=True)
-class _Hole:
-    """What was dropped from the front of a lane and not yet told.
-
-    It stands where the first of it stood: behind so many notices, which are never dropped.
-    """
-
-    first: Event
-    last: Event
-    behind: int
-    dropped: int = 1
-
-
-class Lane:
-    """What waits for one handler, of one device."""
-
-    __slots__ = ("device", "handler", "hole", "queue", "running", "worker")
-
-    def __init__(self, handler: Handler, device: str | None) -> None:
-        """Start with nothing waiting."""
-        self.handler = handler
-        self.device = device
-        self.queue: deque[Happening] = deque()
-        self.running: Happening | None = None
-        self.worker: asyncio.Task[object] | None = None
-        self.hole: _Hole | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unhandled:
-    """What a lane still held when it was given up.
-
-    Attributes:
-        handler: The handler's name.
-        device: The device, None for a lane of all devices.
-        happenings: What was left, oldest first; the first may have been begun.
-    """
-
-    handler: str
-    device: str | None
-    happenings: tuple[Happening, ...]
 
 
 class Dispatcher:
@@ -162,7 +116,7 @@ class Dispatcher:
         self._count_out(lane.handler)
         lane.handler.dropped += 1
         if lane.hole is None:
-            lane.hole = _Hole(event, event, behind=index)
+            lane.hole = Hole(event, event, behind=index)
             log.warning("lane_overflow", handler=lane.handler.name, device=lane.device)
         else:
             lane.hole.last = event
@@ -287,14 +241,14 @@ class Dispatcher:
         if not self._full:
             self._pressure(False)  # noqa: FBT003 - the name of the callback says it
 
-    def _approach(self, lane: Lane, hole: _Hole) -> None:
+    def _approach(self, lane: Lane, hole: Hole) -> None:
         """Tell the hole once the notices that stood before it have had their turn."""
         if hole.behind:
             hole.behind -= 1
         else:
             self._tell_hole(lane, hole)
 
-    def _tell_hole(self, lane: Lane, hole: _Hole) -> None:
+    def _tell_hole(self, lane: Lane, hole: Hole) -> None:
         """Say, where they stood, what was dropped: to this handler if it asks, and to others."""
         lane.hole = None
         handler = lane.handler

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from datetime import tzinfo
-from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cti_listener.clock import Clock, SystemClock
 from cti_listener.dedupe import Dedupe
-from cti_listener.dispatcher import Dispatcher, Unhandled
+from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import ConfigurationError, HandlerError, NotRunningError
 from cti_listener.event_base import Event
 from cti_listener.interest import Interest
+from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
 from cti_listener.pipeline import Pipeline
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
@@ -87,7 +86,7 @@ class Listener:
                 [url] if isinstance(url, str) else list(url),
                 wire=wire,
                 auth=auth,
-                options=_options(connection),
+                options=ConnectionOptions.from_keywords(connection),
                 zone=_zone(zone),
                 clock=self._clock,
             )
@@ -432,21 +431,6 @@ def _refuse_ids(devices: Sequence[str], agents: Sequence[str]) -> None:
             if "@" in one and is_half_an_id(one):
                 problem = f"{one!r} is half an id; write 8002, or 8002@zhen04.cc"
                 raise ConfigurationError(name.removesuffix("s"), problem)
-
-
-def _options(connection: ConnectionKeywords) -> ConnectionOptions:
-    """Hold the keywords to what there is.
-
-    Raises:
-        ConfigurationError: One is unknown, or cannot work.
-    """
-    known = {one.name for one in fields(ConnectionOptions)}
-    for name in connection:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else "; see ConnectionOptions"
-            raise ConfigurationError(name, f"is no setting of Listener{hint}")
-    return ConnectionOptions(**connection)
 
 
 def _zone(zone: str | tzinfo) -> tzinfo:

@@ -15,12 +15,13 @@ from typing import Any
 from cti_listener.clock import Clock
 from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
-from cti_listener.dispatcher import NOTICES, Dispatcher
+from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.events import parse_event
 from cti_listener.gaps import GapLedger
 from cti_listener.interest import Interest
+from cti_listener.lanes import NOTICES
 from cti_listener.log import log
 from cti_listener.notices import (
     Connected,

@@ -14,9 +14,10 @@ import pytest
 import tenacity
 from structlog.testing import capture_logs
 
-from cti_listener.dispatcher import NOTICES, SPARE, TURN, Dispatcher
+from cti_listener.dispatcher import SPARE, TURN, Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.events import parse_event
+from cti_listener.lanes import NOTICES
 from cti_listener.notices import Connected, Gap, Notice, Overflow
 from cti_listener.registration import as_coroutine_function, make_retry
 from cti_listener.router import Handler, make_wish

@@ -72,7 +72,7 @@ class Writer:
         self._lock = schema.Lock(path)
         self._upkeep = Upkeep(retention, clock)
         self._db: sqlite3.Connection
-        self._registry: Registry
+        self._debts: Registry
         self._last_seq = 0
         self._last_sign: float | None = None
         self._version = -1  # changes when another process commits
@@ -112,11 +112,11 @@ class Writer:
         db.execute(f"PRAGMA max_page_count = {max(1, self._max_size // size)}")
         state = db.execute("SELECT last_seq, last_sign FROM state").fetchone()
         self._last_seq, self._last_sign = state
-        self._registry = Registry(db, self._clock)
+        self._debts = Registry(db, self._clock)
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE handler SET active = 0")
         for name in handlers:
-            self._registry.register(name, self._last_seq)
+            self._debts.register(name, self._last_seq)
         self._take_retries()
         self._set_state()
         self._upkeep.look(db)
@@ -131,7 +131,7 @@ class Writer:
         ).fetchall()
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
         gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
-        unfinished, absent = self._registry.unfinished()
+        unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
         return Opened(
@@ -179,8 +179,8 @@ class Writer:
         retried = self._take_retries() if version != self._version else []
         self._insert(batch.entries, batch.texts)
         for name, seq, error in batch.dead:
-            self._registry.bury(name, seq, error, self._last_seq)
-        self._registry.mark(batch.marks, self._last_seq)
+            self._debts.bury(name, seq, error, self._last_seq)
+        self._debts.mark(batch.marks, self._last_seq)
         for number, gap in batch.gaps.items():
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
@@ -197,7 +197,7 @@ class Writer:
     def _insert(self, entries: list[Entry], texts: list[str]) -> None:
         flat: list[Any] = []
         before = seq = self._last_seq
-        wanted = self._registry.wanted
+        wanted = self._debts.wanted
         for entry, text in zip(entries, texts, strict=True):
             seq += 1
             entry.seq = seq
@@ -217,7 +217,7 @@ class Writer:
 
     def _take_retries(self) -> list[Entry]:
         """Append the dead letters to be tried once more, as new events of one handler."""
-        found = self._registry.exhume()
+        found = self._debts.exhume()
         entries = [rows.entry_of(row, (name,), 0) for name, *row in found]
         self._insert(entries, [row[-1] for row in found])
         return entries

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, Self, TypedDict
 
 from cti_listener.errors import ConfigurationError
 
@@ -113,6 +114,21 @@ class ConnectionOptions:
     max_wait: float = 60.0
     stable_after: float = 30.0
     refused_retry: float = 300.0
+
+    @classmethod
+    def from_keywords(cls, keywords: ConnectionKeywords) -> Self:
+        """Hold the keywords to what there is.
+
+        Raises:
+            ConfigurationError: One is unknown, or cannot work.
+        """
+        known = {one.name for one in fields(cls)}
+        for name in keywords:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else "; see ConnectionOptions"
+                raise ConfigurationError(name, f"is no setting of Listener{hint}")
+        return cls(**keywords)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, by name.
