@@ -211,11 +211,18 @@ class Dispatcher:
                     self._count_out(handler)
                     if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
                         self._relieve(lane)
-                if contextvars.copy_context() != self._context or worker.cancelling():
+                if self._left_something() or worker.cancelling():
                     return False
         finally:
             self._put_back(lane)
         return True
+
+    def _left_something(self) -> bool:
+        """Tell whether a handler left context variables behind, which no other must find."""
+        try:
+            return contextvars.copy_context() != self._context
+        except Exception:  # noqa: BLE001 - values that will not be compared are new ones
+            return True
 
     def _must_end(self, worker: asyncio.Task[object], error: BaseException) -> bool:
         """Tell what is meant for the worker from what is the handler's own."""

@@ -284,8 +284,9 @@ class Listener:
             ConfigurationError: A short id without a namespace, or half an id.
         """
         _refuse_ids(devices, agents)
+        before = set(self._interest.devices), set(self._interest.agents)
         self._interest.add(devices, agents)
-        await self._source.update()
+        await self._follow(before)
 
     async def remove(self, *, devices: Sequence[str] = (), agents: Sequence[str] = ()) -> None:
         """Listen to these no longer.
@@ -294,8 +295,17 @@ class Listener:
             ConfigurationError: One was not listened to, or nobody would be left.
         """
         _refuse_ids(devices, agents)
+        before = set(self._interest.devices), set(self._interest.agents)
         self._interest.remove(devices, agents)
-        await self._source.update()
+        await self._follow(before)
+
+    async def _follow(self, before: tuple[set[str], set[str]]) -> None:
+        """Have the source follow the changed wish; undo it if it cannot be written on the wire."""
+        try:
+            await self._source.update()
+        except ConfigurationError:
+            self._interest.devices, self._interest.agents = before
+            raise
 
     # Life
 

@@ -819,3 +819,19 @@ async def test_connected_says_how_it_went(cti_server: SimulatorServer) -> None:
     assert [(one.feed, one.url, one.confirmed, one.attempts) for one in told] == [
         ("a", cti_server.stomp_url, True, 1)
     ]
+
+
+async def test_a_wish_that_cannot_be_written_is_refused_and_undone(
+    cti_server: SimulatorServer,
+) -> None:
+    listener = Listener(
+        cti_server.stomp_url,
+        namespace=NAMESPACE,
+        devices=["8002"],
+        agents=["5002"],
+        topics=["/topic/{device_}"],
+    )
+    async with listener:
+        with pytest.raises(ConfigurationError, match="topics"):
+            await listener.remove(devices=["8002"])
+        assert device_id("8002") in repr(listener)

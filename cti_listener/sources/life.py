@@ -120,8 +120,6 @@ class Life:
             self._opened.result()  # or the header that could not be written
         self._liveness.excuse()
         self._flush()
-        if self._paused:
-            self._transport.pause()
 
     async def live(self) -> ConnectError:
         """Subscribe, watch over it until it ends; return what ended it."""
@@ -146,6 +144,8 @@ class Life:
         due = self._codec is not None and self._codec.unconfirmed
         await self._until(self._confirmed, options.receipt_timeout if due else options.grace)
         if not self._ended.done():
+            if self._codec is not None and not self.stood:
+                self._codec.wait_no_longer()
             self._stand(confirmed=False)
 
     async def _until(self, future: asyncio.Future[None], timeout: float) -> bool:
@@ -163,6 +163,8 @@ class Life:
         early, self._early = self._early, []
         for event, delivery in early:
             self._receiver.event_received(event.payload, event.destination, delivery)
+        if self._paused and self._transport is not None:
+            self._transport.pause()
 
     def end(self, error: ConnectError, reason: GapReason | None = None) -> None:
         """End it, if it has not ended; the first reason counts."""
@@ -178,6 +180,8 @@ class Life:
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
         self._closing = True
+        if self._early:  # what came is handled, though the rest was never confirmed
+            self._stand(confirmed=False)
         if self._transport is None:
             return
         if self.reason == "half_open":
@@ -234,12 +238,14 @@ class Life:
             timeout = self.plan.options.receipt_timeout
             done = (self._confirmed, self._ended)
             await asyncio.wait(done, timeout=timeout, return_when="FIRST_COMPLETED")
+            self._codec.wait_no_longer()
         return not self._ended.done()
 
     def pause(self) -> None:
         """Read nothing; while that lasts, silence is our own doing."""
         self._paused = True
-        if self._transport is not None and not self._ended.done():
+        # Before it stands it must read on, or CONNECTED never comes; what is early is bounded.
+        if self.stood and self._transport is not None:
             self._transport.pause()
 
     def resume(self) -> None:
@@ -318,7 +324,8 @@ class Life:
         if self._codec is not None:
             self._codec.prove(event.destination)
             if not self._codec.unconfirmed or len(self._early) > EARLY:
-                self._stand(confirmed=self._codec.confirms)
+                confirmed = self._codec.confirms and not self._codec.unconfirmed
+                self._stand(confirmed=confirmed)
 
     def _take_session_event(self, event: WireEvent) -> None:  # noqa: C901 - a table
         match event:

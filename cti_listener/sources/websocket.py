@@ -132,6 +132,8 @@ class WebSocketSource:
 
     async def _next_standing(self) -> None:
         """Wait for a connection that is being made; not for ever."""
+        if self._stopping:
+            return
         self._standing.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.open_timeout):
@@ -150,9 +152,10 @@ class WebSocketSource:
         wanted = self._plan_destinations()
         if isinstance(life.codec, JsonCodec):
             wanted = self._endpoints.messages(self._interest)
-        asked = life.codec.destinations if life.codec else ()
-        life.subscribe([one for one in wanted if one not in asked])
-        return [one for one in asked if one not in wanted]
+        asked = dict.fromkeys(life.codec.destinations if life.codec else ())
+        wished = dict.fromkeys(wanted)
+        life.subscribe([one for one in wished if one not in asked])
+        return [one for one in asked if one not in wished]
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""
@@ -169,6 +172,7 @@ class WebSocketSource:
     async def stop(self) -> None:
         """Take no more at once, then close within the close timeout; `run()` returns."""
         self._stopping = True
+        self._standing.set()  # whoever waits for it need not any more
         if self._interruptible is not None and not self._interruptible.expired():
             self._interruptible.reschedule(asyncio.get_running_loop().time())
         if self._life is not None:
@@ -352,7 +356,7 @@ class WebSocketSource:
         while True:
             await self._clock.sleep(self._options.refused_retry)
             for destination in sorted(self._left_out):
-                if await self._is_taken_now(destination):
+                if await self._is_taken_now(destination) and destination in self._left_out:
                     life.subscribe([destination])
                     if await life.confirmed():
                         self._accept([destination])

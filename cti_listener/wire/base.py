@@ -136,6 +136,9 @@ class Codec(Protocol):
     def destinations(self) -> Sequence[str]:
         """What is asked for: destinations, or the messages that subscribe."""
 
+    def wait_no_longer(self) -> None:
+        """Take what is unconfirmed for standing; what comes later is not its refusal."""
+
     def prove(self, destination: str | None) -> None:
         """Take an event that came by a destination for its confirmation."""
 

@@ -39,6 +39,9 @@ class JsonCodec:
         """The messages that subscribe."""
         return tuple(self._messages)
 
+    def wait_no_longer(self) -> None:
+        """Do nothing: nothing is waited for."""
+
     def prove(self, destination: str | None) -> None:
         """Do nothing: nothing waits for a confirmation."""
 

@@ -72,6 +72,7 @@ class StompCodec:
         self._ids = count()
         self._destinations: dict[str, str] = {}  # subscription id -> destination
         self._receipts: dict[str, str] = {}  # receipt id -> destination, oldest first
+        self._late: dict[str, str] = {}  # the same, no longer waited for
         self._closing = False
         self._events: list[WireEvent] = []
         self._bad: dict[BadReason, MessageBad] = {}
@@ -81,6 +82,14 @@ class StompCodec:
     def destinations(self) -> Sequence[str]:
         """What is asked for, confirmed or not."""
         return (*self._destinations.values(), *self._wanted)
+
+    def wait_no_longer(self) -> None:
+        """Take what is unconfirmed for standing: some brokers send no RECEIPT.
+
+        A later ERROR is then the refusal of one of these only if it names its receipt.
+        """
+        self._late |= self._receipts
+        self._receipts = {}
 
     def prove(self, destination: str | None) -> None:
         """Take an event that came by a destination for its confirmation."""
@@ -180,6 +189,8 @@ class StompCodec:
         receipt = frame.headers.get("receipt-id")
         if self._version is None:
             self._events.append(SessionDenied(detail))
+        elif receipt is not None and receipt in self._late:
+            self._events.append(SubscriptionDenied(self._late[receipt], detail))
         elif self._receipts and (receipt is None or receipt in self._receipts):
             destination = self._receipts[receipt or next(iter(self._receipts))]
             self._events.append(SubscriptionDenied(destination, detail))

@@ -808,3 +808,40 @@ async def test_what_came_on_a_connection_that_never_stood_is_handled_and_its_los
     ):
         await kept.until(lambda: kept.lost_)
         assert len(kept.events) == 1
+
+
+async def test_what_is_early_when_stopped_is_handled_all_the_same() -> None:
+    sent = asyncio.Event()
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send("CONNECTED\nversion:1.2\n\n\0")
+        await connection.recv()
+        await connection.recv()
+        event = b'{"eventName": "held", "serial": 1}'
+        await connection.send(b"MESSAGE\nsubscription:0\n\n" + event + b"\0", text=True)
+        sent.set()
+        await connection.wait_closed()
+
+    topics = ["/topic/one", "/topic/two"]
+    async with serve(talk, "127.0.0.1", 0, subprotocols=[Subprotocol("v12.stomp")]) as server:
+        source = source_of(url_of(server, "/stomp"), topics=topics, receipt_timeout=30.0)
+        async with running(source) as kept:
+            await sent.wait()
+            await kept.until(lambda: kept.messages == 2)
+            assert not kept.events, "the other destination is not confirmed yet"
+        assert len(kept.events) == 1
+
+
+async def test_a_connection_made_while_reading_is_paused_stands_before_it_pauses(
+    cti_server: SimulatorServer,
+) -> None:
+    source = source_of(cti_server.stomp_url)
+    source.pause()
+    async with running(source) as kept:
+        await kept.until(lambda: kept.connected)
+        await cti_server.send(make("held"))
+        source.resume()
+        await kept.until(lambda: kept.events)
+    assert len(kept.connected) == 1
+    assert not kept.failed

@@ -431,3 +431,21 @@ def test_no_bytes_make_the_session_fail(pieces: list[bytes]) -> None:
         server.codec.receive_data(piece)
     assert isinstance(server.codec.events_received(), list)
     assert server.codec.events_received() == []
+
+
+def test_an_error_after_waiting_no_longer_is_no_refusal_unless_it_names_its_receipt() -> None:
+    def standing() -> StompCodec:
+        codec = StompCodec(["/topic/a"])
+        codec.open()
+        codec.receive_data(b"CONNECTED\nversion:1.2\n\n\0")
+        codec.wait_no_longer()
+        assert codec.unconfirmed == ()
+        codec.events_received()
+        return codec
+
+    codec = standing()
+    codec.receive_data(b"ERROR\nmessage:Connection to broker closed.\n\n\0")
+    assert codec.events_received() == [SessionEnded("Connection to broker closed.")]
+    codec = standing()
+    codec.receive_data(b"ERROR\nreceipt-id:subscribe-0\nmessage:no\n\n\0")
+    assert codec.events_received() == [SubscriptionDenied("/topic/a", "no")]
