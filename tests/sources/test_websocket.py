@@ -828,7 +828,7 @@ async def test_what_is_early_when_stopped_is_handled_all_the_same() -> None:
         source = source_of(url_of(server, "/stomp"), topics=topics, receipt_timeout=30.0)
         async with running(source) as kept:
             await sent.wait()
-            await kept.until(lambda: kept.messages == 2)
+            await until(lambda: kept.messages == 2)
             assert not kept.events, "the other destination is not confirmed yet"
         assert len(kept.events) == 1
 
