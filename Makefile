@@ -82,7 +82,9 @@ endef
 $(READY): pyproject.toml constraints.txt
 	$(call make-venv,$(VENV))
 	@# The build tools first, pinned as well: an isolated build would take the newest.
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables >&2
+	@# forbiddenfruit (of blockbuster's) comes as source alone, and is built by setuptools.
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		hatchling editables setuptools >&2
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[$(EXTRAS)]' >&2
 	@touch $@
@@ -91,7 +93,7 @@ constraints:
 	$(call make-venv,build/pins)
 	@build/pins/bin/python -m pip install --quiet '.[$(EXTRAS)]' >&2
 	@{ sed -n '/^#/p' constraints.txt; \
-	   build/pins/bin/python -m pip freeze --exclude cti-listener; } > build/pins/constraints.txt
+	   build/pins/bin/python -m pip freeze --all --exclude pip --exclude cti-listener; } > build/pins/constraints.txt
 	@if grep -n '[@/]' build/pins/constraints.txt; then \
 		echo "These came from a place, not from a registry; nothing was changed." >&2; exit 1; fi
 	@mv build/pins/constraints.txt constraints.txt && rm -rf build/pins
