@@ -32,6 +32,9 @@ class Dedupe:
     def __repr__(self) -> str:
         return f"<Dedupe {len(self)} seen, window {self._window}>"
 
+    def __contains__(self, key: int) -> bool:
+        return key in self._newer or key in self._older
+
     def admit(self, key: int, now: float) -> bool:
         """Remember `key`; return False if it was seen already.
 

@@ -2,9 +2,10 @@
 
 A lane is (handler, device): serial inside, parallel across. It exists only while it holds
 something, so a device seen and idle costs nothing. Lanes that hold something stand in a ready-list;
-workers take them from there. Only one worker looks for work at a time, and it wakes the next one
-before it runs a handler, which may wait: so a burst of handlers that never wait costs one worker,
-not a task each.
+the crew (`workers`) takes them from there.
+
+A durable handler's full lane leaves events in the journal and is refilled from there when it is
+half empty; each event its handler is done with is told to the journal.
 
 Whatever a handler does to itself, its lane goes on: only `drain` ends the work, and a worker that
 somebody else cancelled makes way for a new one.
@@ -13,24 +14,20 @@ somebody else cancelled makes way for a new one.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final
 
 from cti_listener.event_base import Event
-from cti_listener.lanes import NOTICES, Hole, Lane, Unhandled
+from cti_listener.lanes import NOTICES, Hole, Keeper, Lane, Unhandled
 from cti_listener.log import log
 from cti_listener.notices import Notice, Overflow
 from cti_listener.router import Handler, Happening
+from cti_listener.workers import Crew
 
 TURN: Final = 32
 """How many happenings a worker takes from one lane before it looks at the others."""
-
-SPARE: Final = 8
-"""How many workers stay when there is nothing to do."""
 
 TOTAL: Final = 100
 """A handler's lanes hold together at most this many times the size of one."""
@@ -45,6 +42,10 @@ class Dispatcher:
         pressure: Called with True when a lane that blocks is full, with False when none is any
             more.
         crashed: Called with an error that is a bug of this module's.
+
+    Attributes:
+        waiting: How many happenings are in all lanes now.
+        keeper: Told what durable handlers do; None: there is no journal, and no such handler.
     """
 
     def __init__(
@@ -57,49 +58,88 @@ class Dispatcher:
     ) -> None:
         """Start with no lane and no worker."""
         self.waiting = 0
+        self.keeper: Keeper | None = None
         self._now = now
         self._tell = tell
         self._pressure = pressure
-        self._crashed = crashed
         self._lanes: dict[tuple[int, str | None], Lane] = {}
-        self._ready: deque[Lane] = deque()
+        self._crew = Crew(self._take_turn, crashed)
         self._full: set[Lane] = set()
-        # Not a task group: its end waits for every task, and a handler may refuse to be cancelled.
-        self._workers: set[asyncio.Task[None]] = set()
-        self._idle: list[asyncio.Future[None]] = []
-        self._woken = False  # a worker was woken and has not begun
+        self._spilled: set[Lane] = set()  # more of theirs is in the journal
         self._empty: asyncio.Future[None] | None = None
         self._excused: set[Lane] = set()  # whose handlers wait for the end themselves
-        self._open = False
-        self._context = contextvars.copy_context()  # every handler begins with
 
     def __repr__(self) -> str:
-        lanes, workers = len(self._lanes), len(self._workers)
+        lanes, workers = len(self._lanes), len(self._crew)
         return f"<Dispatcher {self.waiting} waiting in {lanes} lanes, {workers} workers>"
 
     # Filling
 
     def start(self) -> None:
         """Begin to run handlers; what was put before waits until now."""
-        self._open = True
-        self._context = contextvars.copy_context()
-        if self._ready:
-            self._wake()
+        self._crew.start()
 
-    def put(self, handler: Handler, device: str | None, happening: Happening) -> None:
-        """Append to the lane of this handler and device."""
+    def put(self, handler: Handler, device: str | None, happening: Happening, seq: int = 0) -> None:
+        """Append to the lane of this handler and device.
+
+        Args:
+            handler: Who wants it.
+            device: Of which device it is.
+            happening: What it is.
+            seq: Its place in the journal; 0: it is not there.
+        """
         if handler.order == "all":
             device = None
         lane = self._lanes.get((handler.number, device))
         if lane is None:
             lane = self._lanes[handler.number, device] = Lane(handler, device)
-            self._ready.append(lane)
-            if not self._woken and self._open:
-                self._wake()
+            self._crew.ready.append(lane)
+            self._crew.see_to_it()
+        if handler.durable:
+            self._put_durable(lane, happening, seq)
+            return
         lane.queue.append(happening)
         self._count_in(handler)
         if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
             self._overfull(lane)
+
+    def _put_durable(self, lane: Lane, happening: Happening, seq: int) -> None:
+        """Append, or leave it in the journal where there is no room."""
+        handler = lane.handler
+        size = handler.lane_size
+        full = len(lane.queue) >= size or handler.waiting >= size * TOTAL
+        if lane.take(happening, seq, full=full):
+            self._count_in(handler)
+        elif lane not in self._spilled:
+            self._spilled.add(lane)
+            log.info("lane_spilled", handler=handler.name, device=lane.device)
+
+    def refilled(self, lane: Lane, found: Sequence[tuple[int, Event]], *, complete: bool) -> None:
+        """Take what a lane had left in the journal.
+
+        Args:
+            lane: Which lane.
+            found: Places and events, the oldest first.
+            complete: The journal had no more when it was asked.
+        """
+        if not self._crew.open:
+            return
+        for _ in range(lane.refill(found, complete=complete)):
+            self._count_in(lane.handler)
+        if lane.spill is None:
+            self._spilled.discard(lane)
+        if lane.parked:
+            lane.parked = False
+            self._put_back(lane)
+            self._crew.see_to_it()
+        self._look_whether_empty()
+
+    def _ask_for_more(self, lane: Lane) -> None:
+        """Have a spilled lane refilled, if that was not asked for already."""
+        spill = lane.spill
+        if spill is not None and not spill.asked and self.keeper is not None:
+            spill.asked = spill.until
+            self.keeper.refill(lane)
 
     def _overfull(self, lane: Lane) -> None:
         if lane.handler.overflow == "block":
@@ -134,52 +174,6 @@ class Dispatcher:
 
     # Running
 
-    def _wake(self) -> None:
-        if not self._open:
-            return
-        self._woken = True
-        while self._idle:
-            sleeper = self._idle.pop()
-            if not sleeper.done():
-                sleeper.set_result(None)
-                return
-        worker = asyncio.get_running_loop().create_task(
-            self._work(), name="cti-worker", context=self._context.copy()
-        )
-        self._workers.add(worker)
-        worker.add_done_callback(self._ended)
-
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
-        error = None if worker.cancelled() else worker.exception()
-        if worker.cancelled() or error is not None:
-            self._woken = False  # it may be the one that was woken, and what it was woken for waits
-            if self._ready:
-                self._wake()
-        if error is not None:
-            self._crashed(error)
-
-    async def _work(self) -> None:
-        """Take lanes from the ready-list, until there are workers to spare."""
-        worker = asyncio.current_task()
-        assert worker is not None  # noqa: S101 - for the type checker
-        self._woken = False
-        while self._open:
-            if not self._ready:
-                if len(self._idle) >= SPARE:
-                    return
-                sleeper = asyncio.get_running_loop().create_future()
-                self._idle.append(sleeper)
-                await sleeper
-                self._woken = False
-                continue
-            lane = self._ready.popleft()
-            lane.worker = worker
-            if not await self._take_turn(lane, worker):
-                if self._ready and not self._woken:
-                    self._wake()
-                return
-
     async def _take_turn(self, lane: Lane, worker: asyncio.Task[object]) -> bool:
         """Run some of what a lane holds; put it back if that was not all.
 
@@ -187,7 +181,7 @@ class Dispatcher:
             Whether this worker can go on: False if a handler left context variables behind, or a
             cancellation, which the next one must not find.
         """
-        handler, queue = lane.handler, lane.queue
+        handler, queue, crew = lane.handler, lane.queue, self._crew
         try:
             for _ in range(TURN):
                 if lane.hole is not None:
@@ -195,34 +189,30 @@ class Dispatcher:
                 if not queue:
                     break
                 happening = lane.running = queue.popleft()
-                if self._ready and not self._woken:
-                    self._wake()  # this handler may wait, and the others must not wait for it
+                seq = lane.seqs.popleft() if handler.durable else 0
+                if crew.ready and not crew.woken:
+                    crew.see_to_it()  # this handler may wait, and the others must not wait for it
                 try:
                     await (
                         handler.run(happening) if handler.plain else _guarded(handler, happening)
                     )
                     handler.handled += 1
+                    if seq and self.keeper is not None:
+                        self.keeper.done(lane, seq)
                 except BaseException as error:
                     if self._must_end(worker, error):
                         raise
-                    self._failed(handler, happening, error)
+                    self._failed(lane, happening, seq, error)
                 finally:
                     lane.running = None
                     self._count_out(handler)
-                    if self._full and lane in self._full and len(queue) <= handler.lane_size // 2:
-                        self._relieve(lane)
-                if self._left_something() or worker.cancelling():
+                    if self._full or lane.spill is not None:
+                        self._mind_room(lane)
+                if worker.cancelling() or not crew.is_as_it_began():
                     return False
         finally:
             self._put_back(lane)
         return True
-
-    def _left_something(self) -> bool:
-        """Tell whether a handler left context variables behind, which no other must find."""
-        try:
-            return contextvars.copy_context() != self._context
-        except Exception:  # noqa: BLE001 - values that will not be compared are new ones
-            return True
 
     def _must_end(self, worker: asyncio.Task[object], error: BaseException) -> bool:
         """Tell what is meant for the worker from what is the handler's own."""
@@ -230,7 +220,7 @@ class Dispatcher:
             case KeyboardInterrupt() | SystemExit():
                 return True
             case asyncio.CancelledError():
-                return not self._open  # `drain` gave up; else somebody cancelled the handler
+                return not self._crew.open  # `drain` gave up; else somebody cancelled the handler
             case GeneratorExit():  # ours if the loop is gone and nothing runs any more
                 return asyncio.current_task(worker.get_loop()) is not worker
             case _:
@@ -239,14 +229,22 @@ class Dispatcher:
     def _put_back(self, lane: Lane) -> None:
         lane.worker = None
         if lane.queue or lane.hole:
-            self._ready.append(lane)
+            self._crew.ready.append(lane)
+        elif lane.spill is not None:
+            lane.parked = True
+            self._ask_for_more(lane)
         else:  # gone already, after `drain`
             self._lanes.pop((lane.handler.number, lane.device), None)
 
-    def _relieve(self, lane: Lane) -> None:
-        self._full.discard(lane)
-        if not self._full:
-            self._pressure(False)  # noqa: FBT003 - the name of the callback says it
+    def _mind_room(self, lane: Lane) -> None:
+        """Read on, and refill, once a lane is half empty."""
+        if len(lane.queue) > lane.handler.lane_size // 2:
+            return
+        if lane in self._full:
+            self._full.discard(lane)
+            if not self._full:
+                self._pressure(False)  # noqa: FBT003 - the name of the callback says it
+        self._ask_for_more(lane)
 
     def _approach(self, lane: Lane, hole: Hole) -> None:
         """Tell the hole once the notices that stood before it have had their turn."""
@@ -272,8 +270,11 @@ class Dispatcher:
             self._count_in(handler)
         self._tell(notice, handler)
 
-    def _failed(self, handler: Handler, happening: Happening, error: BaseException) -> None:
+    def _failed(self, lane: Lane, happening: Happening, seq: int, error: BaseException) -> None:
+        handler = lane.handler
         handler.failed += 1
+        if seq and self.keeper is not None:
+            self.keeper.dead(lane, seq, error)
         key = happening.key if isinstance(happening, Event) else happening.event_name
         with suppress(Exception):  # a log that cannot be written ends no worker
             log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
@@ -297,6 +298,8 @@ class Dispatcher:
             self._empty.set_result(None)
 
     def _is_empty(self) -> bool:
+        if self._spilled - self._excused:
+            return False
         return self.waiting <= sum(1 + len(lane.queue) for lane in self._excused)
 
     async def drain(self, timeout: float) -> list[Unhandled]:
@@ -309,7 +312,7 @@ class Dispatcher:
         """
         with self.excused():
             try:
-                if self._open and timeout > 0 and not self._is_empty():
+                if self._crew.open and timeout > 0 and not self._is_empty():
                     self._empty = asyncio.get_running_loop().create_future()
                     await asyncio.wait([self._empty], timeout=timeout)
             finally:
@@ -320,22 +323,19 @@ class Dispatcher:
 
     def _give_up(self) -> tuple[list[Unhandled], list[asyncio.Task[None]]]:
         """Empty every lane and cancel the workers; return what was left, and who was cancelled."""
-        self._open = False
         left = [self._empty_out(lane) for lane in self._lanes.values()]
         self._lanes.clear()
-        self._ready.clear()
+        self._spilled.clear()
         excused = {lane.worker for lane in self._excused}
-        workers = [worker for worker in self._workers if worker not in excused]
-        for worker in workers:
-            worker.cancel()
-        return [one for one in left if one.happenings], workers
+        return [one for one in left if one.happenings], self._crew.close(excused)
 
     def _empty_out(self, lane: Lane) -> Unhandled:
         """Empty a lane; a handler that refuses to be cancelled finds nothing more in it."""
         running = None if lane in self._excused else lane.running
         left = tuple(one for one in (running, *lane.queue) if one is not None)
         lane.queue.clear()
-        lane.hole = None
+        lane.seqs.clear()
+        lane.hole = lane.spill = None
         return Unhandled(lane.handler.name, None if lane.device == NOTICES else lane.device, left)
 
 

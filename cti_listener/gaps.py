@@ -1,13 +1,18 @@
 """The ledger of what may have been missed.
 
-The listener tells it when listening stopped and stood again; it answers with the `Gap` to send
-round. A gap is told at once, and completed here when the first event after it comes.
+The pipeline tells it when a feed begins to bring events and when one is lost; it answers with the
+gaps to send round. A gap is told at once, and completed here when the first event after it comes.
+
+What is missed is what no feed covers: the complement of the union of the feeds' times. A loss is
+noticed after the fact (a peer that went silent, by some twelve seconds), so a feed's time ends in
+the past, and a gap may turn out that is closed already.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 from typing import Final
@@ -18,6 +23,9 @@ from cti_listener.values import EventKey
 KEPT: Final = 1000
 """How many gaps the ledger remembers; the oldest are forgotten first."""
 
+LIVES: Final = 1000
+"""How many past lives of feeds are remembered; to forget one can only make a gap longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
@@ -27,34 +35,183 @@ class _Loss:
     devices: frozenset[str] = frozenset()
 
 
-class GapLedger:
-    """Remembers the gaps of one run, open ones included."""
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """When a feed covered what happened, and how that ended."""
 
-    def __init__(self) -> None:
+    since: datetime
+    until: datetime
+    reason: GapReason
+
+
+@dataclass(slots=True)
+class _Coverage:
+    """What the feeds covered since a time from which nothing is left to settle."""
+
+    settled: datetime
+    up: dict[str, datetime] = field(default_factory=dict)
+    past: list[_Life] = field(default_factory=list)
+
+    def holes(self, reason: GapReason) -> tuple[list[_Life], _Life | None]:
+        """Find what nobody covers: holes that are over, and the one that is open."""
+        over: list[_Life] = []
+        at = self.settled
+        up = min(self.up.values(), default=None)
+        for life in sorted(self.past, key=lambda life: life.since):
+            if up is not None and up <= max(at, life.since):
+                break  # from there on somebody covers all
+            if life.since > at:
+                over.append(_Life(at, life.since, reason))
+            if life.until > at:
+                at, reason = life.until, life.reason
+        if up is None:
+            return over, _Life(at, at, reason)
+        if up > at:
+            over.append(_Life(at, up, reason))
+        return over, None
+
+    def end(self, feed: str, until: datetime, reason: GapReason) -> None:
+        """Note that a feed covers no more, since then."""
+        since = self.up.pop(feed, None)
+        if since is not None:
+            self.past.append(_Life(since, max(since, until), reason))
+            del self.past[:-LIVES]
+
+    def settle(self, until: datetime) -> None:
+        """Hold everything before as said."""
+        self.settled = max(self.settled, until)
+        self.past = [life for life in self.past if life.until > self.settled]
+
+
+class GapLedger:
+    """Remembers the gaps, open ones included.
+
+    Args:
+        keep: Called with each gap that is opened, closed or completed.
+
+    Attributes:
+        apart: The feeds bring different events, so the loss of each is a gap.
+        awaiting: Whether a gap still lacks its first event after; spares the hot path a call.
+    """
+
+    def __init__(self, keep: Callable[[Gap], None] = lambda _gap: None) -> None:
         """Start with nothing missed: before the first connection there was nothing to miss."""
+        self.apart = False
+        self.awaiting = False
+        self._keep = keep
         self._ids = count(1)
         self._closed: deque[Gap] = deque(maxlen=KEPT)
-        self._lost: tuple[int, _Loss] | None = None
+        self._lost: list[tuple[int, _Loss]] = []  # more than one where runs before left some open
         self._refused: dict[str, tuple[int, _Loss]] = {}
-        self.awaiting = False
-        """Whether a gap still lacks its first event after; spares the hot path a call."""
+        self._left_refused: set[str] = set()  # by the run before, and not heard of since
+        self._coverage: _Coverage | None = None  # None before the first feed stood
+        self._catching_up: dict[str, datetime] = {}  # feeds whose broker kept what came; since when
+        self._lost_apart: dict[str, tuple[int, _Loss]] = {}
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """Every gap remembered, the open ones last, with `until` None."""
-        open_ones = [_open(*entry, None) for entry in [self._lost] if entry]
+        open_ones = [_open(*entry) for entry in self._lost]
+        open_ones += [_open(*entry) for entry in self._lost_apart.values()]
         open_ones += [_open(*entry, name) for name, entry in self._refused.items()]
         return (*self._closed, *open_ones)
 
-    def lost(self, since: datetime, reason: GapReason, last_before: EventKey | None) -> None:
-        """Note that listening stopped at `since`; a loss within a loss changes nothing."""
-        if self._lost is None:
-            self._lost = next(self._ids), _Loss(since, reason, last_before)
+    def resume(
+        self,
+        last_id: int,
+        left_open: Sequence[Gap],
+        last_sign: datetime | None,
+        last_before: EventKey | None,
+    ) -> None:
+        """Go on where an earlier run ended: what it left open is open, and so is its absence.
 
-    def regained(self, at: datetime, first_after: EventKey | None) -> Gap | None:
-        """Note that every subscription stands; return the gap this closes."""
-        entry, self._lost = self._lost, None
-        return self._close(entry, at, first_after) if entry else None
+        Args:
+            last_id: The highest id it gave.
+            left_open: The gaps it left open.
+            last_sign: Its last sign of life; None: it had none, so nothing was missed.
+            last_before: The last event it had.
+        """
+        self._ids = count(last_id + 1)
+        for gap in left_open:
+            loss = _Loss(gap.since, gap.reason, gap.last_before, gap.devices)
+            if gap.destination is None:
+                self._lost.append((gap.id, loss))
+            else:
+                self._refused[gap.destination] = gap.id, loss
+                self._left_refused.add(gap.destination)
+        if last_sign is not None:
+            self._open(_Loss(last_sign, "listener_down", last_before))
+
+    # Feeds
+
+    def covers(self, feed: str, since: datetime, *, backlog: bool = False) -> list[Gap]:
+        """Note that a feed brings everything that happens from then on; return the gaps it closes.
+
+        Args:
+            feed: Which one.
+            since: From when.
+            backlog: What came meanwhile was kept for it and is on its way: nothing is closed before
+                `caught_up`.
+        """
+        if self._coverage is None:
+            self._coverage = _Coverage(since)
+        self._coverage.up[feed] = since
+        if backlog and self._lost:
+            self._catching_up[feed] = since
+            return []
+        entry = self._lost_apart.pop(feed, None)
+        return [*([self._close(entry, since)] if entry else ()), *self._regained(since)]
+
+    def is_covered_by(self, feed: str) -> bool:
+        """Tell whether this feed covers what happens now."""
+        return self._coverage is not None and feed in self._coverage.up
+
+    def caught_up(self, feed: str, *, recovered: bool) -> list[Gap]:
+        """Note that the backlog of a feed is in; return the gaps that closes.
+
+        Args:
+            feed: Which one.
+            recovered: Whether it held everything: else it was too old, or had overflowed.
+        """
+        since = self._catching_up.pop(feed, None)
+        return [] if since is None else self._regained(since, recovered=recovered)
+
+    def lost(
+        self, feed: str, since: datetime, reason: GapReason, last_before: EventKey | None
+    ) -> list[Gap]:
+        """Note that a feed covers no more since `since`; return the gaps that turn out to be over.
+
+        One that goes on is open: see `gaps`.
+        """
+        self._catching_up.pop(feed, None)
+        if self._coverage is None:
+            return []
+        self._coverage.end(feed, since, reason)
+        if self._lost:
+            return []  # of a gap that is open already, this is a part
+        if self.apart and self._coverage.up:
+            entry = next(self._ids), _Loss(since, reason, last_before)
+            self._lost_apart[feed] = entry
+            self._keep(_open(*entry))
+            return []
+        over, still = self._coverage.holes(reason)
+        told = [
+            self._close((next(self._ids), _Loss(hole.since, hole.reason, None)), hole.until)
+            for hole in over
+        ]
+        if still is not None:
+            self._open(_Loss(still.since, still.reason, last_before))
+        for hole in (*over, *([still] if still else ())):
+            self._coverage.settle(hole.until)
+        return told
+
+    def _regained(self, at: datetime, *, recovered: bool = False) -> list[Gap]:
+        entries, self._lost = self._lost, []
+        if self._coverage is not None and entries:
+            self._coverage.settle(at)
+        return [self._close(entry, at, recovered=recovered) for entry in entries]
+
+    # Destinations, counters, messages
 
     def refused(
         self,
@@ -64,56 +221,75 @@ class GapLedger:
         devices: frozenset[str] = frozenset(),
     ) -> None:
         """Note that a destination is refused; once is enough."""
+        self._left_refused.discard(destination)
         if destination not in self._refused:
-            loss = _Loss(since, "refused", last_before, devices)
-            self._refused[destination] = next(self._ids), loss
+            entry = next(self._ids), _Loss(since, "refused", last_before, devices)
+            self._refused[destination] = entry
+            self._keep(_open(*entry, destination))
 
     def accepted(self, destination: str, at: datetime) -> Gap | None:
         """Note that a refused destination was taken after all, or is wanted no more."""
         entry = self._refused.pop(destination, None)
-        return self._close(entry, at, None, destination) if entry else None
+        return self._close(entry, at, destination=destination) if entry else None
+
+    def no_longer_refused(self, at: datetime) -> list[Gap]:
+        """Close what an earlier run left refused and this one was not; call when all stands."""
+        names, self._left_refused = sorted(self._left_refused), set()
+        return [gap for name in names if (gap := self.accepted(name, at))]
 
     def restarted(self, since: datetime, at: datetime, first_after: EventKey) -> Gap:
         """Note that the server restarted its counter between two events."""
         loss = _Loss(since, "server_restarted", None)
-        return self._close((next(self._ids), loss), at, first_after)
+        return self._close((next(self._ids), loss), at, first_after=first_after)
 
     def left_out(self, at: datetime, last_before: EventKey | None) -> Gap:
         """Note that a message was too large to be taken, and the connection lives."""
-        return self._close((next(self._ids), _Loss(at, "oversized", last_before)), at, None)
+        return self._close((next(self._ids), _Loss(at, "oversized", last_before)), at)
 
     def note(self, event: EventKey) -> None:
         """Complete the gaps that await their first event after."""
         self.awaiting = False
         for index, gap in enumerate(self._closed):
             if gap.first_after is None:
-                self._closed[index] = replace(gap, first_after=event)
+                self._closed[index] = completed = replace(gap, first_after=event)
+                self._keep(completed)
+
+    # Private
+
+    def _open(self, loss: _Loss) -> None:
+        entry = next(self._ids), loss
+        self._lost.append(entry)
+        self._keep(_open(*entry))
 
     def _close(
         self,
         entry: tuple[int, _Loss],
         at: datetime,
-        first_after: EventKey | None,
+        *,
+        first_after: EventKey | None = None,
         destination: str | None = None,
+        recovered: bool = False,
     ) -> Gap:
         number, loss = entry
         gap = Gap(
             at=at,
             id=number,
             since=loss.since,
-            until=at,
+            until=max(at, loss.since),
             reason=loss.reason,
             devices=loss.devices,
             destination=destination,
+            recovered=recovered,
             last_before=loss.last_before,
             first_after=first_after,
         )
         self._closed.append(gap)
         self.awaiting = self.awaiting or first_after is None
+        self._keep(gap)
         return gap
 
 
-def _open(number: int, loss: _Loss, destination: str | None) -> Gap:
+def _open(number: int, loss: _Loss, destination: str | None = None) -> Gap:
     return Gap(
         at=loss.since,
         id=number,

@@ -1,13 +1,19 @@
-"""A lane: what waits for one handler, of one device. The dispatcher fills and empties it."""
+"""A lane: what waits for one handler, of one device. The dispatcher fills and empties it.
+
+A durable handler's lane drops nothing when it is full: what it cannot hold stays in the journal,
+and it refills from there (`Spill`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from cti_listener.event_base import Event
+from cti_listener.notices import Notice
 from cti_listener.router import Handler, Happening
 
 NOTICES: Final = "\0notices"
@@ -27,19 +33,131 @@ class Hole:
     dropped: int = 1
 
 
-class Lane:
-    """What waits for one handler, of one device."""
+@dataclass(slots=True)
+class Spill:
+    """What a full lane left in the journal.
 
-    __slots__ = ("device", "handler", "hole", "queue", "running", "worker")
+    Attributes:
+        until: The newest event left there.
+        asked: Up to where the journal was asked for it; 0: it was not.
+        behind: Notices that wait for it, each with the newest event it came after.
+    """
+
+    until: int
+    asked: int = 0
+    behind: deque[tuple[int, Notice]] = field(default_factory=deque)
+
+
+class Lane:
+    """What waits for one handler, of one device.
+
+    Attributes:
+        queue: What waits, oldest first.
+        seqs: The place of each of these in the journal, 0 for a notice; only a durable handler's
+            lane keeps them.
+        last_seq: The newest event that this lane has taken.
+        running: What its handler is at.
+        worker: Who runs it now.
+        hole: What it dropped and has not told.
+        spill: What it left in the journal.
+        parked: It holds nothing, and waits for the journal.
+    """
+
+    __slots__ = (
+        "device",
+        "handler",
+        "hole",
+        "last_seq",
+        "parked",
+        "queue",
+        "running",
+        "seqs",
+        "spill",
+        "worker",
+    )
 
     def __init__(self, handler: Handler, device: str | None) -> None:
         """Start with nothing waiting."""
         self.handler = handler
         self.device = device
         self.queue: deque[Happening] = deque()
+        self.seqs: deque[int] = deque()
+        self.last_seq = 0
         self.running: Happening | None = None
         self.worker: asyncio.Task[object] | None = None
         self.hole: Hole | None = None
+        self.spill: Spill | None = None
+        self.parked = False
+
+    def take(self, happening: Happening, seq: int, *, full: bool) -> bool:
+        """Take one, or leave it in the journal; for a durable handler.
+
+        Args:
+            happening: What comes.
+            seq: Its place in the journal; 0 for a notice, which is never left behind.
+            full: Whether the handler has enough waiting.
+
+        Returns:
+            Whether it was taken.
+        """
+        spill = self.spill
+        if spill is not None:
+            if isinstance(happening, Notice):
+                spill.behind.append((spill.until, happening))
+            else:
+                spill.until = seq
+            return False
+        if full and seq and self.queue:
+            self.spill = Spill(seq)
+            return False
+        self._append(happening, seq)
+        return True
+
+    def refill(self, found: Sequence[tuple[int, Event]], *, complete: bool) -> int:
+        """Take what was left in the journal, with the notices that belong among it.
+
+        Args:
+            found: What the journal has of it, the oldest first.
+            complete: It had no more when it was asked.
+
+        Returns:
+            How many happenings were taken.
+        """
+        spill, before = self.spill, len(self.queue)
+        if spill is None:
+            return 0
+        for seq, event in found:
+            self._pass_notices(spill, seq)
+            self._append(event, seq)
+        asked, spill.asked = spill.asked, 0
+        if complete and spill.until == asked:  # else more was left there meanwhile
+            self._pass_notices(spill, None)
+            self.spill = None
+        return len(self.queue) - before
+
+    def _pass_notices(self, spill: Spill, seq: int | None) -> None:
+        """Take the notices that came before an event; None: all."""
+        while spill.behind and (seq is None or spill.behind[0][0] < seq):
+            self._append(spill.behind.popleft()[1], 0)
+
+    def _append(self, happening: Happening, seq: int) -> None:
+        self.queue.append(happening)
+        self.seqs.append(seq)
+        if seq:
+            self.last_seq = seq
+
+
+class Keeper(Protocol):
+    """Who keeps the books of durable handlers: the journal's side of the lanes."""
+
+    def done(self, lane: Lane, seq: int) -> None:
+        """Note that a lane is done with an event, and so with all before it."""
+
+    def dead(self, lane: Lane, seq: int, error: BaseException) -> None:
+        """Keep an event that a handler failed on for good."""
+
+    def refill(self, lane: Lane) -> None:
+        """Find what a lane left in the journal, and bring it: `Dispatcher.refilled`."""
 
 
 @dataclass(frozen=True, slots=True)

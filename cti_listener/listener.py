@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import tzinfo
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cti_listener.clock import Clock, SystemClock
+from cti_listener.commits import Commits
 from cti_listener.dedupe import Dedupe
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import ConfigurationError, HandlerError, NotRunningError
 from cti_listener.event_base import Event
+from cti_listener.feeds import Feeds
+from cti_listener.handover import Handover
 from cti_listener.interest import Interest
+from cti_listener.journal import MAX_SIZE, RETENTION, Journal, Synchronous
 from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
 from cti_listener.pipeline import Pipeline
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
 from cti_listener.router import Handler, Kind, Order, WhenFull, is_half_an_id, make_wish
 from cti_listener.sources.base import Source
+from cti_listener.sources.merged import MergedSource, feed_names
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.stats import Stats
@@ -42,6 +49,18 @@ class Listener:
         devices: Devices to listen to, `8002` or `8002@zhen04.cc`.
         agents: Agents to listen to, wherever they sit; the call events of their devices included.
         wire: `stomp`, `json` or `auto`: what the server chooses, else what the URL's path says.
+        redundancy: How many connections bring the same events at once. The first begins at the
+            first URL, the second at the second, and so on, round and round. The loss of one is then
+            no `Gap`; the first copy of an event to arrive is handled.
+        splice_hold: With several connections: for how long at most the events of one that comes
+            back wait until another has brought the first of them, in seconds, so that none
+            overtakes what came before it. What is late all the same has `event.delivery.late`.
+        journal: A file in which every event is kept until the handlers with a `name=` are done
+            with it, through any crash; made if there is none. What an earlier run left undone is
+            handled first, with `event.delivery.redelivered`. None: events are kept in memory only.
+        journal_synchronous: `full`: what is committed outlives a power cut; `normal`: a crash.
+        journal_retention: How long what is done stays there, in seconds.
+        journal_max_size: Its size limit, in bytes; reaching it ends the run.
         auth: `Credentials`, or a coroutine function that returns some, asked before every attempt.
         zone: Where the server's clock hangs.
         lane_size: How many happenings wait for one handler and device before the lane is full.
@@ -62,6 +81,12 @@ class Listener:
         devices: Sequence[str] = (),
         agents: Sequence[str] = (),
         wire: WireChoice = "auto",
+        redundancy: int = 1,
+        splice_hold: float = 1.0,
+        journal: str | os.PathLike[str] | None = None,
+        journal_synchronous: Synchronous = "full",
+        journal_retention: float = RETENTION,
+        journal_max_size: int = MAX_SIZE,
         auth: Auth | None = None,
         zone: str | tzinfo = "Asia/Shanghai",
         lane_size: int = 1000,
@@ -76,34 +101,72 @@ class Listener:
             ("dedupe_window", dedupe_window),
             ("dedupe_age", dedupe_age),
             ("lane_size", lane_size),
+            ("redundancy", redundancy),
+            ("splice_hold", splice_hold),
         ):
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
         self._clock = clock or SystemClock()
         self._interest = Interest(namespace, devices, agents)
-        self._source = (
-            WebSocketSource(
-                [url] if isinstance(url, str) else list(url),
+        self._lane_size = lane_size
+        feeds = feed_names(redundancy)
+        hangs_in = _zone(zone)
+        if isinstance(url, str | Sequence):
+            make = partial(
+                _websocket_source,
+                urls=[url] if isinstance(url, str) else list(url),
+                feeds=feeds,
                 wire=wire,
                 auth=auth,
                 options=ConnectionOptions.from_keywords(connection),
-                zone=_zone(zone),
+                zone=hangs_in,
                 clock=self._clock,
             )
-            if isinstance(url, str | Sequence)
-            else url
+            self._source: Source = (
+                make(feeds[0]) if redundancy == 1 else MergedSource(make, feeds, clock=self._clock)
+            )
+        else:
+            self._source = url
+        self._handover = Handover()
+        self._commits = (
+            None
+            if journal is None
+            else Commits(
+                Journal(
+                    journal,
+                    synchronous=journal_synchronous,
+                    retention=journal_retention,
+                    max_size=journal_max_size,
+                    clock=self._clock,
+                ),
+                self._handover,
+                clock=self._clock,
+                zone=hangs_in,
+                pressure=partial(self._press, "journal"),
+                failed=self._crash,
+            )
         )
-        self._lane_size = lane_size
-        self._pipeline = Pipeline(self._interest, Dedupe(dedupe_window, dedupe_age), self._clock)
+        self._pipeline = Pipeline(
+            self._interest,
+            Dedupe(dedupe_window, dedupe_age),
+            self._clock,
+            self._handover,
+            commits=self._commits,
+            feeds=Feeds(feeds) if redundancy > 1 else None,
+            hold=splice_hold,
+            later=self._later,
+        )
         self._dispatcher = Dispatcher(
             now=self._clock.now,
-            tell=self._pipeline.tell,
-            pressure=self._press,
+            tell=self._handover.tell,
+            pressure=partial(self._press, "lanes"),
             crashed=self._crash,
         )
-        self._pipeline.attach(self._dispatcher)
+        self._handover.attach(self._dispatcher)
+        self._pressing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Timeout | None = None
+        self._beside: asyncio.TaskGroup | None = None  # what goes on beside the source
         self._crashed: BaseException | None = None
         self._stopping = False
         self._stopped: asyncio.Event | None = None
@@ -150,7 +213,11 @@ class Listener:
             timeout: For one try, in seconds.
             retry: How many more times to try, or a tenacity strategy.
             run_in_thread: The function is a plain one; run it in a thread.
-            name: For logs and counts; the function's name by default.
+            name: For logs and counts; the function's name by default. With a journal, a name
+                makes it durable: what it has not done when the process ends is done by the next
+                one, and what it fails on for good is kept as a dead letter. Its full lanes drop
+                nothing and pause nothing, but go on in the journal. It must be the same in every
+                run, and registered before the start.
             **attributes: What must equal, as `call_id="..."`.
 
         Raises:
@@ -166,9 +233,15 @@ class Listener:
             **attributes,
         )
 
+        durable = name is not None and self._commits is not None
+        if durable and self._stopped is not None:
+            raise HandlerError(
+                str(name), "is durable, since it has a name; register it before the start"
+            )
+
         def register(function: F) -> F:
             run = as_coroutine_function(function, run_in_thread=run_in_thread)
-            self._pipeline.handlers.add(
+            self._handover.handlers.add(
                 Handler(
                     name=self._name(name, function),
                     wish=wish,
@@ -178,6 +251,7 @@ class Listener:
                     overflow=overflow,
                     timeout=timeout,
                     retry=make_retry(retry),
+                    durable=durable,
                 )
             )
             return function
@@ -186,7 +260,7 @@ class Listener:
 
     def _name(self, name: str | None, function: Callable[..., object]) -> str:
         """Choose a name that no other handler has."""
-        taken = {handler.name for handler in self._pipeline.handlers}
+        taken = {handler.name for handler in self._handover.handlers}
         if name is not None:
             if name in taken:
                 raise HandlerError(name, "is another handler's name already; choose one of its own")
@@ -218,7 +292,7 @@ class Listener:
         if size < 1:
             raise HandlerError("size", "must be 1 or more")
         wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
-        return EventStream(wish, self._pipeline.taps, size)
+        return EventStream(wish, self._handover.taps, size)
 
     @overload
     def expect(
@@ -245,7 +319,7 @@ class Listener:
         """
         self._refuse_if_stopped()
         wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
-        return Expectation(wish, self._pipeline.taps, timeout)
+        return Expectation(wish, self._handover.taps, timeout)
 
     @overload
     async def wait_for(
@@ -323,23 +397,44 @@ class Listener:
         if self._stopping:
             self._stopped.set()
             return  # it was stopped before it began
-        self._dispatcher.start()
-        error: BaseException | None = None
+        async with asyncio.TaskGroup() as beside:
+            self._beside = beside
+            keeper = self._spawn(self._keep_life()) if self._commits is not None else None
+            error = await self._live()
+            self._beside = None
+            if keeper is not None:
+                keeper.cancel()
+        if error is not None:
+            raise error
+
+    async def _live(self) -> Exception | None:
+        """Run to the end; return what ended it, if anything but `stop()` did."""
+        error: Exception | None = None
         try:
             async with asyncio.timeout(None) as self._running:
+                self._dispatcher.start()
+                if self._commits is not None:
+                    self._pipeline.resume(await self._commits.open(self._dispatcher))
+                    await self._commits.replay()
                 await self._source.run(self._pipeline, self._interest)
-            await self._stopped.wait()
-            if self._crashed is not None:
-                raise self._crashed  # noqa: TRY301 - while the rest was handled
-        except BaseException as raised:
-            error = self._crashed or raised
+            await self._stopped_by_all()
+        except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below
+            ending = self._crashed or raised
+            error = ending if isinstance(ending, Exception) else None
             await self.stop(drain=0.0 if isinstance(raised, asyncio.CancelledError) else 8.0)
-            if error is raised:
-                raise
-            raise error from None
+            if error is None:
+                raise ending from None
         finally:
-            self._pipeline.ended()
-            self._end_taps(error if isinstance(error, Exception) else None)
+            self._pipeline.standing.ended()
+            self._end_taps(error)
+        return error
+
+    async def _stopped_by_all(self) -> None:
+        """Wait for the end of `stop()`; raise what broke meanwhile."""
+        if self._stopped is not None:
+            await self._stopped.wait()
+        if self._crashed is not None:
+            raise self._crashed
 
     async def stop(self, drain: float = 8.0) -> list[Unhandled]:
         """Take no more events, close the connection, let the handlers finish.
@@ -361,12 +456,21 @@ class Listener:
             return await asyncio.shield(self._end)
 
     async def _stop(self, drain: float) -> list[Unhandled]:
+        commits, clock = self._commits, self._clock
         try:
+            until = clock.monotonic() + drain
+            if commits is not None:
+                commits.note_life(self._source.last_sign)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._source.stop())
                 # What it still brings is in the lanes before they are drained.
                 await asyncio.sleep(0)
-                return await self._dispatcher.drain(drain)
+                if commits is not None:
+                    await commits.settle(drain)
+                left = await self._dispatcher.drain(max(0.0, until - clock.monotonic()))
+            if commits is not None:
+                await commits.close()
+            return left
         finally:
             if self._stopped is None:
                 self._end_taps(None)
@@ -379,7 +483,7 @@ class Listener:
         Raises:
             CtiError: As `run()`.
         """
-        subscribed = self._pipeline.first_subscribed = asyncio.get_running_loop().create_future()
+        subscribed = self._pipeline.standing.first = asyncio.get_running_loop().create_future()
         self._task = asyncio.get_running_loop().create_task(self.run(), name="cti-listener")
         try:
             await asyncio.wait((self._task, subscribed), return_when="FIRST_COMPLETED")
@@ -415,21 +519,72 @@ class Listener:
 
     def _end_taps(self, error: Exception | None) -> None:
         """Tell streams and expectations that nothing more will come."""
-        for tap in self._pipeline.taps:
+        for tap in self._handover.taps:
             tap.ended(error)
 
-    def _press(self, full: bool) -> None:  # noqa: FBT001 - a callback's one argument
-        """Pause reading while a lane that blocks is full."""
-        if full:
+    def _press(self, who: str, full: bool) -> None:  # noqa: FBT001 - a callback's one argument
+        """Pause reading while a lane that blocks is full, or the disk is behind."""
+        before = bool(self._pressing)
+        (self._pressing.add if full else self._pressing.discard)(who)
+        if self._pressing and not before:
             self._source.pause()
-        else:
+        elif before and not self._pressing:
             self._source.resume()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the source, until it ends or the listener does."""
+        assert self._beside is not None  # noqa: S101 - for the type checker: it runs
+        return self._beside.create_task(self._watched(work))
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - told to `run()`, which raises it
+            self._crash(error)
+
+    async def _keep_life(self) -> None:
+        assert self._commits is not None  # noqa: S101 - for the type checker
+        await self._commits.run(lambda: self._source.last_sign)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call after so many seconds, if the listener runs then."""
+
+        async def wait() -> None:
+            await self._clock.sleep(seconds)
+            call()
+
+        if self._beside is not None:
+            self._spawn(wait())
 
     def _crash(self, error: BaseException) -> None:
         """End `run()` with a bug of ours; nobody else would ever hear of it."""
         self._crashed = self._crashed or error
         if self._running is not None and not self._stopping:
             self._running.reschedule(asyncio.get_running_loop().time())
+
+
+def _websocket_source(
+    feed: str,
+    *,
+    urls: Sequence[str],
+    feeds: Sequence[str],
+    wire: WireChoice,
+    auth: Auth | None,
+    options: ConnectionOptions,
+    zone: tzinfo,
+    clock: Clock,
+) -> WebSocketSource:
+    """Make the source of one feed; each begins at a URL of its own, if there are as many."""
+    first = feeds.index(feed) % max(1, len(urls))
+    return WebSocketSource(
+        [*urls[first:], *urls[:first]],
+        wire=wire,
+        auth=auth,
+        options=options,
+        zone=zone,
+        clock=clock,
+        feed=feed,
+    )
 
 
 def _refuse_ids(devices: Sequence[str], agents: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from cti_listener.values import EventKey
 GapReason = Literal[
     "disconnected",
     "half_open",
+    "listener_down",
     "server_restarted",
     "oversized",
     "slow_consumer",
@@ -25,6 +26,7 @@ GapReason = Literal[
 
 - `disconnected`: the connection ended, or could not be made.
 - `half_open`: the server went silent without closing.
+- `listener_down`: the listener itself was not there, from the last sign of life in its journal.
 - `server_restarted`: a serial counter fell back while the time went on; for the whole namespace.
 - `oversized`: a message above `soft_size` was left out, or one above `max_size` ended the
   connection (WebSocket 1009).
@@ -135,12 +137,14 @@ class Gap(Notice):
     """A time in which events may have been missed.
 
     Attributes:
-        id: Counts the gaps of this run, from 1.
+        id: Counts the gaps, from 1: of this run, or, with a journal, of all runs on it.
         since: The last sign of life before it, aware.
         until: When every subscription stood again; None while it is open (in `stats()` only).
         reason: Why.
         devices: Whose events; empty means all that are listened to.
         destination: The refused destination, for `refused`.
+        recovered: The broker kept what came meanwhile, and all of it has come since (durable
+            subscriptions only); then nothing is missing.
         last_before: The last event before it.
         first_after: The first after it. A gap is told at once, ahead of what comes, so this is None
             in a handler, but for `server_restarted`; `stats().gaps` has it when it came.
@@ -154,6 +158,7 @@ class Gap(Notice):
     reason: GapReason
     devices: frozenset[str] = frozenset()
     destination: str | None = None
+    recovered: bool = False
     last_before: EventKey | None = None
     first_after: EventKey | None = None
 
@@ -187,6 +192,22 @@ class Overflow(Notice):
     def concerns(self) -> frozenset[str]:
         """The devices it is about; empty means all that are listened to."""
         return frozenset() if self.device is None else frozenset({self.device})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedsApart(Notice):
+    """Two feeds bring different events: neither stands for the other; the loss of each is a gap.
+
+    The server gives each event to one of its sessions only, or numbers the events of each session
+    on its own, so that every event is handled twice.
+
+    Attributes:
+        share: Which part of the latest events came by both.
+    """
+
+    event_name: ClassVar[str] = "feedsApart"
+
+    share: float
 
 
 def _plain(value: object) -> Any:

@@ -1,77 +1,120 @@
-"""The way of an event, from the source to the lanes, in one synchronous stretch.
+"""The way of an event, from the source to the hand-over, in one synchronous stretch.
 
 The pipeline is the `Receiver` of the source. Nothing in it waits and nothing it calls is a user's,
-but for the `where=` of a handler. It also turns what becomes of the connection into notices.
+but for the `where=` of a handler. What becomes of connections is for `standing` to tell.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from cti_listener.clock import Clock
+from cti_listener.commits import Commits, last_before
 from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
-from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.events import parse_event
-from cti_listener.gaps import GapLedger
+from cti_listener.feeds import APART, Feeds, Held
+from cti_listener.handover import Handover
 from cti_listener.interest import Interest
-from cti_listener.lanes import NOTICES
+from cti_listener.journal import Opened, digest
 from cti_listener.log import log
-from cti_listener.notices import (
-    Connected,
-    Disconnected,
-    Gap,
-    GapReason,
-    Notice,
-    SubscriptionRefused,
-)
-from cti_listener.router import Handler, Router
+from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
+from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
-from cti_listener.streams import Tap
 from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import MessageBad
 
+Later = Callable[[float, Callable[[], None]], None]
+"""Has something called after so many seconds."""
+
+
+class _Taken(NamedTuple):
+    """An event object on its way.
+
+    Attributes:
+        payload: As received.
+        device: Its routing key.
+        key: Its identity.
+        mark: The digest of that, for the journal; empty without one.
+        name: What dedupe knows it by.
+        delivery: What is ours about it.
+    """
+
+    payload: dict[str, Any]
+    device: str | None
+    key: tuple[Any, ...]
+    mark: bytes
+    name: int
+    delivery: Delivery
+
 
 class Pipeline:
-    """Takes what the source brings; hands it to whoever wants it.
+    """Takes what the source brings; has it handed to whoever wants it.
 
     Args:
         interest: Who was asked for.
         dedupe: The window of what was seen.
         clock: The one clock.
+        handover: Who wants what.
+        commits: What commits each event first; None: there is no journal.
+        feeds: What keeps several feeds in step; None: there is one.
+        hold: For how long a feed that comes back is held back at most, in seconds.
+        later: Has something called later; needed for several feeds.
+
+    Attributes:
+        interest: As above.
+        standing: What becomes of the connections.
     """
 
-    def __init__(self, interest: Interest, dedupe: Dedupe, clock: Clock) -> None:
+    def __init__(
+        self,
+        interest: Interest,
+        dedupe: Dedupe,
+        clock: Clock,
+        handover: Handover,
+        *,
+        commits: Commits | None = None,
+        feeds: Feeds | None = None,
+        hold: float = 1.0,
+        later: Later | None = None,
+    ) -> None:
         """Start with nothing received."""
         self.interest = interest
-        self.handlers: Router[Handler] = Router()
-        self.taps: Router[Tap] = Router()
-        self.ledger = GapLedger()
-        self.first_subscribed: asyncio.Future[None] | None = None
+        keep = _forget if commits is None else commits.keep
+        self.standing = Standing(interest, clock, tell=self.tell, keep=keep)
+        self._ledger = self.standing.ledger
         self._clock = clock
+        self._handover = handover
         self._dedupe = dedupe
+        self._commits = commits
+        self._feeds = feeds
+        self._hold = hold
+        self._later = later
         self._counters = Counters()
-        self._dispatcher: Dispatcher
         self._frames = self._received = self._not_asked_for = self._repeated = 0
-        self._distinct = self._unrouted = self._attempts = self._connections = 0
+        self._distinct = 0
         self._bad: Counter[BadReason] = Counter()
         self._bad_told: dict[BadReason, float] = {}
         self._last_key: tuple[Any, ...] | None = None
         self._now = clock.monotonic()  # read once a message
         self._last_frame_at: datetime | None = None
         self._last_event_at: datetime | None = None
-        self._connected_since: datetime | None = None
-        self._url: str | None = None
 
-    def attach(self, dispatcher: Dispatcher) -> None:
-        """Put into this dispatcher's lanes."""
-        self._dispatcher = dispatcher
+    def resume(self, opened: Opened) -> None:
+        """Go on where the journal's last run ended: what it saw is seen, its gaps go on."""
+        for mark in opened.seen:
+            self._dedupe.admit(int.from_bytes(mark[:8]), self._now)
+        self._ledger.resume(
+            opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
+        )
 
     # Events
 
@@ -101,37 +144,53 @@ class Pipeline:
         if not self.interest.wants(payload, device, destination):
             self._not_asked_for += 1
             return
-        if not self._dedupe.admit(hash(key), self._now):
+        if self._commits is None:
+            mark, name = b"", hash(key)
+        else:
+            mark = digest(key)
+            name = int.from_bytes(mark[:8])
+        if self._feeds is None:
+            self._admit(payload, device, key, mark, name, delivery)
+        else:
+            self._take_in_step(self._feeds, _Taken(payload, device, key, mark, name, delivery))
+
+    def _admit(  # noqa: PLR0917 - as a `_Taken` has them; a tuple less for each event
+        self,
+        payload: dict[str, Any],
+        device: str | None,
+        key: tuple[Any, ...],
+        mark: bytes,
+        name: int,
+        delivery: Delivery,
+    ) -> None:
+        """Have an event handed over, unless it was seen."""
+        if not self._dedupe.admit(name, self._now):
             self._repeated += 1
             return
         self._distinct += 1
         self._last_key = key
         self._last_event_at = delivery.received_at
-        if self.ledger.awaiting:
-            self.ledger.note(EventKey(*key))
+        if self._ledger.awaiting:
+            self._ledger.note(EventKey(*key))
         event = parse_event(payload, device=device, delivery=delivery)
-        handlers = self.handlers.match(event, device)
-        for handler in handlers:
-            self._dispatcher.put(handler, device, event)
-        taps = self.taps.match(event, device)
-        if taps:
-            for tap in list(taps):  # one that has what it waited for goes away
-                tap.offer(event)
-        elif not handlers:
-            self._unrouted += 1
+        handlers = self._handover.handlers.match(event, device)
+        if self._commits is None:
+            self._handover.give(event, device, handlers)
+        else:
+            self._commits.append(event, device, digest=mark, handlers=handlers, payload=payload)
 
     def _mind_counter(self, serial: int, key: tuple[Any, ...], heard: datetime) -> None:
         namespace, kind, stamped = key[0], key[1], key[5]
         if type(namespace) is str and type(kind) is str and type(stamped) is str:
             before = self._counters.note(namespace, kind, serial, stamped, heard)
             if before is not None and self.interest.includes_namespace(namespace):
-                self._tell_gap(self.ledger.restarted(before, heard, EventKey(*key)))
+                self.standing.tell_gaps([self._ledger.restarted(before, heard, EventKey(*key))])
 
     def message_bad(self, bad: MessageBad) -> None:
         """Count a message that was no event, and log its beginning, once a second at most."""
         self._bad[bad.reason] += bad.count
         if bad.reason == "too_large":  # it may have held any number of events
-            self._tell_gap(self.ledger.left_out(self._clock.now(), self._last_event))
+            self.standing.tell_gaps([self._ledger.left_out(self._clock.now(), self._last_event)])
         now = self._clock.monotonic()
         if now >= self._bad_told.get(bad.reason, -inf) + 1.0:
             self._bad_told[bad.reason] = now
@@ -143,88 +202,120 @@ class Pipeline:
                 so_far=self._bad[bad.reason],
             )
 
-    # The connection
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Call once all events taken before are committed; without a journal, at once."""
+        if self._commits is None:
+            call()
+        else:
+            self._commits.behind(call)
 
-    def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
+    # Several feeds
+
+    def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
+        """Have an event handed over, unless its feed may be ahead of the others with it."""
+        feed, device, name = taken.delivery.feed, taken.device, taken.name
+        if feeds.count(feed, name, self._now):
+            self._mind_share(feeds)
+        if feeds.watching:
+            known = name in self._dedupe
+            if not known and feeds.holds(feed, Held(device, name, taken)):
+                if feeds.full(feed):
+                    self._splice(feeds, feed)
+                return
+            if feeds.is_late(feed, device, name, self._now, known=known):
+                taken = _late(taken)
+        self._admit(*taken)
+        if feeds.watching:
+            for other, late, rest in feeds.released(feed, device, name):
+                self._in_step(other)
+                for one in late:
+                    self._admit(*_late(one.what))
+                for one in rest:
+                    self._admit(*one.what)
+
+    def _in_step(self, feed: str) -> None:
+        """Note that a feed has been spliced in: it covers all since it stood."""
+        stand = self.standing.stands.get(feed)
+        if stand is not None and not self._ledger.is_covered_by(feed):
+            self.standing.covers(feed, stand.since)
+
+    def _splice(self, feeds: Feeds, feed: str) -> None:
+        """Splice a feed in now, whatever it may be ahead of."""
+        if feed in self.standing.stands and not self._ledger.is_covered_by(feed):
+            self.standing.covers(feed, self._clock.now())
+        for one in feeds.spliced(feed, self._clock.monotonic()):
+            self._admit(*one.what)
+
+    def _hold_over(self, feeds: Feeds, feed: str, number: int) -> None:
+        if feeds.number_of(feed) == number:
+            self._splice(feeds, feed)
+
+    def _mind_share(self, feeds: Feeds) -> None:
+        """Say so if the feeds bring different events: then each is missed when it is lost."""
+        share = feeds.share
+        if share is None or (share < APART) == self._ledger.apart:
+            return
+        self._ledger.apart = share < APART
+        if self._ledger.apart:
+            log.error(
+                "feeds_apart",
+                share=round(share, 3),
+                advice="the server gives each event to one session only, or numbers the events of"
+                " each on its own: two feeds do not stand for each other here",
+            )
+            self.tell(FeedsApart(at=self._clock.now(), share=share))
+
+    # Connections
+
+    def subscribed(
+        self, url: str, *, feed: str, confirmed: bool, attempts: int, backlog: bool = False
+    ) -> None:
         """Every destination stands that is not refused: tell it, and the gap that this closes."""
-        now = self._clock.now()
-        self._attempts += 1
-        self._connections += 1
-        self._url, self._connected_since = url, now
-        log.info("connected", url=url, confirmed=confirmed, attempts=attempts)
-        self.tell(Connected(at=now, feed=feed, url=url, confirmed=confirmed, attempts=attempts))
-        self._tell_gap(self.ledger.regained(now, None))
-        if self.first_subscribed is not None and not self.first_subscribed.done():
-            self.first_subscribed.set_result(None)
+        self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
+        number = 0 if self._feeds is None else self._feeds.stood(feed)
+        if self._feeds is not None and self._later is not None and number:
+            self._later(self._hold, partial(self._hold_over, self._feeds, feed, number))
+        else:
+            since = self.standing.stands[feed].since
+            self.standing.covers(feed, since, backlog=backlog)
+
+    def caught_up(self, feed: str, *, recovered: bool) -> None:
+        """What a broker kept for a feed is in."""
+        self.when_committed(partial(self.standing.caught_up, feed, recovered=recovered))
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
-        """A subscribed connection ended: a gap is open."""
-        now = self._clock.now()
-        self._connected_since = None
-        self.ledger.lost(since, reason, self._last_event)
-        log.warning("disconnected", url=url, reason=reason, detail=detail)
-        self.tell(
-            Disconnected(at=now, feed=feed, url=url, since=since, reason=reason, detail=detail)
+        """A subscribed connection ended: a gap is open, unless another feed stands."""
+        self.standing.lost(
+            url, feed=feed, since=since, reason=reason, detail=detail, last=self._last_event
         )
-
-    def ended(self) -> None:
-        """Note that the source ended, of its own accord or ours: nothing is connected any more."""
-        self._connected_since = None
+        if self._feeds is not None:
+            for other in self._feeds.lost(feed):
+                self._splice(self._feeds, other)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""
-        self._attempts += 1
-        log.warning("attempt_failed", feed=feed, url=error.url, problem=error.problem)
+        self.standing.attempt_failed(error, feed=feed)
 
     def destination_refused(
         self, destination: str, *, feed: str, since: datetime, detail: str
     ) -> None:
-        """The server refuses one destination: name it, and whose events it would have brought."""
-        devices = self.interest.devices_of(destination)
-        self.ledger.refused(destination, since, self._last_event, devices)
-        log.error("destination_refused", destination=destination, detail=detail)
-        self.tell(
-            SubscriptionRefused(
-                at=self._clock.now(),
-                feed=feed,
-                destination=destination,
-                devices=devices,
-                since=since,
-                detail=detail,
-            )
+        """The server refuses one destination; the source goes on without it."""
+        self.standing.destination_refused(
+            destination, feed=feed, since=since, detail=detail, last=self._last_event
         )
 
-    def destination_accepted(self, destination: str) -> None:
-        """A refused destination stands after all: its gap is closed."""
-        log.info("destination_accepted", destination=destination)
-        self._tell_gap(self.ledger.accepted(destination, self._clock.now()))
+    def destination_accepted(self, destination: str, *, feed: str) -> None:
+        """A refused destination stands after all, or is wanted no more."""
+        self.standing.destination_accepted(destination, feed=feed)
 
     # Notices
 
-    def tell(self, notice: Notice, but: Handler | None = None) -> None:
-        """Put a notice, in order, into the lanes it concerns.
-
-        A handler without a device has a lane of its own for notices, one with a device gets them in
-        that device's lane.
-
-        Args:
-            notice: What to tell.
-            but: Who knows already.
-        """
-        for handler in self.handlers.match_notice(notice):
-            if handler is not but:
-                self._dispatcher.put(handler, handler.wish.device or NOTICES, notice)
-        for tap in self.taps.match_notice(notice):
-            tap.offer(notice)
-
-    def _tell_gap(self, gap: Gap | None) -> None:
-        if gap is None:
-            return
-        seconds = (gap.until - gap.since).total_seconds() if gap.until else None
-        log.warning(
-            "gap", id=gap.id, reason=gap.reason, since=gap.since.isoformat(), seconds=seconds
-        )
-        self.tell(gap)
+    def tell(self, notice: Notice) -> None:
+        """Hand a notice over, behind the events taken before it."""
+        if self._commits is None:
+            self._handover.tell(notice)
+        else:
+            self._commits.behind(partial(self._handover.tell, notice))
 
     @property
     def _last_event(self) -> EventKey | None:
@@ -232,28 +323,40 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
+        stands = self.standing.stands.values()
+        handover = self._handover
         return Stats(
-            connected=self._connected_since is not None,
-            connected_since=self._connected_since,
-            url=self._url,
-            attempts=self._attempts,
-            connections=self._connections,
+            connected=bool(stands),
+            connected_since=min((stand.since for stand in stands), default=None),
+            url=self.standing.url,
+            attempts=self.standing.attempts,
+            connections=self.standing.connections,
             frames=self._frames,
             received=self._received,
             not_asked_for=self._not_asked_for,
             repeated=self._repeated,
             distinct=self._distinct,
-            unrouted=self._unrouted,
+            unrouted=handover.unrouted,
             bad=dict(self._bad),
             remembered=len(self._dedupe),
-            waiting=self._dispatcher.waiting,
+            waiting=handover.waiting,
             handlers={
                 one.name: HandlerStats(
                     handled=one.handled, failed=one.failed, dropped=one.dropped, waiting=one.waiting
                 )
-                for one in self.handlers
+                for one in handover.handlers
             },
             last_frame_at=self._last_frame_at,
             last_event_at=self._last_event_at,
-            gaps=self.ledger.gaps,
+            gaps=self._ledger.gaps,
+            feeds={} if self._feeds is None else self._feeds.stats(),
+            journal=None if self._commits is None else self._commits.stats(),
         )
+
+
+def _late(taken: _Taken) -> _Taken:
+    return taken._replace(delivery=replace(taken.delivery, late=True))
+
+
+def _forget(_gap: Gap) -> None:
+    """Keep no gap: there is no journal."""

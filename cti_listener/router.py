@@ -181,6 +181,7 @@ class Handler:
         overflow: Drop the oldest and tell it, or pause reading.
         timeout: For one run, in seconds; None: none.
         retry: How to try again what failed; None: not at all.
+        durable: What it is owed stands in the journal until it has done it.
         handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
         plain: It has neither time limit nor retries.
         number: Tells its lanes from those of others.
@@ -194,6 +195,7 @@ class Handler:
     overflow: WhenFull = "drop_oldest"
     timeout: float | None = None
     retry: AsyncRetrying | None = None
+    durable: bool = False
     handled: int = 0
     failed: int = 0
     dropped: int = 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cti_listener.errors import BadReason
+from cti_listener.feeds import FeedStats
+from cti_listener.journal.base import JournalStats
 from cti_listener.notices import Gap
 
 
@@ -51,7 +53,10 @@ class Stats:
         handlers: By name.
         last_frame_at: When the last message came, aware.
         last_event_at: When the last distinct event came, aware.
-        gaps: Every gap of this run, oldest first; the open ones, with `until` None, last.
+        gaps: Every gap of this run, the latest 1,000, oldest first; the open ones, with `until`
+            None, last. With a journal, those that earlier runs left open are among them.
+        feeds: What each feed brought, by name; empty where there is only one.
+        journal: How the journal stands; None without one.
     """
 
     connected: bool
@@ -72,3 +77,5 @@ class Stats:
     last_frame_at: datetime | None
     last_event_at: datetime | None
     gaps: tuple[Gap, ...]
+    feeds: Mapping[str, FeedStats]
+    journal: JournalStats | None

@@ -109,6 +109,11 @@ class FakeSource:
     def __repr__(self) -> str:
         return f"<FakeSource {'connected' if self._connected else 'not connected'}>"
 
+    @property
+    def last_sign(self) -> datetime | None:
+        """Now, while it is connected."""
+        return self._now() if self._connected else None
+
     def _now(self) -> datetime:
         return self._clock.now() if self._clock else datetime.now(UTC)
 

@@ -14,13 +14,14 @@ import pytest
 import tenacity
 from structlog.testing import capture_logs
 
-from cti_listener.dispatcher import SPARE, TURN, Dispatcher
+from cti_listener.dispatcher import TURN, Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.events import parse_event
 from cti_listener.lanes import NOTICES
 from cti_listener.notices import Connected, Gap, Notice, Overflow
 from cti_listener.registration import as_coroutine_function, make_retry
 from cti_listener.router import Handler, make_wish
+from cti_listener.workers import SPARE
 from tests.examples import make
 from tests.turns import until
 
@@ -564,7 +565,7 @@ def test_a_handler_thrown_away_with_its_loop_ends_quietly() -> None:
     handler = handler_of(gate)
     loop = asyncio.new_event_loop()
     dispatcher = loop.run_until_complete(begin())
-    (worker,) = dispatcher._workers  # noqa: SLF001 - what the garbage collector would do to it
+    (worker,) = dispatcher._crew._workers  # noqa: SLF001 - what the garbage collector would do to it
     running = worker.get_coro()
     loop.close()
     running.close()

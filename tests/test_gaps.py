@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.gaps import KEPT, GapLedger
+from cti_listener.notices import Gap, GapReason
 from cti_listener.values import EventKey
 
 BEGIN = datetime(2024, 5, 1, tzinfo=UTC)
@@ -21,69 +22,76 @@ def key(serial: int) -> EventKey:
     return EventKey("a.cc", "csta", "1@a.cc", serial, "held", "t", "c")
 
 
+def span(gap: Gap) -> tuple[float, float | None]:
+    until = None if gap.until is None else (gap.until - BEGIN).total_seconds()
+    return (gap.since - BEGIN).total_seconds(), until
+
+
+def begun(**given: object) -> GapLedger:
+    """A ledger of a feed that stands."""
+    ledger = GapLedger(**given)  # type: ignore[arg-type]  # what a ledger takes
+    assert ledger.covers("a", at(0)) == []
+    return ledger
+
+
+def lose(
+    ledger: GapLedger, second: float, last: EventKey | None = None, feed: str = "a"
+) -> list[tuple[float, float | None]]:
+    return [span(gap) for gap in ledger.lost(feed, at(second), "disconnected", last)]
+
+
 def test_the_very_first_connection_opens_no_gap() -> None:
-    ledger = GapLedger()
-    assert ledger.regained(at(0), None) is None
+    ledger = begun()
     assert ledger.gaps == ()
     assert not ledger.awaiting
 
 
-def test_a_gap_lasts_from_the_last_sign_of_life_to_the_confirmed_subscription() -> None:
+def test_what_failed_before_the_first_connection_is_no_loss() -> None:
     ledger = GapLedger()
-    ledger.lost(at(1), "half_open", key(1))
+    assert lose(ledger, 1) == []
+    assert ledger.covers("a", at(2)) == []
+    assert ledger.gaps == ()
+
+
+def test_a_gap_lasts_from_the_last_sign_of_life_to_the_confirmed_subscription() -> None:
+    ledger = begun()
+    assert ledger.lost("a", at(1), "half_open", key(1)) == []
     (open_gap,) = ledger.gaps
     assert (open_gap.since, open_gap.until, open_gap.reason) == (at(1), None, "half_open")
-    gap = ledger.regained(at(5), None)
-    assert gap is not None
+    (gap,) = ledger.covers("a", at(5))
     assert (gap.id, gap.since, gap.until, gap.at) == (1, at(1), at(5), at(5))
     assert (gap.reason, gap.devices, gap.destination) == ("half_open", frozenset(), None)
-    assert (gap.last_before, gap.first_after) == (key(1), None)
+    assert (gap.last_before, gap.first_after, gap.recovered) == (key(1), None, False)
     assert ledger.gaps == (gap,)
-    assert ledger.regained(at(6), None) is None
-
-
-def test_a_loss_within_a_loss_changes_nothing() -> None:
-    ledger = GapLedger()
-    ledger.lost(at(1), "disconnected", key(1))
-    ledger.lost(at(3), "oversized", key(2))
-    gap = ledger.regained(at(5), key(3))
-    assert gap is not None
-    assert (gap.since, gap.reason, gap.last_before) == (at(1), "disconnected", key(1))
-    assert (gap.id, gap.first_after) == (1, key(3))
-    assert len(ledger.gaps) == 1
 
 
 def test_the_first_event_after_completes_the_gaps_that_await_it() -> None:
-    ledger = GapLedger()
-    ledger.lost(at(1), "disconnected", None)
-    ledger.regained(at(2), key(8))
-    assert not ledger.awaiting
-    ledger.lost(at(3), "disconnected", None)
-    ledger.regained(at(4), None)
-    ledger.lost(at(5), "disconnected", None)
-    ledger.regained(at(6), None)
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(2))
+    lose(ledger, 3)
+    ledger.covers("a", at(4))
     assert ledger.awaiting
     ledger.note(key(9))
     assert not ledger.awaiting
     ledger.note(key(10))
-    assert [gap.first_after for gap in ledger.gaps] == [key(8), key(9), key(9)]
+    assert [gap.first_after for gap in ledger.gaps] == [key(9), key(9)]
 
 
 def test_an_open_gap_stays_open_when_an_event_comes() -> None:
-    ledger = GapLedger()
-    ledger.lost(at(1), "disconnected", None)
+    ledger = begun()
+    lose(ledger, 1)
     ledger.note(key(1))
     assert ledger.gaps[0].until is None
     assert ledger.gaps[0].first_after is None
 
 
 def test_a_refused_destination_is_a_gap_of_its_own_until_it_is_taken() -> None:
-    ledger = GapLedger()
+    ledger = begun()
     ledger.refused("/topic/x", at(1), key(1), frozenset({"1@a.cc"}))
     ledger.refused("/topic/x", at(2), None)
-    ledger.lost(at(3), "disconnected", None)
-    regained = ledger.regained(at(4), None)
-    assert regained is not None
+    lose(ledger, 3)
+    (regained,) = ledger.covers("a", at(4))
     assert regained.id == 2
     open_gap = ledger.gaps[-1]
     assert (open_gap.id, open_gap.until, open_gap.destination) == (1, None, "/topic/x")
@@ -105,41 +113,176 @@ def test_a_restarted_server_is_a_gap_between_two_events() -> None:
 
 
 def test_the_oldest_gaps_are_forgotten_first() -> None:
-    ledger = GapLedger()
+    ledger = begun()
     for second in range(KEPT + 50):
-        ledger.lost(at(second), "disconnected", None)
-        ledger.regained(at(second + 0.5), None)
+        lose(ledger, second)
+        ledger.covers("a", at(second + 0.5))
     assert len(ledger.gaps) == KEPT
     assert ledger.gaps[0].id == 51
 
 
-@given(st.lists(st.sampled_from(["lost", "regained", "refuse", "accept", "event"]), max_size=40))
-def test_the_gaps_are_the_complement_of_what_was_listened_to(steps: list[str]) -> None:
+# Two feeds
+
+
+def test_the_loss_of_one_of_two_feeds_is_no_gap() -> None:
+    ledger = begun()
+    ledger.covers("b", at(1))
+    assert lose(ledger, 5) == []
+    assert ledger.covers("a", at(9)) == []
+    assert lose(ledger, 12, feed="b") == []
+    assert ledger.gaps == ()
+
+
+def test_two_feeds_lost_together_are_one_gap_from_the_later_loss() -> None:
+    ledger = begun()
+    ledger.covers("b", at(1))
+    lose(ledger, 5)
+    assert lose(ledger, 8, key(3), feed="b") == []
+    (gap,) = ledger.covers("a", at(9))
+    assert span(gap) == (8, 9)
+    assert gap.last_before == key(3)
+
+
+def test_a_peer_found_dead_late_shows_a_gap_that_is_over() -> None:
+    ledger = begun()
+    ledger.covers("b", at(1))
+    lose(ledger, 10, feed="b")  # and `a` seems to live
+    assert ledger.covers("b", at(14)) == []
+    gaps = ledger.lost("a", at(11), "half_open", None)  # but was silent since
+    assert [span(gap) for gap in gaps] == [(11, 14)]
+    assert gaps[0].reason == "half_open"
+    assert lose(ledger, 20, feed="b") == []
+    assert [span(gap) for gap in ledger.gaps] == [(11, 14), (20, None)]
+
+
+def test_a_feed_covers_from_when_it_was_spliced_in() -> None:
+    ledger = begun()
+    lose(ledger, 5)  # while `b` is connected, and not yet known to be in step
+    (gap,) = ledger.covers("b", at(6))
+    assert span(gap) == (5, 6)
+
+
+# A run after another
+
+
+def test_a_run_after_another_names_its_absence_and_goes_on_counting() -> None:
     ledger = GapLedger()
-    told = []
-    since: float | None = None
-    missing: list[tuple[datetime, datetime]] = []
-    for second, step in enumerate(steps):
+    ledger.resume(7, (), at(3), key(1))
+    (open_gap,) = ledger.gaps
+    assert (open_gap.id, open_gap.reason, span(open_gap)) == (8, "listener_down", (3, None))
+    (gap,) = ledger.covers("a", at(9))
+    assert (gap.id, gap.last_before, span(gap)) == (8, key(1), (3, 9))
+
+
+def test_what_a_run_left_open_is_closed_by_the_next_one() -> None:
+    first = begun()
+    first.lost("a", at(2), "half_open", key(1))
+    first.refused("/topic/x", at(1), None)
+    first.refused("/topic/y", at(1), None)
+    ledger = GapLedger()
+    ledger.resume(3, [gap for gap in first.gaps if gap.until is None], at(3), None)
+    ledger.refused("/topic/x", at(8), None)  # still
+    closed = ledger.covers("a", at(9))
+    assert [(gap.id, gap.reason, span(gap)) for gap in closed] == [
+        (1, "half_open", (2, 9)),
+        (4, "listener_down", (3, 9)),
+    ]
+    assert [(gap.id, gap.destination) for gap in ledger.no_longer_refused(at(9))] == [
+        (3, "/topic/y")
+    ]
+    assert ledger.no_longer_refused(at(9)) == []
+    assert [gap.destination for gap in ledger.gaps if gap.until is None] == ["/topic/x"]
+
+
+def test_every_change_of_a_gap_is_kept() -> None:
+    kept: list[Gap] = []
+    ledger = begun(keep=kept.append)
+    lose(ledger, 1)
+    ledger.covers("a", at(2))
+    ledger.note(key(5))
+    assert [(gap.id, span(gap)[1], gap.first_after) for gap in kept] == [
+        (1, None, None),
+        (1, 2, None),
+        (1, 2, key(5)),
+    ]
+
+
+# What a broker kept
+
+
+def test_a_gap_whose_events_were_kept_is_closed_once_they_are_in() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    assert ledger.covers("a", at(5), backlog=True) == []
+    assert span(ledger.gaps[0]) == (1, None)
+    (gap,) = ledger.caught_up("a", recovered=True)
+    assert (span(gap), gap.recovered) == ((1, 5), True)
+    assert ledger.caught_up("a", recovered=True) == []
+
+
+def test_a_feed_lost_before_its_backlog_is_in_leaves_the_gap_open() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(5), backlog=True)
+    lose(ledger, 6)
+    assert ledger.caught_up("a", recovered=True) == []
+    assert span(ledger.gaps[0]) == (1, None)
+    (gap,) = ledger.covers("a", at(8))
+    assert (span(gap), gap.recovered) == ((1, 8), False)
+
+
+# All of it
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["covers", "lost", "noticed late", "refuse", "accept", "event"]),
+            st.sampled_from(["a", "b"]),
+        ),
+        max_size=40,
+    )
+)
+def test_the_gaps_are_the_complement_of_what_the_feeds_covered(
+    steps: list[tuple[str, str]],
+) -> None:
+    ledger = GapLedger()
+    up: dict[str, int] = {}
+    lives: list[tuple[int, int]] = []
+    told: list[Gap] = []
+    reason: GapReason = "disconnected"
+    for second, (step, feed) in enumerate(steps):
         match step:
-            case "lost":
-                since = float(second) if since is None else since
-                ledger.lost(at(second), "disconnected", None)
-            case "regained":
-                if gap := ledger.regained(at(second), None):
-                    told.append(gap)
-                if since is not None:
-                    missing.append((at(since), at(second)))
-                    since = None
+            case "covers" if feed not in up:
+                up[feed] = second
+                told += ledger.covers(feed, at(second))
+            case "lost" | "noticed late" if feed in up:
+                since = up.pop(feed)
+                until = second if step == "lost" else max(since, second - 3)
+                lives.append((since, until))
+                told += ledger.lost(feed, at(until), reason, None)
             case "refuse":
                 ledger.refused("/x", at(second), None)
             case "accept":
                 ledger.accepted("/x", at(second))
-            case _:
+            case "event":
                 ledger.note(key(second))
-    assert [(gap.since, gap.until) for gap in told] == missing
-    assert any(gap.until is None and gap.reason == "disconnected" for gap in ledger.gaps) == (
-        since is not None
-    )
+            case _:
+                pass
+    end = len(steps)
+    lives += [(since, end) for since in up.values()]
+    named = [span(gap) for gap in ledger.gaps if gap.reason == reason]
+    begin = min((since for since, _ in lives), default=end)
+
+    def among(spans: list[tuple[float, float | None]], second: float) -> bool:
+        return any(a <= second <= (end if b is None else b) for a, b in spans)
+
+    for half in range(2 * begin, 2 * end):
+        moment = half / 2 + 0.25
+        covered = any(a <= moment <= b for a, b in lives)
+        assert covered or among(named, moment)
+        assert not (covered and among(named, moment))
+    assert {gap.id for gap in told} <= {gap.id for gap in ledger.gaps if gap.until}
     ids = [gap.id for gap in ledger.gaps]
     assert len(set(ids)) == len(ids)
     assert all(gap.until is None or gap.since <= gap.until for gap in ledger.gaps)

@@ -64,6 +64,7 @@ def test_a_gap_is_printed_with_times_that_have_a_zone_and_sorted_devices() -> No
         "reason": "disconnected",
         "devices": ["1@a.cc", "2@a.cc"],
         "destination": None,
+        "recovered": False,
         "lastBefore": {
             "namespace": "a.cc",
             "eventType": "csta",
@@ -117,6 +118,7 @@ def test_every_reason_of_a_gap_is_explained() -> None:
     assert set(get_args(GapReason)) == {
         "disconnected",
         "half_open",
+        "listener_down",
         "server_restarted",
         "oversized",
         "slow_consumer",

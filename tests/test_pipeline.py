@@ -16,6 +16,7 @@ from cti_listener.dedupe import Dedupe
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import ConnectError
 from cti_listener.event_base import Delivery, Event
+from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.notices import Gap, Notice
 from cti_listener.pipeline import Pipeline
@@ -35,30 +36,32 @@ class Way:
     def __init__(self, interest: Interest | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or ManualClock()
         self.put: list[Any] = []
-        self.pipeline = Pipeline(interest or Interest(NAMESPACE), Dedupe(), self.clock)
-        self.pipeline.attach(
-            Dispatcher(
-                now=self.clock.now,
-                tell=self.pipeline.tell,
-                pressure=lambda _: None,
-                crashed=lambda _: None,
-            )
+        self.handover = Handover()
+        self.pipeline = Pipeline(
+            interest or Interest(NAMESPACE), Dedupe(), self.clock, self.handover
         )
+        self.dispatcher = Dispatcher(
+            now=self.clock.now,
+            tell=self.handover.tell,
+            pressure=lambda _: None,
+            crashed=lambda _: None,
+        )
+        self.handover.attach(self.dispatcher)
 
     def ask(self, *kinds: Any, **filters: Any) -> Handler:
         async def run(_: object) -> None:
             pass
 
         handler = Handler(
-            name=f"handler {len(list(self.pipeline.handlers))}",
+            name=f"handler {len(list(self.handover.handlers))}",
             wish=make_wish(kinds, namespace=NAMESPACE, **filters),
             run=run,
         )
-        self.pipeline.handlers.add(handler)
+        self.handover.handlers.add(handler)
         return handler
 
     def tap(self, *kinds: Any) -> EventStream[Any]:
-        return EventStream(make_wish(kinds, namespace=NAMESPACE), self.pipeline.taps, 100)
+        return EventStream(make_wish(kinds, namespace=NAMESPACE), self.handover.taps, 100)
 
     def send(self, *events: dict[str, Any], destination: str | None = None) -> None:
         """Receive one message with these events."""
@@ -226,7 +229,7 @@ def test_a_gap_of_a_restart_stands_ahead_of_the_event_that_tells_of_it(way: Way)
     async def run(happening: Event | Notice) -> None:
         happened.append(happening)
 
-    way.pipeline.handlers.add(
+    way.handover.handlers.add(
         Handler(
             name="all",
             wish=make_wish((Event, Gap), namespace=NAMESPACE),
@@ -236,8 +239,8 @@ def test_a_gap_of_a_restart_stands_ahead_of_the_event_that_tells_of_it(way: Way)
     )
 
     async def drained() -> None:
-        way.pipeline._dispatcher.start()  # noqa: SLF001 - there is no listener here
-        assert await way.pipeline._dispatcher.drain(1.0) == []  # noqa: SLF001
+        way.dispatcher.start()
+        assert await way.dispatcher.drain(1.0) == []
 
     way.send(make(serial=5000, eventTime=NOON), make(serial=10, eventTime=LATER))
     asyncio.run(drained())
@@ -275,8 +278,8 @@ def test_a_refused_destination_is_an_open_gap_until_it_is_accepted() -> None:
     assert (gap.reason, gap.destination, gap.until) == ("refused", destination, None)
     assert gap.devices == {device_id(8002)}
     assert here.waiting == 0
-    way.pipeline.destination_accepted(destination)
-    way.pipeline.destination_accepted(destination)  # told once
+    way.pipeline.destination_accepted(destination, feed="a")
+    way.pipeline.destination_accepted(destination, feed="a")  # told once
     (gap,) = way.pipeline.stats().gaps
     assert gap.until == way.clock.now()
     assert (here.waiting, there.waiting) == (1, 0)

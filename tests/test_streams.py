@@ -36,7 +36,7 @@ async def listener(source: FakeSource) -> AsyncIterator[Listener]:
 
 def taps(listener: Listener) -> int:
     """Count who is still fed."""
-    return len(list(listener._pipeline.taps))  # noqa: SLF001 - is anything kept?
+    return len(list(listener._handover.taps))  # noqa: SLF001 - is anything kept?
 
 
 # Streams

@@ -16,15 +16,19 @@ from cti_listener.journal.base import (
     Opened,
     digest,
 )
-from cti_listener.journal.store import Journal
+from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
+from cti_listener.journal.writer import Synchronous
 
 __all__ = [
     "EXIT_CODE",
+    "MAX_SIZE",
     "NO_DEVICE",
+    "RETENTION",
     "Entry",
     "Journal",
     "JournalError",
     "JournalStats",
     "Opened",
+    "Synchronous",
     "digest",
 ]

@@ -55,6 +55,7 @@ class Entry:
         seq: Its place in the journal, given at commit.
         context: The caller's own; never stored, handed back at commit.
         redelivered: An earlier run may have begun it, or it was dead and is tried once more.
+        late: It came after events that should have followed it.
     """
 
     digest: bytes
@@ -67,6 +68,7 @@ class Entry:
     seq: int = 0
     context: Any = None
     redelivered: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ class Opened:
         unfinished: How often a handler that is registered now has yet to run, over all events.
         absent: The same of handlers that are not registered now, by name; `forget` drops them.
         last_seq: The newest event's; what is unfinished up to here may have been begun.
+        last_event: The newest event still there, as it was received.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
         seen: The digests within the retention, newest last; at most 200,000.
@@ -87,6 +90,7 @@ class Opened:
     unfinished: int
     absent: dict[str, int]
     last_seq: int
+    last_event: dict[str, Any] | None
     last_gap: int
     open_gaps: tuple[Gap, ...]
     seen: tuple[bytes, ...]

@@ -84,8 +84,8 @@ class Registry:
         handler = self.register(name, last_seq)
         self._db.execute(
             "INSERT INTO dead (handler, seq, failed_at, error, retry, digest, device, call,"
-            " received_at, feed, payload) SELECT ?, seq, ?, ?, 0, digest, device, call,"
-            " received_at, feed, payload FROM event WHERE seq = ?",
+            " received_at, feed, late, payload) SELECT ?, seq, ?, ?, 0, digest, device, call,"
+            " received_at, feed, late, payload FROM event WHERE seq = ?",
             (handler, rows.stamp(self._clock.now()), error, seq),
         )
         self._db.execute(
@@ -102,7 +102,7 @@ class Registry:
         """
         found = self._db.execute(
             "SELECT dead.id, handler.name, 0, digest, device, call, received_at, feed, 0, 1,"
-            " payload FROM dead JOIN handler ON handler.id = dead.handler"
+            " late, payload FROM dead JOIN handler ON handler.id = dead.handler"
             " WHERE retry AND handler.active ORDER BY dead.id LIMIT ?",
             (DEATHS,),
         ).fetchall()

@@ -21,7 +21,9 @@ from cti_listener.values import EventKey
 encode: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 """A payload to text. ASCII only, so that a lone surrogate is text as well."""
 
-EVENT_COLUMNS: Final = "seq, digest, device, call, received_at, feed, wanted, redelivered, payload"
+EVENT_COLUMNS: Final = (
+    "seq, digest, device, call, received_at, feed, wanted, redelivered, late, payload"
+)
 _LAST: Final = 2**63 - 1
 _WIDTHS: Final = (256, 64, 16, 4, 1)
 """Statements of so many rows: few, so that each is compiled once."""
@@ -57,7 +59,7 @@ def time_of(stamp: float) -> datetime:
 
 def entry_of(row: Sequence[Any], owed: tuple[str, ...], redelivered_up_to: int) -> Entry:
     """Build an entry of `EVENT_COLUMNS`."""
-    seq, digest, device, call, received_at, feed, _, redelivered, payload = row
+    seq, digest, device, call, received_at, feed, _, redelivered, late, payload = row
     return Entry(
         digest=digest,
         device=device,
@@ -68,7 +70,14 @@ def entry_of(row: Sequence[Any], owed: tuple[str, ...], redelivered_up_to: int) 
         owed=owed,
         seq=seq,
         redelivered=bool(redelivered) or seq <= redelivered_up_to,
+        late=bool(late),
     )
+
+
+def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
+    """Return the newest event there is, as it was received."""
+    row = db.execute("SELECT payload FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+    return None if row is None else json.loads(row[0])
 
 
 def gap_body(gap: Gap) -> str:

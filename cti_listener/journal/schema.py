@@ -40,6 +40,7 @@ CREATE TABLE event (
     feed TEXT NOT NULL,
     wanted INTEGER NOT NULL,                -- which set of handlers it is owed
     redelivered INTEGER NOT NULL,
+    late INTEGER NOT NULL,
     payload TEXT NOT NULL
 );
 CREATE INDEX event_device ON event (device);  -- a lane refills by (device, seq)
@@ -74,6 +75,7 @@ CREATE TABLE dead (
     call TEXT,
     received_at REAL NOT NULL,
     feed TEXT NOT NULL,
+    late INTEGER NOT NULL,
     payload TEXT NOT NULL
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);

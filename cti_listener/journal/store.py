@@ -28,6 +28,7 @@ from cti_listener.log import log
 from cti_listener.notices import Gap
 
 MAX_SIZE: Final = 4 << 30
+RETENTION: Final = 86400.0
 SIGN_INTERVAL: Final = 1.0
 
 
@@ -58,7 +59,7 @@ class Journal:
         path: str | os.PathLike[str],
         *,
         synchronous: Synchronous = "full",
-        retention: float = 86400.0,
+        retention: float = RETENTION,
         max_size: int = MAX_SIZE,
         clock: Clock,
     ) -> None:

@@ -139,6 +139,7 @@ class Writer:
             unfinished=unfinished,
             absent=absent,
             last_seq=self._last_seq,
+            last_event=rows.last_payload(db),
             last_gap=last_gap,
             open_gaps=tuple(rows.gap_of(body) for (body,) in gaps),
             seen=tuple(one for (one,) in reversed(digests)),
@@ -210,9 +211,10 @@ class Writer:
                 entry.feed,
                 wanted(entry.owed, before),
                 entry.redelivered,
+                entry.late,
                 text,
             )
-        rows.insert_many(self._db, f"INSERT INTO event ({rows.EVENT_COLUMNS})", 9, flat)
+        rows.insert_many(self._db, f"INSERT INTO event ({rows.EVENT_COLUMNS})", 10, flat)
         self._last_seq = seq
 
     def _take_retries(self) -> list[Entry]:

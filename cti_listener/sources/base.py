@@ -7,7 +7,7 @@ tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -32,8 +32,20 @@ class Receiver(Protocol):
     def message_received(self, delivery: Delivery) -> None:
         """Count a WebSocket message; its events follow with the same delivery."""
 
-    def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
-        """Every destination stands that is not refused."""
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """Call once all events taken before are committed: at once where nothing keeps them."""
+
+    def subscribed(
+        self, url: str, *, feed: str, confirmed: bool, attempts: int, backlog: bool = False
+    ) -> None:
+        """Every destination stands that is not refused.
+
+        With `backlog`, what came meanwhile was kept by the broker and is on its way; `caught_up`
+        follows when it is in.
+        """
+
+    def caught_up(self, feed: str, *, recovered: bool) -> None:
+        """The backlog is in; `recovered` is False where the broker may have dropped some of it."""
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended; `since` is its last sign of life."""
@@ -46,8 +58,8 @@ class Receiver(Protocol):
     ) -> None:
         """The server refuses one destination; the source goes on without it."""
 
-    def destination_accepted(self, destination: str) -> None:
-        """A refused destination stands after all."""
+    def destination_accepted(self, destination: str, *, feed: str) -> None:
+        """A refused destination stands after all, or is wanted no more."""
 
 
 class Source(Protocol):
@@ -77,3 +89,7 @@ class Source(Protocol):
     @property
     def endpoints(self) -> Sequence[str]:
         """Where it connects, without credentials."""
+
+    @property
+    def last_sign(self) -> datetime | None:
+        """When the last byte came by a connection that stands, aware; None if none does."""

@@ -75,7 +75,7 @@ class Life:
         self.stable = False  # events came, or it stood long enough; known at its end
         self.stood = False  # every destination did, at some time
         self.reason: GapReason = "disconnected"
-        self.last_sign = clock.now()  # of life, known at its end
+        self._last_sign = clock.now()  # of life, known at its end
         self._on_standing = on_standing
         self._receiver = receiver
         self._clock = clock
@@ -172,10 +172,10 @@ class Life:
             self._ended.set_result(error)
             if reason is not None:
                 self.reason = reason
-            self.last_sign = self._liveness.last_sign
+            self._last_sign = self._liveness.last_sign
             if reason == "oversized" and self._last_message_at is not None:
                 # What followed it in the same bytes was never read.
-                self.last_sign = min(self.last_sign, self._last_message_at)
+                self._last_sign = min(self._last_sign, self._last_message_at)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -217,6 +217,11 @@ class Life:
     def ended(self) -> bool:
         """Whether it has ended."""
         return self._ended.done()
+
+    @property
+    def last_sign(self) -> datetime:
+        """When the last byte came, aware."""
+        return self._last_sign if self._ended.done() else self._liveness.last_sign
 
     @property
     def codec(self) -> Codec | None:

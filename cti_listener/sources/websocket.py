@@ -100,6 +100,12 @@ class WebSocketSource:
         """Where it connects, without credentials."""
         return self._endpoints.shown
 
+    @property
+    def last_sign(self) -> datetime | None:
+        """When the last byte came by a connection that stands, aware; None if none does."""
+        life = self._life
+        return life.last_sign if life is not None and life.stood and not life.ended else None
+
     # Source
 
     async def run(self, receiver: Receiver, interest: Interest) -> None:
@@ -255,6 +261,7 @@ class WebSocketSource:
 
     async def _live(self, index: int, number: int) -> None:
         life: Life | None = None
+        error: ConnectError | None = None
         self._attempts, self._stood = number, False
         try:
             with self._until_stopped():
@@ -271,16 +278,10 @@ class WebSocketSource:
                 finally:
                     retrying.cancel()
             self._stood = life.stood
-            if life.stood and not self._stopping:
-                self._receiver.lost(
-                    life.url,
-                    feed=self._feed,
-                    since=life.last_sign,
-                    reason=life.reason,
-                    detail=error.problem,
-                )
         finally:
             if life is not None:
+                if life.stood and not self._stopping:  # also when a bug of ours ended it
+                    self._tell_lost(life, error)
                 await life.close()
             self._life = None
         if self._stopping:
@@ -290,6 +291,15 @@ class WebSocketSource:
             raise error
         if isinstance(error, DestinationDeniedError):
             self._leave_out(error)
+
+    def _tell_lost(self, life: Life, error: ConnectError | None) -> None:
+        self._receiver.lost(
+            life.url,
+            feed=self._feed,
+            since=life.last_sign,
+            reason=life.reason,
+            detail=error.problem if error is not None else "by a bug of ours, see the log",
+        )
 
     def _stands(self, life: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
         """Hear from a life that every destination stands."""
@@ -344,7 +354,7 @@ class WebSocketSource:
         for destination in destinations:
             if self._refused.pop(destination, None):
                 self._left_out.discard(destination)
-                self._receiver.destination_accepted(destination)
+                self._receiver.destination_accepted(destination, feed=self._feed)
 
     def _forget_unwanted(self) -> None:
         """Close the gaps of what is refused and no longer wanted."""

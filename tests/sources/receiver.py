@@ -49,6 +49,9 @@ class Kept:
     failed: list[ConnectError] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
+    backlogs: list[bool] = field(default_factory=list)
+    recovered: list[bool] = field(default_factory=list)
+    uncommitted: list[Callable[[], None]] | None = None  # None: all is committed at once
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -78,9 +81,23 @@ class Kept:
         del delivery
         self.messages += 1
 
-    def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
+    def when_committed(self, call: Callable[[], None]) -> None:
+        if self.uncommitted is None:
+            call()
+        else:
+            self.uncommitted.append(call)
+
+    def subscribed(
+        self, url: str, *, feed: str, confirmed: bool, attempts: int, backlog: bool = False
+    ) -> None:
         assert feed == "a"
         self.connected.append((url, confirmed, attempts))
+        self.backlogs.append(backlog)
+        self.told.set()
+
+    def caught_up(self, feed: str, *, recovered: bool) -> None:
+        assert feed == "a"
+        self.recovered.append(recovered)
         self.told.set()
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
@@ -101,7 +118,8 @@ class Kept:
         self.refused.append(destination)
         self.told.set()
 
-    def destination_accepted(self, destination: str) -> None:
+    def destination_accepted(self, destination: str, *, feed: str) -> None:
+        assert feed == "a"
         self.accepted.append(destination)
         self.told.set()
 

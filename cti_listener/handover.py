@@ -1,0 +1,78 @@
+"""The hand-over: an event or a notice into the lanes and ears of whoever wants it.
+
+The pipeline matches an event when it comes, and has it handed over at once, or, with a journal,
+once it is committed; notices wait behind what they came after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cti_listener.dispatcher import Dispatcher
+from cti_listener.event_base import Event
+from cti_listener.lanes import NOTICES
+from cti_listener.notices import Notice
+from cti_listener.router import Handler, Router
+from cti_listener.streams import Tap
+
+
+class Handover:
+    """Knows who wants what, and gives it to them.
+
+    Attributes:
+        handlers: The registered functions.
+        taps: Streams and expectations.
+        unrouted: How many events nobody wanted.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody; `attach` the lanes before anything comes."""
+        self.handlers: Router[Handler] = Router()
+        self.taps: Router[Tap] = Router()
+        self.unrouted = 0
+        self._dispatcher: Dispatcher
+
+    def attach(self, dispatcher: Dispatcher) -> None:
+        """Put into this dispatcher's lanes."""
+        self._dispatcher = dispatcher
+
+    @property
+    def waiting(self) -> int:
+        """How many happenings are in all lanes now."""
+        return self._dispatcher.waiting
+
+    def give(
+        self, event: Event, device: str | None, handlers: Sequence[Handler], seq: int = 0
+    ) -> None:
+        """Hand an event over.
+
+        Args:
+            event: The event.
+            device: Its routing key.
+            handlers: Who wants it.
+            seq: Its place in the journal; 0 without one.
+        """
+        for handler in handlers:
+            self._dispatcher.put(handler, device, event, seq)
+        taps = self.taps.match(event, device)
+        if taps:
+            for tap in list(taps):  # one that has what it waited for goes away
+                tap.offer(event)
+        elif not handlers:
+            self.unrouted += 1
+
+    def tell(self, notice: Notice, but: Handler | None = None) -> None:
+        """Put a notice into the lanes it concerns.
+
+        A handler without a device has a lane of its own for notices, one with a device gets them in
+        that device's lane.
+
+        Args:
+            notice: What to tell.
+            but: Who knows already.
+        """
+        for handler in self.handlers.match_notice(notice):
+            if handler is not but:
+                self._dispatcher.put(handler, handler.wish.device or NOTICES, notice)
+        for tap in self.taps.match_notice(notice):
+            tap.offer(notice)

@@ -1,0 +1,203 @@
+"""Where we stand: what becomes of the feeds' connections, and what may be missing because of it.
+
+The pipeline has the sources' words about connections told here; they become notices, and entries of
+the gap ledger. Notices go out by `tell`, which keeps them in order with the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cti_listener.clock import Clock
+from cti_listener.errors import ConnectError
+from cti_listener.gaps import GapLedger
+from cti_listener.interest import Interest
+from cti_listener.log import log
+from cti_listener.notices import (
+    Connected,
+    Disconnected,
+    Gap,
+    GapReason,
+    Notice,
+    SubscriptionRefused,
+)
+from cti_listener.values import EventKey
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A feed whose every subscription stands.
+
+    Attributes:
+        url: Where.
+        since: Since when.
+    """
+
+    url: str
+    since: datetime
+
+
+class Standing:
+    """Knows which feeds stand, and keeps the gap ledger.
+
+    Args:
+        interest: Who was asked for.
+        clock: The one clock.
+        tell: Puts a notice behind all that was received before it.
+        keep: Called with each gap that is opened, closed or completed.
+
+    Attributes:
+        ledger: What may have been missed.
+        stands: The feeds that stand now, the one that has stood longest first.
+        first: Done when the first of them stands.
+        attempts, connections: Counts since the start.
+        url: The endpoint that stands, or stood last.
+    """
+
+    def __init__(
+        self,
+        interest: Interest,
+        clock: Clock,
+        *,
+        tell: Callable[[Notice], None],
+        keep: Callable[[Gap], None],
+    ) -> None:
+        """Start with no connection."""
+        self.ledger = GapLedger(keep)
+        self.stands: dict[str, Stand] = {}
+        self.first: asyncio.Future[None] | None = None
+        self.attempts = self.connections = 0
+        self.url: str | None = None
+        self._interest = interest
+        self._clock = clock
+        self._tell = tell
+        self._refusing: dict[str, dict[str, datetime]] = {}  # destination -> feed -> since when
+
+    # Connections
+
+    def subscribed(self, url: str, *, feed: str, confirmed: bool, attempts: int) -> None:
+        """Every destination stands that is not refused: tell it."""
+        now = self._clock.now()
+        self.attempts += 1
+        self.connections += 1
+        self.url = url
+        self.stands[feed] = Stand(url, now)
+        log.info("connected", feed=feed, url=url, confirmed=confirmed, attempts=attempts)
+        self._tell(Connected(at=now, feed=feed, url=url, confirmed=confirmed, attempts=attempts))
+        if self.first is not None and not self.first.done():
+            self.first.set_result(None)
+
+    def covers(self, feed: str, since: datetime, *, backlog: bool = False) -> None:
+        """Note that nothing that happens is missed while this feed stands; close what that closes.
+
+        Args:
+            feed: Which one.
+            since: From when.
+            backlog: What came meanwhile was kept for it and is on its way.
+        """
+        self.tell_gaps(self.ledger.covers(feed, since, backlog=backlog))
+        self._mind_refused(None)
+        self.tell_gaps(self.ledger.no_longer_refused(self._clock.now()))
+
+    def caught_up(self, feed: str, *, recovered: bool) -> None:
+        """Note that what was kept for a feed is in."""
+        self.tell_gaps(self.ledger.caught_up(feed, recovered=recovered))
+
+    def lost(
+        self,
+        url: str,
+        *,
+        feed: str,
+        since: datetime,
+        reason: GapReason,
+        detail: str,
+        last: EventKey | None,
+    ) -> None:
+        """A subscribed connection ended: if no other feed stands, a gap is open."""
+        self.stands.pop(feed, None)
+        log.warning("disconnected", feed=feed, url=url, reason=reason, detail=detail)
+        self._tell(
+            Disconnected(
+                at=self._clock.now(),
+                feed=feed,
+                url=url,
+                since=since,
+                reason=reason,
+                detail=detail,
+            )
+        )
+        self.tell_gaps(self.ledger.lost(feed, since, reason, last))
+        if self.stands:
+            self._mind_refused(last)
+
+    def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
+        """One attempt failed; the source goes on."""
+        self.attempts += 1
+        log.warning("attempt_failed", feed=feed, url=error.url, problem=error.problem)
+
+    def ended(self) -> None:
+        """Note that the source ended, of its own accord or ours: nothing is connected any more."""
+        self.stands.clear()
+
+    # Destinations
+
+    def destination_refused(
+        self,
+        destination: str,
+        *,
+        feed: str,
+        since: datetime,
+        detail: str,
+        last: EventKey | None,
+    ) -> None:
+        """The server refuses one destination: name it, and whose events it would have brought."""
+        self._refusing.setdefault(destination, {})[feed] = since
+        self._mind_refused(last)
+        log.error("destination_refused", feed=feed, destination=destination, detail=detail)
+        self._tell(
+            SubscriptionRefused(
+                at=self._clock.now(),
+                feed=feed,
+                destination=destination,
+                devices=self._interest.devices_of(destination),
+                since=since,
+                detail=detail,
+            )
+        )
+
+    def destination_accepted(self, destination: str, *, feed: str) -> None:
+        """A refused destination stands after all, or is wanted no more: its gap is closed."""
+        log.info("destination_accepted", feed=feed, destination=destination)
+        feeds = self._refusing.get(destination, {})
+        feeds.pop(feed, None)
+        if not feeds:
+            self._refusing.pop(destination, None)
+            self._close_refused(destination)
+        self._mind_refused(None)
+
+    def _mind_refused(self, last: EventKey | None) -> None:
+        """Hold a refused destination for missed, unless some feed that stands has it."""
+        for destination, feeds in self._refusing.items():
+            if any(feed not in feeds for feed in self.stands):
+                self._close_refused(destination)
+            else:
+                devices = self._interest.devices_of(destination)
+                self.ledger.refused(destination, min(feeds.values()), last, devices)
+
+    def _close_refused(self, destination: str) -> None:
+        gap = self.ledger.accepted(destination, self._clock.now())
+        self.tell_gaps([gap] if gap else [])
+
+    # Gaps
+
+    def tell_gaps(self, gaps: Iterable[Gap]) -> None:
+        """Send gaps round."""
+        for gap in gaps:
+            seconds = (gap.until - gap.since).total_seconds() if gap.until else None
+            log.warning(
+                "gap", id=gap.id, reason=gap.reason, since=gap.since.isoformat(), seconds=seconds
+            )
+            self._tell(gap)
