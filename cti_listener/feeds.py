@@ -96,6 +96,8 @@ class _Joining:
     """A feed that is being spliced in: what is held back for it, in order of arrival."""
 
     number: int
+    since: float
+    proven: bool = False
     held: dict[int, Held] = field(default_factory=dict)
     by_device: dict[str | None, dict[int, Held]] = field(default_factory=dict)
     in_step: set[str | None] = field(default_factory=set)
@@ -143,8 +145,12 @@ class Feeds:
 
     # Connections
 
-    def stood(self, feed: str) -> int:
+    def stood(self, feed: str, now: float) -> int:
         """Note that a feed stands.
+
+        Args:
+            feed: Which one.
+            now: Monotonic seconds.
 
         Returns:
             The number of its splice, if it has to be spliced in because others stand; else 0.
@@ -155,9 +161,9 @@ class Feeds:
         if not others and before is None:
             return 0
         self._joined += 1
-        self._joining[feed] = now = _Joining(self._joined)
+        self._joining[feed] = fresh = _Joining(self._joined, now)
         if before is not None:
-            now.held, now.by_device = before.held, before.by_device
+            fresh.held, fresh.by_device = before.held, before.by_device
         self.watching = True
         return self._joined
 
@@ -181,6 +187,14 @@ class Feeds:
         """Return the number of a feed's splice; 0 if it is not being spliced in."""
         joining = self._joining.get(feed)
         return 0 if joining is None else joining.number
+
+    def is_proven(self, feed: str) -> bool:
+        """Tell whether another feed brought something after this one stood that this one has too.
+
+        Then the other has brought all that came before this one stood: nothing lies between them.
+        """
+        joining = self._joining.get(feed)
+        return joining is not None and joining.proven
 
     def spliced(self, feed: str, now: float) -> list[Held]:
         """Hold nothing of this feed back any more; return what was, in order.
@@ -288,6 +302,9 @@ class Feeds:
                 first.shared += 1
                 first.lead += now - seen.at
             seen.feeds.append(feed)
+            joining = self._joining.get(feed)
+            if joining is not None and seen.at >= joining.since:
+                joining.proven = True
         return turned
 
     def _turn(self, now: float) -> None:

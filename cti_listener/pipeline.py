@@ -218,6 +218,8 @@ class Pipeline:
             self._mind_share(feeds)
         if feeds.watching:
             known = name in self._dedupe
+            if feeds.is_proven(feed):
+                self._in_step(feed)
             if not known and feeds.holds(feed, Held(device, name, taken)):
                 if feeds.full(feed):
                     self._splice(feeds, feed)
@@ -272,7 +274,7 @@ class Pipeline:
     ) -> None:
         """Every destination stands that is not refused: tell it, and the gap that this closes."""
         self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
-        number = 0 if self._feeds is None else self._feeds.stood(feed)
+        number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
         if self._feeds is not None and self._later is not None and number:
             self._later(self._hold, partial(self._hold_over, self._feeds, feed, number))
         else:
