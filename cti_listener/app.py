@@ -146,8 +146,9 @@ class _Run:
             loop = asyncio.get_running_loop()
             loop.call_later(self._settings.duration, self._stop_asked.set)
         await self._stop_asked.wait()
-        left = await listener.stop(self._settings.drain)
-        self._left = sum(len(one.happenings) for one in left)
+        over = self._output.ended  # then nothing more will be written, however long we wait
+        left = await listener.stop(0.0 if over else self._settings.drain)
+        self._left = 0 if over else sum(len(one.happenings) for one in left)
 
     async def _keep(self, listener: Listener, file: health.HealthFile | None) -> None:
         """Show that the loop turns, and see to what nobody else wakes up for."""
@@ -199,7 +200,9 @@ class _Run:
             code, text = ExitCode.OUTPUT, f"cannot write the output: {self._output.error.strerror}"
         elif self._failure is not None:
             code, text = verdict(self._failure)
-        elif self._left and not self._output.abandoned:
+        elif self._left and self._settings.journal is not None:
+            log.info("left_in_journal", happenings=self._left)
+        elif self._left:
             drain = f"the drain time of {self._settings.drain:g} s"
             code = ExitCode.UNDRAINED
             text = f"{self._left} events were not printed within {drain}; give it more by --drain"

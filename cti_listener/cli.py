@@ -56,6 +56,8 @@ class Flags:
     """Print only events of this name, as delivered; repeatable."""
     wire: Annotated[Literal["auto", "stomp", "json"] | None, _WHAT] = None
     """What the server speaks; auto finds out."""
+    redundancy: Annotated[int | None, _WHAT] = None
+    """How many connections bring the same events at once, so that the loss of one is no gap."""
     topic: Annotated[Texts, _WHAT] = None
     """STOMP destination, or its template with {agent}, {device}, {namespace}; repeatable."""
     zone: Annotated[str | None, _WHAT] = None
@@ -100,6 +102,8 @@ class Flags:
 
     config: Annotated[Path | None, _RUN] = None
     """TOML file of settings; or set CTI_CONFIG."""
+    journal: Annotated[Path | None, _RUN] = None
+    """File that keeps every event until it is printed, through any crash."""
     drain: Annotated[float | None, _RUN] = None
     """How many seconds the end may take to print what has come; by default 8."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, _RUN] = None
@@ -231,6 +235,10 @@ def healthcheck(
     if why is not None:
         _say(why)
     return 0 if why is None else 1
+
+
+# Not imported before it is asked for.
+app.command("cti_listener.journal.cli:journal_app", name="journal")
 
 
 def main(argv: list[str] | None = None) -> int:

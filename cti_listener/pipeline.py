@@ -228,12 +228,16 @@ class Pipeline:
                 taken = _late(taken)
         self._admit(*taken)
         if feeds.watching:
-            for other, late, rest in feeds.released(feed, device, name):
-                self._in_step(other)
-                for one in late:
-                    self._admit(*_late(one.what))
-                for one in rest:
-                    self._admit(*one.what)
+            self._release(feeds, feed, device, name)
+
+    def _release(self, feeds: Feeds, feed: str, device: str | None, name: int) -> None:
+        """Let go on what was held back for this event."""
+        for other, late, rest in feeds.released(feed, device, name):
+            self._in_step(other)
+            for one in late:
+                self._admit(*_late(one.what))
+            for one in rest:
+                self._admit(*one.what)
 
     def _in_step(self, feed: str) -> None:
         """Note that a feed has been spliced in: it covers all since it stood."""

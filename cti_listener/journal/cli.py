@@ -31,6 +31,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 journal_app = App(
     name="journal",
     help="Look into a journal and put it in order, also while a listener runs.",
+    help_epilogue="",
     result_action="return_value",
     print_error=False,
     exit_on_error=False,

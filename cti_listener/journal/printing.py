@@ -14,7 +14,7 @@ from cti_listener.journal.purge import Purged
 from cti_listener.journal.visits import Facts
 
 EVENTS: Final = ("SEQ", "RECEIVED", "DEVICE", "EVENT", "CALL", "HANDLERS")
-GAPS: Final = ("ID", "SINCE", "UNTIL", "REASON", "DEVICES")
+GAPS: Final = ("ID", "SINCE", "UNTIL", "REASON", "RECOVERED", "DEVICES")
 DEAD: Final = ("ID", "FAILED", "HANDLER", "SEQ", "DEVICE", "EVENT", "ERROR")
 
 
@@ -47,7 +47,7 @@ def gap_row(facts: Facts) -> Sequence[object]:
     """Return a row of `GAPS`."""
     devices = ",".join(facts["devices"]) or "all"
     until = facts["until"] or "open"
-    return (facts["id"], facts["since"], until, facts["reason"], devices)
+    return (facts["id"], facts["since"], until, facts["reason"], facts["recovered"], devices)
 
 
 def letter_row(facts: Facts) -> Sequence[object]:

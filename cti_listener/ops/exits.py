@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from cti_listener.errors import ConfigurationError, RefusedError, UnreachableError
+from cti_listener.journal.base import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 69
     INTERNAL = 70
     OUTPUT = 74
+    """Also the journal: what must be written cannot be."""
     UNDRAINED = 75
     REFUSED = 77
     CONFIGURATION = 78
@@ -40,6 +42,8 @@ def verdict(failure: Exception) -> tuple[ExitCode, str]:
     match failure:
         case ConfigurationError():
             return ExitCode.CONFIGURATION, str(failure)
+        case JournalError():
+            return ExitCode.OUTPUT, str(failure)
         case RefusedError():
             advice = "check the URL, and who we are to it (CTI_LOGIN, CTI_PASSCODE, CTI_TOKEN)"
             return ExitCode.REFUSED, f"refused by {failure}; {advice}"

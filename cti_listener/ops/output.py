@@ -7,6 +7,7 @@ the loop.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Final
@@ -53,6 +54,7 @@ class Output:
         events: How many events it has written.
         error: What makes writing impossible; None while it is possible.
         abandoned: Whether the reader has left: a quiet end.
+        ended: Whether it writes nothing more.
     """
 
     def __init__(
@@ -74,42 +76,51 @@ class Output:
         self.events = 0
         self.error: OSError | None = None
         self.abandoned = False
-        self._ended = False
+        self.ended = False
         self._on_end = on_end
         self._descriptor = descriptor
         self._form = form
         self._count = count
 
     def __repr__(self) -> str:
-        return f"<Output {self.events} events{', ended' if self._ended else ''}>"
+        return f"<Output {self.events} events{', ended' if self.ended else ''}>"
 
     async def take(self, happening: Event | Notice) -> None:
-        """Write one line; return when it is written."""
-        if self._ended:
-            return
+        """Write one line; return when it is written.
+
+        What comes after the end is not written, and this never returns for it: the handler is not
+        done with it, and a journal keeps it for the next run.
+        """
+        if self.ended or not await self._put(happening):
+            await asyncio.Event().wait()
+
+    async def _put(self, happening: Event | Notice) -> bool:
+        """Write one line; tell whether it is written."""
         line = self._line(happening)
         try:
             await self._write(line + b"\n")
         except BrokenPipeError:
             self.abandoned = True
             self._end()
+            return False
         except OSError as error:
             self.error = error
             self._end()
-        else:
-            if isinstance(happening, Event):
-                self.events += 1
-                if self.events == self._count:
-                    self._end()
+            return False
+        if isinstance(happening, Event):
+            self.events += 1
+            if self.events == self._count:
+                self._end()
+        return True
 
     def look(self) -> None:
         """See whether the reader has left, which a silent stream would not notice for long."""
-        if not self._ended and self._descriptor.is_broken():
+        if not self.ended and self._descriptor.is_broken():
             self.abandoned = True
             self._end()
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
         self._on_end()
 
     def _line(self, happening: Event | Notice) -> bytes:

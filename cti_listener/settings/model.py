@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     agent: Names = ()
     event: Names = ()
     wire: Literal["auto", "stomp", "json"] = "auto"
+    redundancy: Annotated[int, Field(ge=1, le=26)] = 1
     topic: Templates = ()
     zone: Zone = "Asia/Shanghai"
 
@@ -124,7 +125,14 @@ class Settings(BaseSettings):
     max_size: int = 4 * 2**20
     soft_size: int = 2**20
 
+    # What is kept on disk
+    journal: Path | None = None
+    journal_synchronous: Literal["full", "normal"] = "full"
+    journal_retention: Annotated[float, Field(gt=0)] = 86400.0
+    journal_max_size: Annotated[int, Field(ge=2**20)] = 4 * 2**30
+
     # How events are handled
+    splice_hold: Annotated[float, Field(gt=0)] = 1.0
     lane_size: Annotated[int, Field(ge=1)] = 1000
     dedupe_window: Annotated[int, Field(ge=1)] = 100_000
     dedupe_age: Annotated[float, Field(gt=0)] = 3600.0
