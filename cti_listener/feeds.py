@@ -12,8 +12,10 @@ halves, and that shows in how few events are seen on both.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, NamedTuple
 
 MOST_HELD: Final = 10_000
@@ -93,23 +95,25 @@ class _Sighting:
 
 @dataclass(slots=True)
 class _Joining:
-    """A feed that is being spliced in: what is held back for it, in order of arrival."""
+    """A life of a feed that is being spliced in: what is held back for it, in order of arrival."""
 
-    number: int
+    feed: str
     since: float
     proven: bool = False
     held: dict[int, Held] = field(default_factory=dict)
     by_device: dict[str | None, dict[int, Held]] = field(default_factory=dict)
     in_step: set[str | None] = field(default_factory=set)
+    passed: set[str | None] = field(default_factory=set)  # others of theirs came past what is held
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Overtaken:
-    """A device of which one feed brought these, and another may be behind them."""
+    """A device of which one feed brought these in one life, and another may be behind them."""
 
     by: str
-    keys: frozenset[int]
+    life: int
     until: float
+    keys: set[int] = field(default_factory=set)
 
 
 class Feeds:
@@ -130,8 +134,11 @@ class Feeds:
         self.watching = False
         self.share: float | None = None
         self._standing: set[str] = set()
-        self._joining: dict[str, _Joining] = {}
-        self._joined = 0
+        self._numbers = itertools.count(1)
+        self._joining: dict[int, _Joining] = {}
+        self._current: dict[str, int] = {}  # of feeds that stand; what a lost one left is held too
+        # Spliced in, though no other has come as far as where they began; since when they stand.
+        self._ahead: dict[str, tuple[int, float]] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
         self._counts = {name: _Count() for name in names}
         self._newer: dict[int, _Sighting] = {}
@@ -155,71 +162,94 @@ class Feeds:
         Returns:
             The number of its splice, if it has to be spliced in because others stand; else 0.
         """
-        others = self._standing - self._joining.keys() - {feed}
+        others = self._in_step()
         self._standing.add(feed)
-        before = self._joining.get(feed)  # what its last life left held stays in front
-        if not others and before is None:
+        if not others:
             return 0
-        self._joined += 1
-        self._joining[feed] = fresh = _Joining(self._joined, now)
-        if before is not None:
-            fresh.held, fresh.by_device = before.held, before.by_device
+        self._current[feed] = number = next(self._numbers)
+        self._joining[number] = _Joining(feed, now)
         self.watching = True
-        return self._joined
+        return number
 
-    def lost(self, feed: str) -> list[str]:
+    def lost(self, feed: str) -> list[int]:
         """Note that a feed stands no more.
 
         What is held back for it stays held.
 
         Returns:
-            Those to splice in now, since no feed is left that they could wait for.
+            The splices to end now, since no feed is left that they could wait for.
         """
         self._standing.discard(feed)
-        left = self._standing - self._joining.keys()
+        self._current.pop(feed, None)
+        left = self._in_step()
+        self._ahead = {one: life for one, life in self._ahead.items() if left - {one}}
         self._overtaken = {
             device: one for device, one in self._overtaken.items() if left - {one.by}
         }
         self._mind()
         return [] if left else list(self._joining)
 
-    def number_of(self, feed: str) -> int:
+    def splice_of(self, feed: str) -> int:
         """Return the number of a feed's splice; 0 if it is not being spliced in."""
-        joining = self._joining.get(feed)
-        return 0 if joining is None else joining.number
+        return self._current.get(feed, 0)
 
     def is_proven(self, feed: str) -> bool:
         """Tell whether another feed brought something after this one stood that this one has too.
 
         Then the other has brought all that came before this one stood: nothing lies between them.
         """
-        joining = self._joining.get(feed)
-        return joining is not None and joining.proven
+        number = self._current.get(feed)
+        return number is not None and self._joining[number].proven
 
-    def spliced(self, feed: str, now: float) -> list[Held]:
-        """Hold nothing of this feed back any more; return what was, in order.
+    def spliced(self, number: int, now: float) -> list[tuple[Held, bool]]:
+        """End a splice: hold nothing back for it any more.
 
-        From devices of which something was, the others' events may now come too late.
+        From devices of which something was held, the others' events may now come too late.
+
+        Returns:
+            What was held, in order, what an earlier life of its feed left first; and whether it is
+            too late by now, since another event of its device has passed it.
         """
-        joining = self._joining.pop(feed, None)
-        if joining is None:
+        ending = self._joining.get(number)
+        if ending is None:
             return []
-        if self._standing - self._joining.keys() - {feed}:
-            for device, waiting in joining.by_device.items():
-                self._overtaken[device] = _Overtaken(feed, frozenset(waiting), now + STALE)
+        feed = ending.feed
+        if self._current.get(feed) == number:
+            del self._current[feed]
+            if self._in_step() - {feed} and not ending.proven:
+                self._ahead[feed] = number, ending.since
+        found: list[tuple[Held, bool]] = []
+        for other, joining in list(self._joining.items()):
+            if joining.feed == feed and other <= number:
+                del self._joining[other]
+                found += ((one, one.device in joining.passed) for one in joining.held.values())
+                if self._in_step() - {feed}:
+                    for device, waiting in joining.by_device.items():
+                        self._overtaken[device] = _Overtaken(feed, other, now + STALE, set(waiting))
         self._mind()
-        return list(joining.held.values())
+        return found
+
+    def _in_step(self) -> set[str]:
+        return self._standing - self._current.keys()
 
     # Events
 
-    def holds(self, feed: str, held: Held) -> bool:
+    def holds(self, feed: str, held: Held, now: float) -> bool:
         """Hold an event back if its feed may be ahead with it; tell whether it is held.
 
         Args:
             feed: Who brought it; no other feed has yet.
             held: The event.
+            now: Monotonic seconds.
         """
-        joining = self._joining.get(feed)
+        if feed in self._ahead:
+            life, _ = self._ahead[feed]
+            overtaken = self._overtaken.get(held.device)
+            if overtaken is None or overtaken.life != life:
+                overtaken = self._overtaken[held.device] = _Overtaken(feed, life, now + STALE)
+            overtaken.keys.add(held.key)
+        number = self._current.get(feed)
+        joining = None if number is None else self._joining[number]
         if joining is None or held.device in joining.in_step:
             return False
         joining.held.setdefault(held.key, held)
@@ -228,8 +258,8 @@ class Feeds:
 
     def full(self, feed: str) -> bool:
         """Tell whether more is held back for a feed than should be."""
-        joining = self._joining.get(feed)
-        return joining is not None and len(joining.held) > MOST_HELD
+        number = self._current.get(feed)
+        return number is not None and len(self._joining[number].held) > MOST_HELD
 
     def released(
         self, feed: str, device: str | None, key: int
@@ -246,9 +276,13 @@ class Feeds:
             and the others, in order.
         """
         found = []
-        for name, joining in self._joining.items():
+        for joining in self._joining.values():
             waiting = joining.by_device.get(device)
-            if name == feed or waiting is None or key not in waiting:
+            if joining.feed == feed or waiting is None:
+                continue
+            if key not in waiting:
+                if joining.proven:  # else it may well be from before
+                    joining.passed.add(device)
                 continue
             del joining.by_device[device]
             joining.in_step.add(device)
@@ -256,7 +290,7 @@ class Feeds:
                 del joining.held[one]
             at = list(waiting).index(key)
             events = list(waiting.values())
-            found.append((name, events[:at], events[at:]))
+            found.append((joining.feed, events[:at], events[at:]))
         return found
 
     def is_late(self, feed: str, device: str | None, key: int, now: float, *, known: bool) -> bool:
@@ -279,7 +313,7 @@ class Feeds:
         return not known
 
     def _mind(self) -> None:
-        self.watching = bool(self._joining or self._overtaken)
+        self.watching = bool(self._joining or self._overtaken or self._ahead)
 
     # Counts
 
@@ -302,10 +336,19 @@ class Feeds:
                 first.shared += 1
                 first.lead += now - seen.at
             seen.feeds.append(feed)
-            joining = self._joining.get(feed)
-            if joining is not None and seen.at >= joining.since:
-                joining.proven = True
+            self._prove(feed, seen)
         return turned
+
+    def _prove(self, feed: str, seen: _Sighting) -> None:
+        """Learn from an event that two feeds brought: neither is behind where the other began."""
+        number = self._current.get(feed)
+        if number is not None and seen.at >= self._joining[number].since:
+            self._joining[number].proven = True
+        if self._ahead:
+            for one in seen.feeds:
+                if seen.at >= self._ahead.get(one, (0, inf))[1]:
+                    del self._ahead[one]
+                    self._mind()
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

@@ -220,9 +220,9 @@ class Pipeline:
             known = name in self._dedupe
             if feeds.is_proven(feed):
                 self._in_step(feed)
-            if not known and feeds.holds(feed, Held(device, name, taken)):
+            if not known and feeds.holds(feed, Held(device, name, taken), self._now):
                 if feeds.full(feed):
-                    self._splice(feeds, feed)
+                    self._splice(feeds, feeds.splice_of(feed))
                 return
             if feeds.is_late(feed, device, name, self._now, known=known):
                 taken = _late(taken)
@@ -245,16 +245,13 @@ class Pipeline:
         if stand is not None and not self._ledger.is_covered_by(feed):
             self.standing.covers(feed, stand.since)
 
-    def _splice(self, feeds: Feeds, feed: str) -> None:
-        """Splice a feed in now, whatever it may be ahead of."""
-        if feed in self.standing.stands and not self._ledger.is_covered_by(feed):
-            self.standing.covers(feed, self._clock.now())
-        for one in feeds.spliced(feed, self._clock.monotonic()):
-            self._admit(*one.what)
-
-    def _hold_over(self, feeds: Feeds, feed: str, number: int) -> None:
-        if feeds.number_of(feed) == number:
-            self._splice(feeds, feed)
+    def _splice(self, feeds: Feeds, number: int) -> None:
+        """End a splice now, whatever its feed may be ahead of."""
+        for feed in self.standing.stands:
+            if feeds.splice_of(feed) == number and not self._ledger.is_covered_by(feed):
+                self.standing.covers(feed, self._clock.now())
+        for one, late in feeds.spliced(number, self._clock.monotonic()):
+            self._admit(*(_late(one.what) if late else one.what))
 
     def _mind_share(self, feeds: Feeds) -> None:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
@@ -280,7 +277,7 @@ class Pipeline:
         self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
         number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
         if self._feeds is not None and self._later is not None and number:
-            self._later(self._hold, partial(self._hold_over, self._feeds, feed, number))
+            self._later(self._hold, partial(self._splice, self._feeds, number))
         else:
             since = self.standing.stands[feed].since
             self.standing.covers(feed, since, backlog=backlog)
@@ -295,8 +292,8 @@ class Pipeline:
             url, feed=feed, since=since, reason=reason, detail=detail, last=self._last_event
         )
         if self._feeds is not None:
-            for other in self._feeds.lost(feed):
-                self._splice(self._feeds, other)
+            for number in self._feeds.lost(feed):
+                self._splice(self._feeds, number)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""

@@ -135,7 +135,7 @@ def test_show_gives_the_event_as_received(filled: Path, told: Told) -> None:
 def test_gaps_are_told_as_the_listener_printed_them(filled: Path, told: Told) -> None:
     (gap,) = told.json("gaps", filled)
     assert (gap["eventName"], gap["reason"], gap["id"]) == ("gap", "half_open", 1)
-    assert told("gaps", filled).splitlines()[1].split()[-2:] == ["half_open", "all"]
+    assert told("gaps", filled).splitlines()[1].split()[-3:] == ["half_open", "no", "all"]
 
 
 def test_dead_letters_tell_the_error_and_on_demand_all_of_it(filled: Path, told: Told) -> None:

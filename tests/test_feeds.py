@@ -1,0 +1,316 @@
+"""Several feeds of one stream: what waits for the other, what is late, what each brought."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti_listener.feeds import JUDGED, MOST_HELD, STALE, WINDOW, Feeds, Held
+
+
+class Merged:
+    """Two feeds as the pipeline drives them; events are numbers, each of one device."""
+
+    def __init__(self, names: str = "ab") -> None:
+        self.feeds = Feeds(names)
+        self.now = 0.0
+        self.handled: list[Any] = []
+        self.late: list[Any] = []
+        self._seen: set[int] = set()
+
+    def stood(self, feed: str) -> int:
+        return self.feeds.stood(feed, self.now)
+
+    def lost(self, feed: str) -> None:
+        for number in self.feeds.lost(feed):
+            self._end(number)
+
+    def splice(self, feed: str) -> None:
+        self._end(self.feeds.splice_of(feed))
+
+    def _end(self, number: int) -> None:
+        for one, late in self.feeds.spliced(number, self.now):
+            self._handle(one.key, late=late)
+
+    def bring(self, feed: str, *keys: int, device: str | None = "1") -> None:
+        for key in keys:
+            self._bring(feed, device, key)
+
+    def _bring(self, feed: str, device: str | None, key: int) -> None:
+        self.feeds.count(feed, key, self.now)
+        known = key in self._seen
+        if not known and self.feeds.holds(feed, Held(device, key, None), self.now):
+            return
+        late = self.feeds.is_late(feed, device, key, self.now, known=known)
+        self._handle(key, late=late)
+        for _, behind, rest in self.feeds.released(feed, device, key):
+            for one in behind:
+                self._handle(one.key, late=True)
+            for one in rest:
+                self._handle(one.key, late=False)
+
+    def _handle(self, key: int, *, late: bool) -> None:
+        if key not in self._seen:
+            self._seen.add(key)
+            self.handled.append(key)
+            if late:
+                self.late.append(key)
+
+
+def both() -> Merged:
+    """Feed `a` stands, and `b` has just come."""
+    merged = Merged()
+    assert merged.stood("a") == 0
+    assert merged.stood("b")
+    return merged
+
+
+def test_the_first_feed_has_nobody_to_wait_for() -> None:
+    merged = Merged()
+    assert merged.stood("a") == 0
+    merged.bring("a", 1, 2)
+    assert merged.handled == [1, 2]
+    assert not merged.feeds.watching
+
+
+def test_what_a_feed_that_comes_back_is_ahead_with_waits_for_the_other() -> None:
+    merged = both()
+    merged.bring("b", 3, 4)
+    merged.bring("a", 1, 2)
+    assert merged.handled == [1, 2]
+    merged.bring("a", 3)
+    assert merged.handled == [1, 2, 3, 4]
+    assert merged.late == []
+    merged.bring("b", 5)  # in step by now
+    assert merged.handled == [1, 2, 3, 4, 5]
+
+
+def test_each_device_is_spliced_in_by_itself() -> None:
+    merged = both()
+    merged.bring("b", 3, device="1")
+    merged.bring("b", 13, device="2")
+    merged.bring("a", 3, device="1")
+    assert merged.handled == [3]
+    merged.bring("a", 12, 13, device="2")
+    assert merged.handled == [3, 12, 13]
+
+
+def test_a_feed_that_is_behind_is_in_nobodys_way() -> None:
+    merged = both()
+    merged.bring("a", 1, 2, 3)
+    merged.bring("b", 2, 3)
+    assert merged.handled == [1, 2, 3]
+    assert "0 events held back" in repr(merged.feeds)
+
+
+def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_told_to_be() -> None:
+    merged = both()
+    merged.bring("b", 3, 4)
+    merged.splice("b")
+    assert merged.handled == [3, 4]
+    merged.bring("a", 1, 2)
+    merged.bring("a", 3, 4, 5)
+    assert merged.handled == [3, 4, 1, 2, 5]
+    assert merged.late == [1, 2]
+    assert not merged.feeds.watching
+
+
+def test_of_other_devices_nothing_is_late() -> None:
+    merged = both()
+    merged.bring("b", 3, device="1")
+    merged.splice("b")
+    merged.bring("a", 11, device="2")
+    merged.bring("b", 4, device="1")
+    assert merged.late == []
+
+
+def test_nothing_is_called_late_for_ever() -> None:
+    merged = both()
+    merged.bring("b", 3)
+    merged.splice("b")
+    merged.now += STALE
+    merged.bring("a", 7)
+    assert merged.late == []
+    merged.bring("a", 8)
+    merged.bring("b", 8)  # what both brought: neither is behind where the other began
+    assert not merged.feeds.watching
+
+
+def test_what_was_held_in_front_of_the_one_that_came_is_late() -> None:
+    merged = both()
+    merged.bring("b", 3, 4, 5)
+    merged.bring("a", 4)  # 3 never came this way
+    assert merged.handled == [4, 3, 5]
+    assert merged.late == [3]
+
+
+def test_what_a_server_repeats_from_a_gap_is_late_once_others_have_passed_it() -> None:
+    merged = both()
+    merged.bring("b", 3)  # sent while nobody listened, and repeated
+    merged.bring("a", 7)
+    merged.bring("b", 7)  # `a` is not behind
+    merged.bring("a", 8)
+    merged.splice("b")
+    assert merged.handled == [7, 8, 3]
+    assert merged.late == [3]
+
+
+def test_what_is_held_longer_than_the_other_needs_is_not_late() -> None:
+    merged = both()
+    merged.bring("b", 3)
+    merged.bring("a", 1)
+    merged.splice("b")
+    assert merged.handled == [1, 3]
+    assert merged.late == []
+
+
+def test_the_loss_of_the_other_ends_the_waiting() -> None:
+    merged = both()
+    merged.bring("b", 3, 4)
+    merged.bring("a", 1)
+    merged.lost("a")
+    assert merged.handled == [1, 3, 4]
+    merged.bring("b", 5)
+    assert merged.handled == [1, 3, 4, 5]
+    assert not merged.feeds.watching
+
+
+def test_what_a_feed_brought_before_it_was_lost_again_is_not_lost() -> None:
+    merged = both()
+    merged.bring("b", 3)
+    merged.lost("b")
+    merged.stood("b")
+    merged.bring("b", 6, 7)
+    merged.bring("a", 1, 2, 3)
+    assert merged.handled == [1, 2, 3]
+    merged.bring("a", 4, 5, 6)
+    assert merged.handled == [1, 2, 3, 4, 5, 6, 7]
+    assert merged.late == []
+
+
+def test_what_a_lost_feed_left_held_goes_on_when_the_other_is_lost_too() -> None:
+    merged = both()
+    merged.bring("b", 3)
+    merged.lost("b")
+    merged.bring("a", 1)
+    merged.lost("a")
+    assert merged.handled == [1, 3]
+
+
+def test_the_splice_of_a_splice_tells_an_old_one_from_a_new_one() -> None:
+    merged = both()
+    first = merged.feeds.splice_of("b")
+    merged.lost("b")
+    merged.stood("b")
+    assert merged.feeds.splice_of("b") not in (0, first)
+    merged.splice("b")
+    assert merged.feeds.splice_of("b") == 0
+
+
+def test_an_event_that_both_brought_since_proves_that_nothing_lies_between_them() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.bring("a", 1)
+    merged.now = 1.0
+    merged.stood("b")
+    merged.bring("b", 1)  # from before: the server repeats it, and that says nothing
+    assert not merged.feeds.is_proven("b")
+    merged.now = 2.0
+    merged.bring("a", 2)
+    merged.bring("b", 2)
+    assert merged.feeds.is_proven("b")
+
+
+def test_no_more_is_held_back_than_there_is_room_for() -> None:
+    merged = both()
+    merged.bring("b", *range(MOST_HELD))
+    assert not merged.feeds.full("b")
+    merged.bring("b", MOST_HELD)
+    assert merged.feeds.full("b")
+
+
+def test_it_is_told_what_each_feed_brought() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    merged.bring("a", 1, 2, 3)
+    merged.now = 0.5
+    merged.bring("b", 1, 2)
+    merged.bring("b", 2, 9)  # 2 again, which says nothing
+    merged.now = 1.5
+    merged.bring("a", 9)
+    merged.now = 3 * WINDOW
+    merged.bring("a", 100)
+    merged.now = 5 * WINDOW
+    merged.bring("a", 101)
+    a, b = merged.feeds.stats()["a"], merged.feeds.stats()["b"]
+    assert (a.seen, a.first, a.alone, a.lead, a.lag) == (6, 5, 1, 0.5, 1.0)
+    assert (b.seen, b.first, b.alone, b.lead, b.lag) == (3, 1, 0, 1.0, 0.5)
+    assert (a.connected, b.connected) == (True, True)
+
+
+def test_feeds_that_share_nothing_show_in_the_share() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for number in range(JUDGED):
+        merged.bring("ab"[number % 2], number)
+    assert merged.feeds.share is None
+    for turn in (1, 2):
+        merged.now = turn * 2 * WINDOW
+        merged.bring("a", 10_000 + turn)
+    assert merged.feeds.share == 0.0
+
+
+def test_feeds_that_share_everything_show_too() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for number in range(JUDGED):
+        merged.bring("a", number)
+        merged.bring("b", number)
+    for turn in (1, 2):
+        merged.now = turn * 2 * WINDOW
+        merged.bring("a", 10_000 + turn)
+    assert merged.feeds.share == 1.0
+
+
+@given(st.data())
+def test_nothing_is_lost_and_what_is_out_of_order_is_told_to_be(data: st.DataObject) -> None:
+    """Two feeds of one stream, cut and lagging as may be, of which one always stands."""
+    stream = list(range(1, 40))
+    merged = Merged()
+    merged.stood("a")
+    at = {"a": 0, "b": 0}  # how far each has come
+    up = {"a": True, "b": False}
+    head = 0  # how far the server has come
+    for _ in range(data.draw(st.integers(1, 60))):
+        merged.now += 0.01
+        step = data.draw(st.sampled_from(["server", "a", "b", "cut", "back", "splice"]))
+        if step == "server":
+            head = min(head + data.draw(st.integers(1, 3)), len(stream))
+        elif step in up and up[step] and at[step] < head:
+            merged.bring(step, stream[at[step]])
+            at[step] += 1
+        elif step == "cut" and all(up.values()):
+            # The one that goes has nothing that the other would lack.
+            name = data.draw(st.sampled_from("ab"))
+            other = "ab"[name == "a"]
+            if at[other] <= at[name] or not merged.feeds.splice_of(other):
+                up[name] = False
+                merged.lost(name)
+        elif step == "back" and not all(up.values()):
+            name = "a" if up["b"] else "b"
+            up[name], at[name] = True, head
+            merged.stood(name)
+        elif step == "splice":
+            merged.splice(data.draw(st.sampled_from("ab")))
+    for name in "ab":
+        if up[name]:
+            merged.bring(name, *stream[at[name] : head])
+        merged.splice(name)
+    on_time = [one for one in merged.handled if one not in merged.late]
+    assert on_time == sorted(on_time)
+    assert len(set(merged.handled)) == len(merged.handled)
