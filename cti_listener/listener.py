@@ -166,7 +166,8 @@ class Listener:
         self._pressing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Timeout | None = None
-        self._beside: asyncio.TaskGroup | None = None  # what goes on beside the source
+        self._beside: asyncio.TaskGroup | None = None
+        self._beside_source: set[asyncio.Task[None]] = set()  # what goes on there, until the end
         self._crashed: BaseException | None = None
         self._stopping = False
         self._stopped: asyncio.Event | None = None
@@ -397,13 +398,13 @@ class Listener:
         if self._stopping:
             self._stopped.set()
             return  # it was stopped before it began
-        async with asyncio.TaskGroup() as beside:
-            self._beside = beside
-            keeper = self._spawn(self._keep_life()) if self._commits is not None else None
+        async with asyncio.TaskGroup() as self._beside:
+            if self._commits is not None:
+                self._spawn(self._keep_life())
             error = await self._live()
-            self._beside = None
-            if keeper is not None:
-                keeper.cancel()
+            for task in self._beside_source:
+                task.cancel()
+        self._beside = None
         if error is not None:
             raise error
 
@@ -531,10 +532,12 @@ class Listener:
         elif before and not self._pressing:
             self._source.resume()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the source, until it ends or the listener does."""
         assert self._beside is not None  # noqa: S101 - for the type checker: it runs
-        return self._beside.create_task(self._watched(work))
+        task = self._beside.create_task(self._watched(work))
+        self._beside_source.add(task)
+        task.add_done_callback(self._beside_source.discard)
 
     async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
         try:

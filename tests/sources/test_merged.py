@@ -1,0 +1,177 @@
+"""Several sources as one: begun, watched and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from structlog.testing import capture_logs
+
+from cti_listener.errors import ConfigurationError, CtiError, RefusedError, UnreachableError
+from cti_listener.interest import Interest
+from cti_listener.sources.base import Receiver, Source
+from cti_listener.sources.merged import AGAIN, MergedSource, feed_names
+from cti_listener.testing import ManualClock
+from tests.examples import NAMESPACE
+from tests.sources.receiver import PATIENCE, Kept
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class Scripted:
+    """A source that does nothing until it is told to fail or to stop."""
+
+    def __init__(self, feed: str) -> None:
+        self.feed = feed
+        self.endpoints: Sequence[str] = (f"fake:{feed}", "fake:shared")
+        self.last_sign: datetime | None = None
+        self.paused = False
+        self.updates = 0
+        self.ran = asyncio.Event()
+        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, receiver: Receiver, interest: Interest) -> None:
+        del receiver, interest
+        self.ran.set()
+        await asyncio.shield(self._outcome)
+
+    def fail(self, error: Exception) -> None:
+        self._outcome.set_exception(error)
+
+    async def update(self) -> None:
+        self.updates += 1
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    async def stop(self) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+
+
+class Studio:
+    """Makes scripted sources, and remembers them."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.clock = ManualClock()
+        self.made: dict[str, list[Scripted]] = {}
+        self.merged = MergedSource(self._make, feed_names(count), clock=self.clock)
+
+    def _make(self, feed: str) -> Source:
+        source = Scripted(feed)
+        self.made.setdefault(feed, []).append(source)
+        return source
+
+    def __getitem__(self, feed: str) -> Scripted:
+        return self.made[feed][-1]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self.merged.run(Kept(), Interest(NAMESPACE)))
+            for feed in self.made:
+                await self[feed].ran.wait()
+            yield task
+            await self.merged.stop()
+
+
+def refused() -> CtiError:
+    return RefusedError("fake:", "no")
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_feeds_are_called_by_letters() -> None:
+    assert feed_names(3) == ("a", "b", "c")
+
+
+async def test_all_are_run_and_stopped_together() -> None:
+    studio = Studio(3)
+    async with studio.running() as task:
+        assert not task.done()
+        assert set(studio.made) == {"a", "b", "c"}
+        await studio.merged.update()
+        studio.merged.pause()
+        assert [(studio[name].updates, studio[name].paused) for name in "abc"] == [(1, True)] * 3
+        studio.merged.resume()
+        assert not any(studio[name].paused for name in "abc")
+    assert task.done()
+
+
+async def test_tells_every_endpoint_once_and_the_latest_sign_of_life() -> None:
+    studio = Studio()
+    assert list(studio.merged.endpoints) == ["fake:a", "fake:shared", "fake:b"]
+    assert studio.merged.last_sign is None
+    studio["a"].last_sign = NOON
+    assert studio.merged.last_sign == NOON
+    studio["b"].last_sign = NOON.replace(hour=13)
+    assert studio.merged.last_sign == NOON.replace(hour=13)
+
+
+async def test_a_feed_that_is_refused_is_made_anew_while_the_other_goes_on() -> None:
+    studio = Studio()
+    with capture_logs() as logs:
+        async with studio.running() as task:
+            studio["b"].fail(refused())
+            await settled()
+            assert [entry["event"] for entry in logs] == ["feed_failed"]
+            assert len(studio.made["b"]) == 1
+            studio.merged.pause()
+            await studio.clock.advance(AGAIN)
+            await studio["b"].ran.wait()
+            assert len(studio.made["b"]) == 2
+            assert studio["b"].paused
+            assert len(studio.made["a"]) == 1
+            assert not task.done()
+
+
+async def test_a_feed_that_a_bug_ends_is_made_anew_soon() -> None:
+    studio = Studio()
+    with capture_logs() as logs:
+        async with studio.running() as task:
+            studio["a"].fail(ZeroDivisionError())
+            await settled()
+            await studio.clock.advance(1.0)
+            assert len(studio.made["a"]) == 2
+            assert not task.done()
+    assert [entry["event"] for entry in logs] == ["feed_broke"]
+
+
+@pytest.mark.parametrize("error", [refused(), UnreachableError(3, RefusedError("fake:", "no"))])
+async def test_when_all_have_given_up_the_last_reason_is_raised(error: CtiError) -> None:
+    studio = Studio()
+    task = asyncio.get_running_loop().create_task(studio.merged.run(Kept(), Interest(NAMESPACE)))
+    await settled()
+    studio["a"].fail(refused())
+    await settled()
+    assert not task.done()
+    studio["b"].fail(error)
+    with pytest.raises(type(error)) as raised:
+        await asyncio.wait_for(task, PATIENCE)
+    assert raised.value is error
+
+
+async def test_what_cannot_be_done_as_asked_ends_all_at_once() -> None:
+    studio = Studio()
+    task = asyncio.get_running_loop().create_task(studio.merged.run(Kept(), Interest(NAMESPACE)))
+    await settled()
+    studio["a"].fail(ConfigurationError("topics", "cannot be"))
+    with pytest.raises(ConfigurationError, match="topics"):
+        await asyncio.wait_for(task, PATIENCE)
+
+
+async def test_stop_does_not_wait_for_a_feed_that_is_to_be_made_anew() -> None:
+    studio = Studio()
+    async with studio.running() as task:
+        studio["b"].fail(refused())
+        await settled()
+    assert task.done()

@@ -1,0 +1,243 @@
+"""Two connections that stand for each other, on two servers that tell of one centre."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from cti_listener.clock import SystemClock
+from cti_listener.event_base import Event
+from cti_listener.feeds import JUDGED, WINDOW
+from cti_listener.listener import Listener
+from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap
+from cti_listener.simulator import SimulatorServer
+from tests.examples import NAMESPACE, make
+
+PATIENCE = 15.0
+
+
+class Jumping(SystemClock):
+    """The machine's clocks, but that they can jump."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+class Pair:
+    """A listener on two servers, and all it was told."""
+
+    def __init__(self, servers: tuple[SimulatorServer, SimulatorServer], **options: Any) -> None:
+        self.servers = servers
+        self.clock = Jumping()
+        self.listener = Listener(
+            [server.stomp_url for server in servers],
+            namespace=NAMESPACE,
+            redundancy=2,
+            proxy=None,
+            **{"clock": self.clock, **options},
+        )
+        self.events: list[Event] = []
+        self.notices: list[Any] = []
+        self._told = asyncio.Event()
+
+        @self.listener.on(Event)
+        async def keep(event: Event) -> None:
+            self.events.append(event)
+            self._told.set()
+
+        @self.listener.on(Connected, Disconnected, Gap, FeedsApart)
+        async def note(notice: Any) -> None:
+            self.notices.append(notice)
+            self._told.set()
+
+    @property
+    def serials(self) -> list[int | None]:
+        return [event.serial for event in self.events]
+
+    def told(self, kind: type[Any]) -> list[Any]:
+        return [one for one in self.notices if isinstance(one, kind)]
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._told.clear()
+                await self._told.wait()
+
+    async def both_stand(self) -> None:
+        """Wait until both stand, long enough to come back where they were, and are in step."""
+        await self.until(lambda: all(one.connected for one in self.feeds.values()))
+        before = {name: one.seen for name, one in self.feeds.items()}
+        first = make(device=8009)
+        await self.send(first)
+        await self.until(lambda: all(self.feeds[name].seen > before[name] for name in before))
+        await self.until(lambda: first["serial"] in self.serials)
+        self.events.clear()
+        self.clock.ahead += 2.0
+
+    @property
+    def feeds(self) -> Any:
+        return self.listener.stats().feeds
+
+    async def send(self, event: dict[str, Any], *to: int) -> None:
+        for index in to or (0, 1):
+            await self.servers[index].send(event)
+
+
+@asynccontextmanager
+async def pair(**options: Any) -> AsyncIterator[Pair]:
+    async with SimulatorServer() as one, SimulatorServer() as other:
+        made = Pair((one, other), **options)
+        async with made.listener:
+            await made.both_stand()
+            yield made
+
+
+async def test_each_event_is_handled_once_whoever_brings_it_first() -> None:
+    async with pair() as two:
+        sent = [make(serial=100 + n) for n in range(4)]
+        await two.send(sent[0], 0, 1)
+        await two.send(sent[1], 1, 0)
+        await two.send(sent[2], 0)
+        await two.send(sent[3], 1)
+        await two.until(lambda: len(two.events) == 4)
+    assert two.serials == [100, 101, 102, 103]
+    assert two.listener.stats().repeated == 2 + 1  # and the event by which they were in step
+
+
+async def test_each_feed_begins_at_a_server_of_its_own() -> None:
+    async with pair() as two:
+        assert [len(server.sessions) for server in two.servers] == [1, 1]
+        urls = {one.feed: one.url for one in two.told(Connected)}
+    assert urls == {"a": two.servers[0].stomp_url, "b": two.servers[1].stomp_url}
+
+
+async def test_the_loss_of_one_feed_is_told_and_is_no_gap() -> None:
+    async with pair() as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: two.told(Disconnected))
+        assert two.listener.stats().connected
+        await two.send(make(serial=1), 1)
+        await two.until(lambda: two.events)
+        await two.until(lambda: len(two.told(Connected)) == 3)
+    assert [one.feed for one in two.told(Disconnected)] == ["a"]
+    assert two.told(Gap) == []
+    assert two.listener.stats().gaps == ()
+
+
+async def test_the_loss_of_both_is_one_gap() -> None:
+    async with pair() as two:
+        await two.send(make(serial=1))
+        await two.until(lambda: two.events)
+        for server in two.servers:
+            await server.disconnect()
+        await two.until(lambda: two.told(Gap))
+        await two.both_stand()
+        assert len(two.told(Gap)) == 1
+        (gap,) = two.listener.stats().gaps
+    losses = [one.since for one in two.told(Disconnected)]
+    assert gap.since == max(losses)
+    assert gap.until is not None
+
+
+async def test_a_feed_that_comes_back_ahead_of_the_other_turns_no_order_round() -> None:
+    async with pair(splice_hold=600.0) as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: len(two.told(Connected)) == 3)
+        await two.send(make(serial=3), 0)  # the other server is slower
+        await two.send(make(serial=1), 1)
+        await two.send(make(serial=2), 1)
+        await two.until(lambda: len(two.events) == 2)
+        await two.send(make(serial=3), 1)
+        await two.until(lambda: len(two.events) == 3)
+    assert two.serials == [1, 2, 3]
+    assert not any(event.delivery.late for event in two.events)
+
+
+async def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_marked() -> None:
+    async with pair(splice_hold=0.05) as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: len(two.told(Connected)) == 3)
+        await two.send(make(serial=3), 0)
+        await two.until(lambda: two.events)
+        await two.send(make(serial=2), 1)
+        await two.send(make(serial=3), 1)
+        await two.send(make(serial=4), 1)
+        await two.until(lambda: len(two.events) == 3)
+    assert [(event.serial, event.delivery.late) for event in two.events] == [
+        (3, False),
+        (2, True),
+        (4, False),
+    ]
+
+
+async def test_what_is_held_back_is_handled_when_the_other_feed_is_lost() -> None:
+    async with pair(splice_hold=600.0) as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: len(two.told(Connected)) == 3)
+        await two.send(make(serial=3), 0)
+        await two.servers[1].disconnect()
+        await two.until(lambda: two.events)
+        assert two.serials == [3]
+        (gap,) = two.told(Gap)  # what the other had still to bring is missing
+    lost = two.told(Disconnected)[-1]
+    assert gap.since == lost.since
+
+
+async def test_stats_tell_what_each_feed_brought() -> None:
+    async with pair() as two:
+        await two.send(make(serial=1), 0, 1)
+        await two.send(make(serial=2), 0, 1)
+        await two.send(make(serial=3), 1)
+        await two.until(lambda: len(two.events) == 3 and two.feeds["b"].seen == 4)
+        a, b = two.feeds["a"], two.feeds["b"]
+    assert (a.seen, b.seen) == (3, 4)  # the first one brought them in step
+    assert a.first + b.first == 4
+    assert (a.alone, b.alone) == (0, 0)  # not yet said
+    assert (a.lead > 0, b.lag > 0) == (True, True)
+
+
+async def test_a_server_that_gives_each_event_to_one_session_is_told_loudly() -> None:
+    with capture_logs() as logs:
+        async with pair() as two:
+            for serial in range(JUDGED):
+                await two.send(make(serial=1000 + serial), serial % 2)
+            await two.until(lambda: len(two.events) == JUDGED)
+            for turn in (1, 2):
+                two.clock.ahead += WINDOW
+                await two.send(make(serial=5000 + turn), 0)
+                await two.until(lambda: len(two.events) == JUDGED + turn)  # noqa: B023 - at once
+            await two.until(lambda: two.told(FeedsApart))
+            await two.servers[0].disconnect()
+            await two.until(lambda: two.told(Disconnected))
+            (gap,) = two.listener.stats().gaps  # its half is missed now
+            await two.until(lambda: two.told(Gap))
+    assert gap.until is None
+    assert two.told(Gap)[0].id == gap.id
+    (told,) = two.told(FeedsApart)
+    assert told.share < 0.05
+    assert "feeds_apart" in [entry["event"] for entry in logs]
+
+
+async def test_a_feed_that_is_refused_leaves_the_other_alone() -> None:
+    with capture_logs() as logs:
+        async with (
+            SimulatorServer() as good,
+            SimulatorServer(credentials=("somebody", "else")) as bad,
+        ):
+            two = Pair((good, bad))
+            async with two.listener:
+                await two.send(make(serial=1), 0)
+                await two.until(lambda: two.events)
+            assert two.listener.stats().gaps == ()
+    assert "attempt_failed" in [entry["event"] for entry in logs]
