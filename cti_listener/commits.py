@@ -101,8 +101,8 @@ class Commits:
                 for entry in found:
                     self._dispatcher.put(handler, entry.device, self._event(entry), entry.seq)
                 after = found[-1].seq
-                if handler.order == "all" and handler.waiting >= handler.lane_size:
-                    break  # its one lane is full, and finds the rest itself
+                if handler.order == "all" and self._dispatcher.has_spilled(handler):
+                    break  # its one lane finds the rest itself
 
     async def run(self, last_sign: Callable[[], datetime | None]) -> None:
         """Keep signs of life and refill lanes, until cancelled.

@@ -114,6 +114,10 @@ class Dispatcher:
             self._spilled.add(lane)
             log.info("lane_spilled", handler=handler.name, device=lane.device)
 
+    def has_spilled(self, handler: Handler) -> bool:
+        """Tell whether a lane of this handler has left something in the journal."""
+        return any(lane.handler is handler for lane in self._spilled)
+
     def refilled(self, lane: Lane, found: Sequence[tuple[int, Event]], *, complete: bool) -> None:
         """Take what a lane had left in the journal.
 

@@ -56,7 +56,7 @@ class Upkeep:
         self._next_look = self._next_sweep = clock.monotonic()
         self._after: int | None = None  # where the sweep stands; None between two
         self._young = 0  # the first row within the retention, when the sweep began
-        self.bytes = self.used = self.dead = 0
+        self.bytes = self.dead = 0
         self.oldest_undone: datetime | None = None
 
     @property
@@ -134,9 +134,14 @@ class Upkeep:
             db.execute("UPDATE handler SET floor = ? WHERE id = ?", (until, handler))
         self.oldest_undone = None if oldest is None else time_of(oldest)
 
-    def _measure(self, db: sqlite3.Connection) -> None:
+    def room_taken(self, db: sqlite3.Connection) -> int:
+        """Return how many bytes of the file are in use."""
         (size,) = db.execute("PRAGMA page_size").fetchone()
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        self.bytes = pages * size
+        return int((pages - free) * size)
+
+    def _measure(self, db: sqlite3.Connection) -> None:
+        self.room_taken(db)
         (self.dead,) = db.execute("SELECT count(*) FROM dead").fetchone()
-        self.bytes, self.used = pages * size, (pages - free) * size

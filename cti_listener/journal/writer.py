@@ -121,7 +121,6 @@ class Writer:
         self._set_state()
         self._upkeep.look(db)
         db.execute("COMMIT")
-        self._warn_if_nearly_full()
 
     def _opened(self) -> Opened:
         db = self._db
@@ -154,6 +153,7 @@ class Writer:
             JournalError: The disk is full, the limit reached, the file damaged or locked.
         """
         try:
+            self._warn_if_nearly_full(sum(map(len, batch.texts)))
             entries = self._commit(batch)
         except BaseException as error:
             with suppress(sqlite3.Error):
@@ -162,7 +162,6 @@ class Writer:
             if isinstance(error, sqlite3.Error):
                 raise explained(self._path, error) from error
             raise
-        self._warn_if_nearly_full()
         return self.landed(entries)
 
     def landed(self, entries: list[Entry]) -> Landed:
@@ -254,13 +253,19 @@ class Writer:
         except sqlite3.Error as error:
             raise explained(self._path, error) from error
 
-    def _warn_if_nearly_full(self) -> None:
-        nearly = self._upkeep.used >= NEARLY_FULL * self._max_size
+    def _warn_if_nearly_full(self, more: int) -> None:
+        """Say that the limit is near, before it is met.
+
+        Args:
+            more: How many bytes of events are about to be written.
+        """
+        used = self._upkeep.room_taken(self._db) + more
+        nearly = used >= NEARLY_FULL * self._max_size
         if nearly and not self._warned:
             log.warning(
                 "journal_nearly_full",
                 path=str(self._path),
-                used=self._upkeep.used,
+                used=used,
                 limit=self._max_size,
                 advice="a handler is behind, or the limit too low; at the limit the run ends",
             )
