@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ConnectError,
         CtiError,
         HandlerError,
+        JournalError,
         NotRunningError,
         RefusedError,
         SessionError,
@@ -50,11 +51,14 @@ if TYPE_CHECKING:
         UnknownEvent,
         parse_event,
     )
+    from cti_listener.feeds import FeedStats
+    from cti_listener.journal.base import JournalStats
     from cti_listener.lanes import Unhandled
     from cti_listener.listener import Listener
     from cti_listener.notices import (
         Connected,
         Disconnected,
+        FeedsApart,
         Gap,
         Notice,
         Overflow,
@@ -75,6 +79,7 @@ _HOMES = {
         "ConnectError",
         "CtiError",
         "HandlerError",
+        "JournalError",
         "NotRunningError",
         "RefusedError",
         "SessionError",
@@ -109,10 +114,13 @@ _HOMES = {
         "UnknownEvent",
         "parse_event",
     ),
+    "cti_listener.feeds": ("FeedStats",),
+    "cti_listener.journal.base": ("JournalStats",),
     "cti_listener.listener": ("Listener",),
     "cti_listener.notices": (
         "Connected",
         "Disconnected",
+        "FeedsApart",
         "Gap",
         "Notice",
         "Overflow",
@@ -154,10 +162,14 @@ __all__ = [
     "EventStream",
     "Expectation",
     "Failed",
+    "FeedStats",
+    "FeedsApart",
     "Gap",
     "HandlerError",
     "HandlerStats",
     "Held",
+    "JournalError",
+    "JournalStats",
     "Listener",
     "LocalState",
     "NotRunningError",

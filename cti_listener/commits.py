@@ -17,10 +17,11 @@ from typing import Final
 
 from cti_listener.clock import Clock
 from cti_listener.dispatcher import Dispatcher
+from cti_listener.errors import JournalError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import parse_event
 from cti_listener.handover import Handover
-from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalError, JournalStats, Opened
+from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats, Opened
 from cti_listener.lanes import Lane
 from cti_listener.notices import Gap
 from cti_listener.router import Handler

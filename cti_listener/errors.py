@@ -10,6 +10,7 @@ The tree::
     │   ├── RefusedError        the server said no: credentials, certificate, destination
     │   └── SessionError        the STOMP session ended in an ERROR frame
     ├── UnreachableError        every allowed attempt failed
+    ├── JournalError            the journal cannot be opened or written
     ├── WaitTimeoutError        what `wait_for` or `expect` waited for did not come in time
     └── NotRunningError         the listener is stopped, or not started yet
 
@@ -18,6 +19,7 @@ Every public call raises one of these for a foreseeable failure, and nothing els
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 BadReason = Literal[
@@ -118,6 +120,24 @@ class UnreachableError(CtiError):
 
     def __str__(self) -> str:
         return f"gave up after {self.attempts} attempts: {self.last}"
+
+
+class JournalError(CtiError):
+    """The journal cannot be opened or written; the run ends with exit code 74.
+
+    Attributes:
+        path: The journal's file.
+        problem: What is wrong with it, and what to do about it.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        """Name the file and what is wrong with it."""
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: {self.problem}"
 
 
 class WaitTimeoutError(CtiError, TimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from cti_listener.errors import (
     ConnectError,
     CtiError,
     HandlerError,
+    JournalError,
     NotRunningError,
     RefusedError,
     SessionError,
@@ -31,6 +33,7 @@ EVERY: list[CtiError] = [
     RefusedError("ws://x", "401"),
     SessionError("ws://x", "gone"),
     UnreachableError(3, ConnectError("ws://x", "closed")),
+    JournalError(Path("journal.db"), "is full"),
     WaitTimeoutError("Established", 30.0),
     NotRunningError("stopped"),
 ]
@@ -60,7 +63,7 @@ def tree_of_classes() -> dict[str, str]:
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
-    assert len(tree_of_classes()) == 9
+    assert len(tree_of_classes()) == 10
     assert tree_of_docstring() == tree_of_classes()
 
 
@@ -82,6 +85,7 @@ def test_every_error_is_among_those_tried_here() -> None:
                 "ws://x: 401",
                 "ws://x: gone",
                 "gave up after 3 attempts: ws://x: closed",
+                "journal journal.db: is full",
                 "no Established within 30 s",
                 "stopped",
             ],

@@ -267,6 +267,16 @@ def test_check_prints_the_settings(checkout: Path, env: dict[str, str]) -> None:
     assert re.search(r"^url +ws://\S+ +CTI_URL$", done.stdout, re.MULTILINE)
 
 
+def test_a_journal_can_be_looked_into(checkout: Path, env: dict[str, str]) -> None:
+    (fill,) = (text for text in COMMANDS if "--journal" in text)
+    listens_and_prints(fill, checkout, env)
+    looks = [text for text in COMMANDS if text.startswith("cti-listen journal")]
+    stats, gaps = (in_shell(command, checkout, env) for command in looks)
+    assert (stats.returncode, gaps.returncode) == (0, 0)
+    assert "handler output: 0 unfinished" in stats.stdout or "unfinished since" in stats.stdout
+    assert gaps.stdout == "none\n"
+
+
 def test_the_simulator_is_where_the_readme_says() -> None:
     assert "cti-listen simulate" in COMMANDS
     shown = next(text for text in COMMANDS if text.startswith("export "))
@@ -315,8 +325,10 @@ def test_the_compose_commands_name_services_there_are() -> None:
 
 
 def test_no_command_is_left_out() -> None:
-    tried = r"cti-listen (--|check|simulate)|make (demo|test$)|export CTI_URL=|docker compose "
-    tried += r"|\.venv/bin/python -m bench\.throughput$"
+    tried = (
+        r"cti-listen (--|check|simulate|journal)|make (demo|test$)|export CTI_URL=|docker compose "
+    )
+    tried += r"|docker compose |\.venv/bin/python -m bench\.throughput$"
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
 
@@ -341,6 +353,7 @@ SAID: Final = [
         r"established \S{36}",
         r"HandlerStats\(handled=[1-9]\d*, failed=0, dropped=0, waiting=0\)",
     ],
+    [r"\S{36} is over: \S+"],
 ]
 """What each program must print at least, a line each, in any order."""
 
@@ -362,12 +375,24 @@ def test_a_program_does_what_it_shows(
         assert prints(said, file, {**env, "CTI_URL": url}) == -signal.SIGTERM
 
 
+def test_the_durable_program_names_the_time_it_was_not_there(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    (program,) = (text for text in PROGRAMS if "journal=" in text)
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    over = r"\S{36} is over( again)?: \S+"
+    assert prints([over], file, env) == -signal.SIGTERM
+    assert prints([over, r"1: \S+ \S+ to \S+ \S+, listener_down"], file, env) == -signal.SIGTERM
+
+
 def prints(said: list[str], file: Path, env: dict[str, str]) -> int:
     """Run a program until it has printed all this, and if it has no end of its own, end it."""
     missing = set(said)
     lines = []
     with subprocess.Popen(
         [sys.executable, "-W", "error", file],
+        cwd=file.parent,
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

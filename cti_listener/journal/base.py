@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from cti_listener.errors import CtiError
+from cti_listener.errors import JournalError
 from cti_listener.notices import Gap
 
 NO_DEVICE: Final = ""
@@ -20,24 +20,6 @@ NO_DEVICE: Final = ""
 
 EXIT_CODE: Final = 74
 """How a run ends that its journal ended."""
-
-
-class JournalError(CtiError):
-    """The journal cannot be opened or written; the run ends with exit code 74.
-
-    Attributes:
-        path: The journal's file.
-        problem: What is wrong with it, and what to do about it.
-    """
-
-    def __init__(self, path: Path, problem: str) -> None:
-        """Name the file and what is wrong with it."""
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"journal {self.path}: {self.problem}"
 
 
 @dataclass(slots=True)

@@ -15,10 +15,10 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from cti_listener.errors import ConfigurationError
+from cti_listener.errors import ConfigurationError, JournalError
 from cti_listener.journal import printing, visits
 from cti_listener.journal import purge as purging
-from cti_listener.journal.base import EXIT_CODE, JournalError
+from cti_listener.journal.base import EXIT_CODE
 
 _OK: Final = 0
 _NOT_THERE: Final = 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from cti_listener.journal.base import JournalError
+from cti_listener.errors import JournalError
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
 VERSION: Final = 1

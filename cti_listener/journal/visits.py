@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cti_listener.errors import ConfigurationError
+from cti_listener.errors import ConfigurationError, JournalError
 from cti_listener.journal import rows, schema
-from cti_listener.journal.base import JournalError, explained
+from cti_listener.journal.base import explained
 
 Facts = dict[str, Any]
 """What is told of one thing, by its name in JSON."""

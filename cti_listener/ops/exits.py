@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from cti_listener.errors import ConfigurationError, RefusedError, UnreachableError
-from cti_listener.journal.base import JournalError
+from cti_listener.errors import ConfigurationError, JournalError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

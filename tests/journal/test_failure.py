@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from cti_listener.journal import JournalError
+from cti_listener.errors import JournalError
 from cti_listener.testing import ManualClock
 from tests.journal.support import Held, entry, journal
 

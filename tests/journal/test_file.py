@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cti_listener.journal import JournalError, schema
+from cti_listener.errors import JournalError
+from cti_listener.journal import schema
 from tests.journal.support import entry, journal
 
 
