@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -25,6 +26,7 @@ from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOpt
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.stats import Stats
 from cti_listener.streams import EventStream, Expectation
+from cti_listener.watchdog import Watchdog
 
 F = TypeVar("F", bound=Callable[..., object])
 H = TypeVar("H", bound=Event | Notice)
@@ -47,6 +49,8 @@ class Listener:
         lane_size: How many happenings wait for one handler and device before the lane is full.
         dedupe_window: How many events at least are remembered to tell repeats by.
         dedupe_age: For how long at least, in seconds.
+        block_limit: Whoever holds up the event loop for so many seconds is named in the log, with
+            the stack; 0: nobody is.
         clock: The clock; for tests.
         **connection: All else about the connection, see `ConnectionOptions`.
 
@@ -67,6 +71,7 @@ class Listener:
         lane_size: int = 1000,
         dedupe_window: int = 100_000,
         dedupe_age: float = 3600.0,
+        block_limit: float = 1.0,
         clock: Clock | None = None,
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
@@ -93,6 +98,7 @@ class Listener:
             if isinstance(url, str | Sequence)
             else url
         )
+        self._watchdog = Watchdog(block_limit)
         self._lane_size = lane_size
         self._pipeline = Pipeline(self._interest, Dedupe(dedupe_window, dedupe_age), self._clock)
         self._dispatcher = Dispatcher(
@@ -324,6 +330,7 @@ class Listener:
             self._stopped.set()
             return  # it was stopped before it began
         self._dispatcher.start()
+        self._watchdog.start()
         error: BaseException | None = None
         try:
             async with asyncio.timeout(None) as self._running:
@@ -338,6 +345,7 @@ class Listener:
                 raise
             raise error from None
         finally:
+            self._watchdog.stop()
             self._pipeline.ended()
             self._end_taps(error if isinstance(error, Exception) else None)
 
@@ -405,7 +413,8 @@ class Listener:
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
-        return self._pipeline.stats()
+        watch = self._watchdog
+        return replace(self._pipeline.stats(), blocked=watch.blocked, longest_block=watch.longest)
 
     # Private
 

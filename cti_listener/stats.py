@@ -52,6 +52,8 @@ class Stats:
         last_frame_at: When the last message came, aware.
         last_event_at: When the last distinct event came, aware.
         gaps: Every gap of this run, oldest first; the open ones, with `until` None, last.
+        blocked: How often the event loop was held up for longer than `block_limit`.
+        longest_block: For how many seconds at the most.
     """
 
     connected: bool
@@ -72,3 +74,5 @@ class Stats:
     last_frame_at: datetime | None
     last_event_at: datetime | None
     gaps: tuple[Gap, ...]
+    blocked: int = 0
+    longest_block: float = 0.0
