@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
 from types import TracebackType
@@ -32,6 +33,7 @@ from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOpt
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.stats import Stats
 from cti_listener.streams import EventStream, Expectation
+from cti_listener.watchdog import Watchdog
 
 F = TypeVar("F", bound=Callable[..., object])
 H = TypeVar("H", bound=Event | Notice)
@@ -66,6 +68,8 @@ class Listener:
         lane_size: How many happenings wait for one handler and device before the lane is full.
         dedupe_window: How many events at least are remembered to tell repeats by.
         dedupe_age: For how long at least, in seconds.
+        block_limit: Whoever holds up the event loop for so many seconds is named in the log, with
+            the stack; 0: nobody is.
         clock: The clock; for tests.
         **connection: All else about the connection, see `ConnectionOptions`.
 
@@ -92,6 +96,7 @@ class Listener:
         lane_size: int = 1000,
         dedupe_window: int = 100_000,
         dedupe_age: float = 3600.0,
+        block_limit: float = 1.0,
         clock: Clock | None = None,
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
@@ -156,6 +161,7 @@ class Listener:
             hold=splice_hold,
             later=self._later,
         )
+        self._watchdog = Watchdog(block_limit)
         self._dispatcher = Dispatcher(
             now=self._clock.now,
             tell=self._handover.tell,
@@ -398,6 +404,7 @@ class Listener:
         if self._stopping:
             self._stopped.set()
             return  # it was stopped before it began
+        self._watchdog.start()
         async with asyncio.TaskGroup() as self._beside:
             if self._commits is not None:
                 self._spawn(self._keep_life())
@@ -426,6 +433,7 @@ class Listener:
             if error is None:
                 raise ending from None
         finally:
+            self._watchdog.stop()
             self._pipeline.standing.ended()
             self._end_taps(error)
         return error
@@ -510,7 +518,8 @@ class Listener:
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
-        return self._pipeline.stats()
+        watch = self._watchdog
+        return replace(self._pipeline.stats(), blocked=watch.blocked, longest_block=watch.longest)
 
     # Private
 

@@ -19,8 +19,10 @@ def _as_line(
 ) -> tuple[tuple[str], dict[str, Any]]:
     """Turn a happening into a message and what stdlib logging makes of an exception."""
     error = event.pop("exc_info", None)
+    stack = event.pop("stack", None)  # a text of several lines, shown below as a traceback is
     words = [str(event.pop("event")), *(f"{name}={value}" for name, value in event.items())]
-    return (" ".join(words),), {"exc_info": error}
+    line = " ".join(words)
+    return (line if stack is None else f"{line}\n{stack}",), {"exc_info": error}
 
 
 _plain = structlog.wrap_logger(

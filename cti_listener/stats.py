@@ -57,6 +57,8 @@ class Stats:
             None, last. With a journal, those that earlier runs left open are among them.
         feeds: What each feed brought, by name; empty where there is only one.
         journal: How the journal stands; None without one.
+        blocked: How often the event loop was held up for longer than `block_limit`.
+        longest_block: For how many seconds at the most.
     """
 
     connected: bool
@@ -79,3 +81,5 @@ class Stats:
     gaps: tuple[Gap, ...]
     feeds: Mapping[str, FeedStats]
     journal: JournalStats | None
+    blocked: int = 0
+    longest_block: float = 0.0

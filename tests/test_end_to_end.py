@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster
+from structlog.testing import capture_logs
 
+from cti_listener.errors import WaitTimeoutError
 from cti_listener.event_base import Event
 from cti_listener.events import Delivered
 from cti_listener.listener import Listener
-from cti_listener.notices import Gap, Overflow
+from cti_listener.notices import Disconnected, Gap, Overflow
 from cti_listener.simulator import Centre, Faults, Ledger, SimulatorServer
+from tests.elsewhere import simulator_elsewhere
 from tests.examples import EXAMPLES, NAMESPACE, device_id, make, make_agent
 
 PATIENCE = 20.0
@@ -231,6 +236,45 @@ async def test_a_handler_that_blocks_slows_the_reader_and_loses_nothing() -> Non
     assert len(serials) == 5001
     assert serials == sorted(serials, key=lambda serial: serial or 0)
     assert listener.stats().connections == 1
+
+
+@pytest.mark.parametrize("wire", ["stomp", "json"])
+async def test_a_loop_blocked_for_longer_than_the_silence_limit_costs_no_connection(
+    unblocked: BlockBuster, wire: str
+) -> None:
+    unblocked.functions["time.sleep"].can_block_in("test_end_to_end.py", "screen_pop")
+    async with simulator_elsewhere() as elsewhere:
+        listener = Listener(
+            url_of(elsewhere.server, wire),
+            namespace=NAMESPACE,
+            proxy=None,
+            ping_interval=0.2,
+            silence_limit=0.6,
+            block_limit=0.2,
+        )
+
+        @listener.on(Delivered)
+        async def screen_pop(_: Event) -> None:
+            for _turn in range(2):  # in a row, and each too long
+                time.sleep(1.0)  # noqa: ASYNC251 - as no handler should
+                await asyncio.sleep(0)
+
+        with capture_logs() as logs:
+            async with listener:
+                await elsewhere.do(elsewhere.server.send(make("delivered")))
+                async with listener.expect(Disconnected, "held", timeout=PATIENCE) as first:
+                    # It waits in the socket while the loop is blocked.
+                    await elsewhere.do(elsewhere.server.send(make("held")))
+                assert first.event.event_name == "held"
+                with pytest.raises(WaitTimeoutError):  # it is asked, and answers
+                    await listener.wait_for(Disconnected, timeout=1.2)
+                stats = listener.stats()
+    assert (stats.connections, stats.attempts, stats.gaps) == (1, 1, ())
+    assert stats.blocked in {1, 2}
+    assert stats.longest_block > 0.7
+    blocked = next(line for line in logs if line["event"] == "loop_blocked")
+    assert blocked["handler"] == screen_pop.__qualname__
+    assert "time.sleep(1.0)" in blocked["stack"]
 
 
 @pytest.mark.parametrize("wire", ["stomp", "json"])

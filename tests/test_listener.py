@@ -697,6 +697,7 @@ async def test_a_crash_of_ours_ends_the_run_with_it(listener: Listener, source: 
         ({"lane_size": 0}, "lane_size"),
         ({"dedupe_window": 0}, "dedupe_window"),
         ({"dedupe_age": -1}, "dedupe_age"),
+        ({"block_limit": -1}, "block_limit"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"silence_limit": 3}, "silence_limit"),
         ({"soft_size": 10**9}, "soft_size"),

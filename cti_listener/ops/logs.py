@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -40,24 +41,33 @@ _WAITING_LINES: Final = 1000
 
 
 class LogSink:
-    """Writes lines to stderr without ever waiting for it: a full pipe must not stop the loop."""
+    """Writes lines to stderr without ever waiting for it: a full pipe must not stop the loop.
+
+    Whoever logs may do so in a thread of its own.
+    """
 
     def __init__(self, descriptor: Descriptor) -> None:
         """Write to this descriptor."""
         self.descriptor = descriptor
         self._waiting: deque[bytes] = deque()
         self._broken = False
+        self._lock = threading.RLock()
 
     def write(self, line: str) -> None:
         """Write a line now, or when the next one is."""
-        self._waiting.append(line.encode(errors="backslashreplace") + b"\n")
-        # The first one may have been written in part.
-        while len(self._waiting) > _WAITING_LINES:
-            del self._waiting[1]
-        self.flush()
+        with self._lock:
+            self._waiting.append(line.encode(errors="backslashreplace") + b"\n")
+            # The first one may have been written in part.
+            while len(self._waiting) > _WAITING_LINES:
+                del self._waiting[1]
+            self.flush()
 
     def flush(self) -> None:
         """Write what is taken of the lines that wait."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
         while self._waiting and not self._broken:
             line = self._waiting[0]
             try:
@@ -83,28 +93,30 @@ class RateLimit:
         """Measure by this clock."""
         self._monotonic = monotonic
         self._last: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Pass a line on, or drop it; one that follows dropped ones says how many."""
         if event.get("event") == _LEFT_OUT:
             return event
         key = tuple(event.get(part) for part in ("event", "level", "handler", "feed", "reason"))
-        now = self._monotonic()
-        at, held = self._last.get(key, (-_REPEATED_AFTER, 0))
-        if now - at < _REPEATED_AFTER:
-            self._last[key] = at, held + 1
-            raise structlog.DropEvent
-        self._last[key] = now, 0
+        with self._lock:
+            now = self._monotonic()
+            at, held = self._last.get(key, (-_REPEATED_AFTER, 0))
+            if now - at < _REPEATED_AFTER:
+                self._last[key] = at, held + 1
+                raise structlog.DropEvent
+            self._last[key] = now, 0
         if held:
             event["left_out"] = held
         return event
 
     def settle(self) -> list[tuple[str, int]]:
         """Return the names whose last lines were held back, with how many; forget the rest."""
-        now = self._monotonic()
-        over = {key: held for key, (at, held) in self._last.items() if now - at >= _REPEATED_AFTER}
-        for key in over:
-            del self._last[key]
+        with self._lock:
+            now = self._monotonic()
+            due = [key for key, (at, _) in self._last.items() if now - at >= _REPEATED_AFTER]
+            over = {key: self._last.pop(key)[1] for key in due}
         return [(str(key[0]), held) for key, held in over.items() if held]
 
 
@@ -241,7 +253,8 @@ class _Console:
         time_of_day = str(event.pop("time"))[11:19]
         level = str(event.pop("level"))
         name = terminal.pad(terminal.clean(str(event.pop("event"))), _NAME_COLUMNS)
-        trace = event.pop("exception", None)
+        stack = event.pop("stack", None)
+        trace = event.pop("exception", stack)
         rest = " ".join(f"{key}={_quoted(value)}" for key, value in event.items())
         shown = terminal.pad(level, 7)
         if self._colour:

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     dedupe_window: Annotated[int, Field(ge=1)] = 100_000
     dedupe_age: Annotated[float, Field(gt=0)] = 3600.0
     drain: Seconds = 8.0
+    block_limit: Seconds = 1.0
 
     # What is logged, and how the daemon shows that it lives
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -13,6 +12,7 @@ from cti_listener.interest import Interest
 from cti_listener.log import log
 from cti_listener.sources.meanings import without_secrets
 from cti_listener.sources.options import Auth, ConnectionOptions, Credentials, WireChoice
+from cti_listener.sources.patience import turning
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
@@ -116,7 +116,7 @@ class Endpoints:
         if isinstance(self._auth, Credentials):
             return self._auth
         try:
-            async with asyncio.timeout(self._options.open_timeout):
+            async with turning(self._options.open_timeout):
                 return await self._auth()
         except ConfigurationError:
             raise

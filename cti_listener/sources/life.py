@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +22,7 @@ from cti_listener.sources.base import Receiver
 from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
 from cti_listener.sources.meanings import without_secrets
+from cti_listener.sources.patience import turning
 from cti_listener.sources.transport import Transport, open_transport
 from cti_listener.wire.base import (
     Codec,
@@ -150,7 +152,9 @@ class Life:
 
     async def _until(self, future: asyncio.Future[None], timeout: float) -> bool:
         """Wait for one of ours, until the life or the time ends; tell whether it came."""
-        await asyncio.wait((future, self._ended), timeout=timeout, return_when="FIRST_COMPLETED")
+        with suppress(TimeoutError):
+            async with turning(timeout):
+                await asyncio.wait((future, self._ended), return_when="FIRST_COMPLETED")
         return future.done() or self._ended.done()
 
     def _stand(self, *, confirmed: bool) -> None:
@@ -240,9 +244,7 @@ class Life:
             Whether the life goes on.
         """
         if self._codec is not None and self._codec.unconfirmed:
-            timeout = self.plan.options.receipt_timeout
-            done = (self._confirmed, self._ended)
-            await asyncio.wait(done, timeout=timeout, return_when="FIRST_COMPLETED")
+            await self._until(self._confirmed, self.plan.options.receipt_timeout)
             self._codec.wait_no_longer()
         return not self._ended.done()
 
@@ -377,11 +379,12 @@ class Life:
             if liveness.heartbeat_due:
                 codec.heartbeat()
                 self._flush()
-            if not self._paused and liveness.dead:
+            if not self._paused and await liveness.is_dead():
                 detail = f"nothing came for {liveness.silence:.0f} s, not even answers to pings"
                 self.end(ConnectError(self.url, detail), "half_open")
             elif not self._paused and liveness.ping_due:
                 transport.post_ping()
+                liveness.asked()
             self._mind_silent_destinations()
 
     def _mind_silent_destinations(self) -> None:

@@ -1,18 +1,20 @@
 """Is the peer alive? Judged by bytes: any byte is a sign of life, and a ping asks for one.
 
-A reader that was paused, or a loop that was held up, is no evidence against the peer.
+A reader that was paused, or a loop that was held up, is no evidence against the peer, nor is the
+silence of one that was not asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
 from cti_listener.clock import Clock
 from cti_listener.sources.options import ConnectionOptions
 
-LATE: Final = 0.5
-"""A watch that wakes later than this, in seconds, was held up with the loop."""
+READ: Final = 2
+"""After so many turns of the loop something of what waited in a socket has been read."""
 
 
 class Liveness:
@@ -29,6 +31,8 @@ class Liveness:
         self._limit = options.silence_limit
         self._clock = clock
         self._heard_at = self._excused_until = self.sent_at = clock.monotonic()
+        self._ticked_at = self._heard_at
+        self._asked = False  # for a sign, since the last one
         self._heard_on = clock.now()
         self.heartbeat_send = 0.0
         """How often the server wants a heart-beat, in seconds; 0: never."""
@@ -37,6 +41,11 @@ class Liveness:
         """Note that bytes came."""
         self._heard_at = self._clock.monotonic()
         self._heard_on = self._clock.now()
+        self._asked = False
+
+    def asked(self) -> None:
+        """Note that a ping was sent."""
+        self._asked = True
 
     def sent(self) -> None:
         """Note that something was sent."""
@@ -44,7 +53,7 @@ class Liveness:
 
     def excuse(self) -> None:
         """Hold no silence before now against the peer."""
-        self._excused_until = self._clock.monotonic()
+        self._excused_until = self._ticked_at = self._clock.monotonic()
 
     @property
     def last_sign(self) -> datetime:
@@ -62,9 +71,17 @@ class Liveness:
         return self._clock.monotonic() - max(self._heard_at, self._excused_until)
 
     @property
-    def dead(self) -> bool:
-        """Whether that is too long."""
-        return 0 < self._limit <= self.silence
+    def _silent(self) -> bool:
+        """Whether that is too long, and the peer was asked for a sign, where peers are."""
+        return 0 < self._limit <= self.silence and (self._asked or not self._ping_interval)
+
+    async def is_dead(self) -> bool:
+        """Judge whether the peer is silent for too long, once what waits in the socket was read."""
+        for _ in range(READ):
+            if not self._silent:
+                return False
+            await asyncio.sleep(0)
+        return self._silent
 
     @property
     def ping_due(self) -> bool:
@@ -77,11 +94,17 @@ class Liveness:
         return 0 < self.heartbeat_send <= 2 * (self._clock.monotonic() - self.sent_at)
 
     async def tick(self) -> None:
-        """Wait until it is worth judging again; time that the loop was held up is excused."""
+        """Wait until it is worth judging again; time that the loop was held up is excused.
+
+        However little it was: many short blocks are as long as one. It counts from the tick before,
+        so that none of it falls between two.
+        """
         spans = (1.0, self._ping_interval / 2, self._limit / 4, self.heartbeat_send / 4)
         wait = min(span for span in spans if span > 0)
-        before = self._clock.monotonic()
         await self._clock.sleep(wait)
-        late = self._clock.monotonic() - before - wait
-        if late > LATE:
-            self._excused_until = max(self._heard_at, self._excused_until) + late
+        now = self._clock.monotonic()
+        late = now - self._ticked_at - wait
+        self._ticked_at = now
+        if late > 0:
+            excused = max(self._heard_at, self._excused_until) + late
+            self._excused_until = min(excused, now)  # what was heard since needs no excuse

@@ -31,6 +31,7 @@ from websockets.uri import parse_uri
 from cti_listener.errors import ConfigurationError
 from cti_listener.sources.meanings import meaning_at_proxy, meaning_of, without_secrets
 from cti_listener.sources.options import ConnectionOptions, Credentials
+from cti_listener.sources.patience import turning
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
 READ_SIZE = 32 * 1024
@@ -211,21 +212,22 @@ async def open_transport(
         extra["ssl"] = options.ssl_context or _tls(options)
     proxy_url = _proxy_for(url, options)
     try:
-        return await _Dial(  # type: ignore[return-value]  # it is what `create` made
-            url,
-            create_connection=create,  # type: ignore[arg-type]  # a factory will do
-            subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS] if stomp else None,
-            origin=Origin(options.origin) if options.origin else None,
-            additional_headers=_headers(options, credentials),
-            compression="deflate" if options.compression else None,
-            proxy=proxy_url,
-            logger=_LOGGER,
-            open_timeout=options.open_timeout,
-            close_timeout=options.close_timeout,
-            max_size=options.max_size,
-            ping_interval=None,  # liveness is judged by bytes, in `liveness`
-            **extra,
-        )
+        async with turning(options.open_timeout):
+            return await _Dial(  # type: ignore[return-value]  # it is what `create` made
+                url,
+                create_connection=create,  # type: ignore[arg-type]  # a factory will do
+                subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS] if stomp else None,
+                origin=Origin(options.origin) if options.origin else None,
+                additional_headers=_headers(options, credentials),
+                compression="deflate" if options.compression else None,
+                proxy=proxy_url,
+                logger=_LOGGER,
+                open_timeout=None,
+                close_timeout=options.close_timeout,
+                max_size=options.max_size,
+                ping_interval=None,  # liveness is judged by bytes, in `liveness`
+                **extra,
+            )
     except Exception as error:
         shown = without_secrets(url)
         if proxy_url is not None and not through:

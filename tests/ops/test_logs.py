@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -208,6 +210,40 @@ def test_why_the_program_ends_is_said_at_any_level(configure: Configure, pipe: P
     assert (line["event"], line["problem"], line["exit_code"]) == ("failed", "refused: no\x1b", 77)
     configure(as_json=False).fail("refused: no\x1b", 77)
     assert pipe.text() == "cti-listen: refused: no\\x1b\n"
+
+
+def test_a_stack_stands_below_its_line_in_the_form_for_people(
+    configure: Configure, pipe: Pipe
+) -> None:
+    stack = 'File "a.py", line 1, in f\n  g()\x1b'
+    configure(as_json=False)
+    log().warning("loop_blocked", seconds=1.5, stack=stack)
+    line, *below = pipe.text().splitlines()
+    assert line.endswith("loop_blocked           seconds=1.5")
+    assert below == ['    File "a.py", line 1, in f', "      g()\\x1b"]
+    configure()
+    log().warning("loop_blocked", stack=stack)
+    assert pipe.lines()[0]["stack"] == stack
+
+
+def test_lines_of_several_threads_arrive_whole_and_once(configure: Configure, pipe: Pipe) -> None:
+    configured = configure()
+    each = 100
+
+    def write(thread: int) -> None:
+        for number in range(each):
+            log().info(f"line-{thread}-{number}")
+            configured.flush()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    arrived = Counter(line["event"] for line in pipe.lines())
+    assert arrived == Counter(f"line-{i}-{number}" for i in range(4) for number in range(each))
 
 
 class TestStandardLibrary:

@@ -26,6 +26,7 @@ from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_frames import Frame, encode
+from tests.elsewhere import simulator_elsewhere
 from tests.examples import NAMESPACE, make
 from tests.servers import free_ports
 from tests.sources.receiver import (
@@ -179,6 +180,25 @@ async def test_a_server_that_stops_answering_is_noticed_within_15_seconds() -> N
     (lost,) = kept.lost_
     assert (lost.reason, lost.since) == ("half_open", connected_at)
     assert "not even answers to pings" in lost.detail
+
+
+@pytest.mark.parametrize("wire", ["stomp", "json"])
+async def test_a_loop_held_up_during_the_handshake_has_the_time_left_that_it_had(
+    wire: str,
+) -> None:
+    open_timeout = 0.4
+    loop = asyncio.get_running_loop()
+
+    async def log_in() -> Credentials:
+        loop.call_soon(time.sleep, 2 * open_timeout)  # right after the connection was asked for
+        return Credentials()
+
+    async with simulator_elsewhere() as elsewhere:
+        server = elsewhere.server
+        url = server.stomp_url if wire == "stomp" else server.json_url
+        async with running(source_of(url, auth=log_in, open_timeout=open_timeout)) as kept:
+            await kept.until(lambda: kept.connected or kept.failed)
+    assert kept.failed == []
 
 
 async def test_a_quiet_server_is_asked_by_ping_and_any_byte_is_a_sign_of_life() -> None:
