@@ -2,9 +2,10 @@
 
 Feeds that stand side by side need no care: each has every device's events in order, the first copy
 to arrive is handled, and dedupe takes the others for repeats. A feed that comes back begins in the
-middle. If it runs ahead of the others, what it brings must wait until they have brought what came
-before it: `Feeds` holds its events back, device by device, until another feed has brought the first
-that is held, or for a short time. What then comes too late all the same is told to be.
+middle. If it runs ahead of the others, what it brings would overtake what came before it began: so
+`Feeds` holds its events back until another feed has brought them too, until so many were brought by
+both that the others cannot be behind where it began, or for a short time. What then comes too late
+all the same is told to be.
 
 It also measures: a server that gives each event to one of two sessions only makes two feeds two
 halves, and that shows in how few events are seen on both.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Final, NamedTuple
 
 MOST_HELD: Final = 10_000
@@ -29,6 +29,13 @@ MOST_COUNTED: Final = 200_000
 
 JUDGED: Final = 200
 """How many events on which both feeds stood are enough to judge by."""
+
+PROOF: Final = 100
+"""After so many events that came by both, since it stood, a feed is in step with another.
+
+One is not enough: a server that repeats an old event shows what another feed, if that is behind,
+has yet to bring.
+"""
 
 STALE: Final = 60.0
 """For how long an event is looked for that the other feed has overtaken, in seconds."""
@@ -95,20 +102,20 @@ class _Sighting:
 
 @dataclass(slots=True)
 class _Joining:
-    """A life of a feed that is being spliced in: what is held back for it, in order of arrival."""
+    """A life of a feed that is being spliced in."""
 
+    number: int
     feed: str
     since: float
-    proven: bool = False
-    held: dict[int, Held] = field(default_factory=dict)
-    by_device: dict[str | None, dict[int, Held]] = field(default_factory=dict)
-    in_step: set[str | None] = field(default_factory=set)
-    passed: set[str | None] = field(default_factory=set)  # others of theirs came past what is held
+    shared: int = 0  # events that another feed brought as well, since it stands
+    held: dict[int, Held] = field(default_factory=dict)  # in order of arrival
+    by_device: dict[str | None, dict[int, None]] = field(default_factory=dict)
+    passed: set[int] = field(default_factory=set)  # held, and behind what was handled already
 
 
 @dataclass(slots=True)
 class _Overtaken:
-    """A device of which one feed brought these in one life, and another may be behind them."""
+    """A device of which one feed brought these in one life, and another has not yet."""
 
     by: str
     life: int
@@ -136,9 +143,9 @@ class Feeds:
         self._standing: set[str] = set()
         self._numbers = itertools.count(1)
         self._joining: dict[int, _Joining] = {}
-        self._current: dict[str, int] = {}  # of feeds that stand; what a lost one left is held too
-        # Spliced in, though no other has come as far as where they began; since when they stand.
-        self._ahead: dict[str, tuple[int, float]] = {}
+        self._current: dict[str, _Joining] = {}  # of feeds that stand; a lost one's is held too
+        # Spliced in, though no other may have come as far as where they began.
+        self._ahead: dict[str, _Joining] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
         self._counts = {name: _Count() for name in names}
         self._newer: dict[int, _Sighting] = {}
@@ -166,10 +173,10 @@ class Feeds:
         self._standing.add(feed)
         if not others:
             return 0
-        self._current[feed] = number = next(self._numbers)
-        self._joining[number] = _Joining(feed, now)
+        joining = _Joining(next(self._numbers), feed, now)
+        self._joining[joining.number] = self._current[feed] = joining
         self.watching = True
-        return number
+        return joining.number
 
     def lost(self, feed: str) -> list[int]:
         """Note that a feed stands no more.
@@ -191,43 +198,46 @@ class Feeds:
 
     def splice_of(self, feed: str) -> int:
         """Return the number of a feed's splice; 0 if it is not being spliced in."""
-        return self._current.get(feed, 0)
+        joining = self._current.get(feed)
+        return 0 if joining is None else joining.number
 
-    def is_proven(self, feed: str) -> bool:
-        """Tell whether another feed brought something after this one stood that this one has too.
-
-        Then the other has brought all that came before this one stood: nothing lies between them.
-        """
-        number = self._current.get(feed)
-        return number is not None and self._joining[number].proven
+    def proven(self) -> list[tuple[str, int]]:
+        """Return the feeds that are in step by now, and the numbers of their splices."""
+        return [(feed, one.number) for feed, one in self._current.items() if one.shared >= PROOF]
 
     def spliced(self, number: int, now: float) -> list[tuple[Held, bool]]:
         """End a splice: hold nothing back for it any more.
 
-        From devices of which something was held, the others' events may now come too late.
+        Unless it is proven, the others' events may now come too late.
 
         Returns:
             What was held, in order, what an earlier life of its feed left first; and whether it is
-            too late by now, since another event of its device has passed it.
+            too late by now, since a later event of its device was handled already.
         """
         ending = self._joining.get(number)
         if ending is None:
             return []
         feed = ending.feed
-        if self._current.get(feed) == number:
+        if self._current.get(feed) is ending:
             del self._current[feed]
-            if self._in_step() - {feed} and not ending.proven:
-                self._ahead[feed] = number, ending.since
+            if self._in_step() - {feed} and ending.shared < PROOF:
+                self._ahead[feed] = ending
         found: list[tuple[Held, bool]] = []
         for other, joining in list(self._joining.items()):
             if joining.feed == feed and other <= number:
                 del self._joining[other]
-                found += ((one, one.device in joining.passed) for one in joining.held.values())
-                if self._in_step() - {feed}:
-                    for device, waiting in joining.by_device.items():
-                        self._overtaken[device] = _Overtaken(feed, other, now + STALE, set(waiting))
+                found += ((one, one.key in joining.passed) for one in joining.held.values())
+                self._overtake(joining, now)
         self._mind()
         return found
+
+    def _overtake(self, joining: _Joining, now: float) -> None:
+        """Remember what another feed, which may be behind, has yet to bring."""
+        if joining.shared < PROOF and self._in_step() - {joining.feed}:
+            for device, keys in joining.by_device.items():
+                self._overtaken[device] = _Overtaken(
+                    joining.feed, joining.number, now + STALE, set(keys)
+                )
 
     def _in_step(self) -> set[str]:
         return self._standing - self._current.keys()
@@ -243,55 +253,42 @@ class Feeds:
             now: Monotonic seconds.
         """
         if feed in self._ahead:
-            life, _ = self._ahead[feed]
+            life = self._ahead[feed].number
             overtaken = self._overtaken.get(held.device)
             if overtaken is None or overtaken.life != life:
                 overtaken = self._overtaken[held.device] = _Overtaken(feed, life, now + STALE)
             overtaken.keys.add(held.key)
-        number = self._current.get(feed)
-        joining = None if number is None else self._joining[number]
-        if joining is None or held.device in joining.in_step:
+        joining = self._current.get(feed)
+        if joining is None:
             return False
         joining.held.setdefault(held.key, held)
-        joining.by_device.setdefault(held.device, {}).setdefault(held.key, held)
+        joining.by_device.setdefault(held.device, {}).setdefault(held.key)
         return True
 
     def full(self, feed: str) -> bool:
         """Tell whether more is held back for a feed than should be."""
-        number = self._current.get(feed)
-        return number is not None and len(self._joining[number].held) > MOST_HELD
+        joining = self._current.get(feed)
+        return joining is not None and len(joining.held) > MOST_HELD
 
-    def released(
-        self, feed: str, device: str | None, key: int
-    ) -> list[tuple[str, list[Held], list[Held]]]:
-        """Return what was held back for this event of another feed, which has come.
+    def handled(self, feed: str, device: str | None, key: int) -> None:
+        """Note that an event is handled, or was before: no copy of it needs to be held back.
 
         Args:
-            feed: Who brought it.
+            feed: Who brought it now.
             device: Whose it is.
             key: Its identity's hash.
-
-        Returns:
-            By feed: what is too late by now, since it was held in front of the one that has come,
-            and the others, in order.
         """
-        found = []
         for joining in self._joining.values():
-            waiting = joining.by_device.get(device)
-            if joining.feed == feed or waiting is None:
+            keys = joining.by_device.get(device)
+            if keys is None:
                 continue
-            if key not in waiting:
-                if joining.proven:  # else it may well be from before
-                    joining.passed.add(device)
-                continue
-            del joining.by_device[device]
-            joining.in_step.add(device)
-            for one in waiting:
-                del joining.held[one]
-            at = list(waiting).index(key)
-            events = list(waiting.values())
-            found.append((joining.feed, events[:at], events[at:]))
-        return found
+            if key in keys:
+                del keys[key], joining.held[key]
+                joining.passed.discard(key)
+                if not keys:
+                    del joining.by_device[device]
+            elif joining is self._current.get(feed) and self._seen_since(key, joining.since):
+                joining.passed |= keys.keys()  # on this very feed they came before it
 
     def is_late(self, feed: str, device: str | None, key: int, now: float, *, known: bool) -> bool:
         """Tell whether an event comes after such as should have followed it.
@@ -306,11 +303,16 @@ class Feeds:
         overtaken = self._overtaken.get(device)
         if overtaken is None or overtaken.by == feed:
             return False
-        if key in overtaken.keys or now >= overtaken.until:
-            del self._overtaken[device]  # the slower feed is where the faster one began
+        overtaken.keys.discard(key)
+        if not overtaken.keys or now >= overtaken.until:
+            del self._overtaken[device]  # the slower feed is where the faster one is
             self._mind()
             return False
         return not known
+
+    def _seen_since(self, key: int, since: float) -> bool:
+        seen = self._newer.get(key) or self._older.get(key)
+        return seen is not None and seen.at >= since
 
     def _mind(self) -> None:
         self.watching = bool(self._joining or self._overtaken or self._ahead)
@@ -336,18 +338,17 @@ class Feeds:
                 first.shared += 1
                 first.lead += now - seen.at
             seen.feeds.append(feed)
-            self._prove(feed, seen)
+            self._prove(seen)
         return turned
 
-    def _prove(self, feed: str, seen: _Sighting) -> None:
-        """Learn from an event that two feeds brought: neither is behind where the other began."""
-        number = self._current.get(feed)
-        if number is not None and seen.at >= self._joining[number].since:
-            self._joining[number].proven = True
-        if self._ahead:
-            for one in seen.feeds:
-                if seen.at >= self._ahead.get(one, (0, inf))[1]:
-                    del self._ahead[one]
+    def _prove(self, seen: _Sighting) -> None:
+        """Count an event that another feed brings as well for those that are being spliced in."""
+        for feed in seen.feeds:
+            joining = self._current.get(feed) or self._ahead.get(feed)
+            if joining is not None and seen.at >= joining.since:
+                joining.shared += 1
+                if joining.shared >= PROOF and feed in self._ahead:
+                    del self._ahead[feed]
                     self._mind()
 
     def _turn(self, now: float) -> None:

@@ -216,31 +216,22 @@ class Pipeline:
         feed, device, name = taken.delivery.feed, taken.device, taken.name
         if feeds.count(feed, name, self._now):
             self._mind_share(feeds)
-        if feeds.watching:
-            known = name in self._dedupe
-            if feeds.is_proven(feed):
-                self._in_step(feed)
-            if not known and feeds.holds(feed, Held(device, name, taken), self._now):
-                if feeds.full(feed):
-                    self._splice(feeds, feeds.splice_of(feed))
-                return
-            if feeds.is_late(feed, device, name, self._now, known=known):
-                taken = _late(taken)
-        self._admit(*taken)
-        if feeds.watching:
-            self._release(feeds, feed, device, name)
-
-    def _release(self, feeds: Feeds, feed: str, device: str | None, name: int) -> None:
-        """Let go on what was held back for this event."""
-        for other, late, rest in feeds.released(feed, device, name):
-            self._in_step(other)
-            for one in late:
-                self._admit(*_late(one.what))
-            for one in rest:
-                self._admit(*one.what)
+        if not feeds.watching:
+            self._admit(*taken)
+            return
+        known = name in self._dedupe
+        if known or not feeds.holds(feed, Held(device, name, taken), self._now):
+            late = feeds.is_late(feed, device, name, self._now, known=known)
+            self._admit(*(_late(taken) if late else taken))
+            feeds.handled(feed, device, name)
+        elif feeds.full(feed):
+            self._splice(feeds, feeds.splice_of(feed))
+        for one, number in feeds.proven():
+            self._in_step(one)
+            self._splice(feeds, number)
 
     def _in_step(self, feed: str) -> None:
-        """Note that a feed has been spliced in: it covers all since it stood."""
+        """Note that a feed is in step with another: it covers all since it stood."""
         stand = self.standing.stands.get(feed)
         if stand is not None and not self._ledger.is_covered_by(feed):
             self.standing.covers(feed, stand.since)

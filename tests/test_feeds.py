@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.feeds import JUDGED, MOST_HELD, STALE, WINDOW, Feeds, Held
+from cti_listener.feeds import JUDGED, MOST_HELD, PROOF, STALE, WINDOW, Feeds, Held
 
 
 class Merged:
@@ -41,15 +41,12 @@ class Merged:
     def _bring(self, feed: str, device: str | None, key: int) -> None:
         self.feeds.count(feed, key, self.now)
         known = key in self._seen
-        if not known and self.feeds.holds(feed, Held(device, key, None), self.now):
-            return
-        late = self.feeds.is_late(feed, device, key, self.now, known=known)
-        self._handle(key, late=late)
-        for _, behind, rest in self.feeds.released(feed, device, key):
-            for one in behind:
-                self._handle(one.key, late=True)
-            for one in rest:
-                self._handle(one.key, late=False)
+        if known or not self.feeds.holds(feed, Held(device, key, None), self.now):
+            late = self.feeds.is_late(feed, device, key, self.now, known=known)
+            self._handle(key, late=late)
+            self.feeds.handled(feed, device, key)
+        for _, number in self.feeds.proven():
+            self._end(number)
 
     def _handle(self, key: int, *, late: bool) -> None:
         if key not in self._seen:
@@ -81,20 +78,11 @@ def test_what_a_feed_that_comes_back_is_ahead_with_waits_for_the_other() -> None
     merged.bring("a", 1, 2)
     assert merged.handled == [1, 2]
     merged.bring("a", 3)
+    assert merged.handled == [1, 2, 3]  # 4 is still ahead: 3 may be an old event repeated
+    assert "1 events held back" in repr(merged.feeds)
+    merged.splice("b")
     assert merged.handled == [1, 2, 3, 4]
     assert merged.late == []
-    merged.bring("b", 5)  # in step by now
-    assert merged.handled == [1, 2, 3, 4, 5]
-
-
-def test_each_device_is_spliced_in_by_itself() -> None:
-    merged = both()
-    merged.bring("b", 3, device="1")
-    merged.bring("b", 13, device="2")
-    merged.bring("a", 3, device="1")
-    assert merged.handled == [3]
-    merged.bring("a", 12, 13, device="2")
-    assert merged.handled == [3, 12, 13]
 
 
 def test_a_feed_that_is_behind_is_in_nobodys_way() -> None:
@@ -105,16 +93,47 @@ def test_a_feed_that_is_behind_is_in_nobodys_way() -> None:
     assert "0 events held back" in repr(merged.feeds)
 
 
+def test_many_events_that_came_by_both_show_that_they_are_in_step() -> None:
+    merged = both()
+    merged.bring("b", *range(100, 100 + PROOF + 1))
+    merged.bring("a", *range(1, 100 + PROOF - 1))
+    assert merged.feeds.proven() == []
+    assert merged.feeds.splice_of("b")
+    merged.bring("a", 100 + PROOF - 1)
+    assert not merged.feeds.watching
+    assert merged.handled == list(range(1, 100 + PROOF + 1))  # the last one came by `b`
+    assert merged.late == []
+
+
+def test_what_was_brought_before_a_feed_stood_shows_nothing() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.bring("a", *range(PROOF))
+    merged.now = 1.0
+    merged.stood("b")
+    merged.bring("b", *range(PROOF))  # the server repeats them
+    assert merged.feeds.splice_of("b")
+
+
 def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_told_to_be() -> None:
     merged = both()
     merged.bring("b", 3, 4)
     merged.splice("b")
     assert merged.handled == [3, 4]
+    merged.bring("b", 5)
     merged.bring("a", 1, 2)
-    merged.bring("a", 3, 4, 5)
-    assert merged.handled == [3, 4, 1, 2, 5]
+    merged.bring("a", 3, 4, 5, 6)
+    assert merged.handled == [3, 4, 5, 1, 2, 6]
     assert merged.late == [1, 2]
-    assert not merged.feeds.watching
+
+
+def test_an_old_event_repeated_does_not_pass_for_having_caught_up() -> None:
+    merged = both()
+    merged.bring("b", 1, 5)  # 1 is from before `b` stood, and repeated
+    merged.splice("b")
+    merged.bring("a", 1, 2, 5, 6)
+    assert merged.handled == [1, 5, 2, 6]
+    assert merged.late == [2]
 
 
 def test_of_other_devices_nothing_is_late() -> None:
@@ -133,27 +152,19 @@ def test_nothing_is_called_late_for_ever() -> None:
     merged.now += STALE
     merged.bring("a", 7)
     assert merged.late == []
-    merged.bring("a", 8)
-    merged.bring("b", 8)  # what both brought: neither is behind where the other began
+    merged.bring("a", *range(100, 100 + PROOF))
+    merged.bring("b", *range(100, 100 + PROOF))
     assert not merged.feeds.watching
-
-
-def test_what_was_held_in_front_of_the_one_that_came_is_late() -> None:
-    merged = both()
-    merged.bring("b", 3, 4, 5)
-    merged.bring("a", 4)  # 3 never came this way
-    assert merged.handled == [4, 3, 5]
-    assert merged.late == [3]
 
 
 def test_what_a_server_repeats_from_a_gap_is_late_once_others_have_passed_it() -> None:
     merged = both()
     merged.bring("b", 3)  # sent while nobody listened, and repeated
+    merged.now += 0.1
     merged.bring("a", 7)
-    merged.bring("b", 7)  # `a` is not behind
-    merged.bring("a", 8)
+    merged.bring("b", 7)  # behind 3 on this very feed
     merged.splice("b")
-    assert merged.handled == [7, 8, 3]
+    assert merged.handled == [7, 3]
     assert merged.late == [3]
 
 
@@ -186,6 +197,7 @@ def test_what_a_feed_brought_before_it_was_lost_again_is_not_lost() -> None:
     merged.bring("a", 1, 2, 3)
     assert merged.handled == [1, 2, 3]
     merged.bring("a", 4, 5, 6)
+    merged.splice("b")
     assert merged.handled == [1, 2, 3, 4, 5, 6, 7]
     assert merged.late == []
 
@@ -199,7 +211,7 @@ def test_what_a_lost_feed_left_held_goes_on_when_the_other_is_lost_too() -> None
     assert merged.handled == [1, 3]
 
 
-def test_the_splice_of_a_splice_tells_an_old_one_from_a_new_one() -> None:
+def test_the_number_of_a_splice_tells_an_old_one_from_a_new_one() -> None:
     merged = both()
     first = merged.feeds.splice_of("b")
     merged.lost("b")
@@ -207,20 +219,6 @@ def test_the_splice_of_a_splice_tells_an_old_one_from_a_new_one() -> None:
     assert merged.feeds.splice_of("b") not in (0, first)
     merged.splice("b")
     assert merged.feeds.splice_of("b") == 0
-
-
-def test_an_event_that_both_brought_since_proves_that_nothing_lies_between_them() -> None:
-    merged = Merged()
-    merged.stood("a")
-    merged.bring("a", 1)
-    merged.now = 1.0
-    merged.stood("b")
-    merged.bring("b", 1)  # from before: the server repeats it, and that says nothing
-    assert not merged.feeds.is_proven("b")
-    merged.now = 2.0
-    merged.bring("a", 2)
-    merged.bring("b", 2)
-    assert merged.feeds.is_proven("b")
 
 
 def test_no_more_is_held_back_than_there_is_room_for() -> None:
