@@ -9,6 +9,7 @@ import errno
 import re
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -21,6 +22,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 
+from cti_listener.discretion import Discretion
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
 from cti_listener.log import log
 
@@ -32,11 +34,12 @@ REDIRECTS: Final = frozenset({300, 301, 302, 303, 307, 308})
 
 PROXY_WANTS_LOGIN: Final = 407
 
+_PATH_PARAMETERS: Final = re.compile(r";[^/]*")
 _HOST_NAME: Final = re.compile(r"[\w.:-]{1,253}", re.ASCII)
 
 
 def without_secrets(url: str) -> str:
-    """Return a URL without user, password and query values, fit for a log."""
+    """Return a URL without user, password, parameters and query, fit for a log."""
     try:
         parts = urlsplit(url)
         whole = bool(parts.hostname) and parts.port != -1  # which raises if it is none
@@ -44,14 +47,26 @@ def without_secrets(url: str) -> str:
         whole = False
     if whole:
         host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+        path = _PATH_PARAMETERS.sub("", parts.path)  # ;jsessionid=... is one
+        return urlunsplit((parts.scheme, host, path, "", ""))
     # No telling where the password ends, nor the query begins: leave out all that may be either.
     scheme = re.match(r"(?:ws|http)s?://", url) if "@" in url else None
     rest = re.split(r"[?#&;]", url.rpartition("@")[2])[0]
     return f"{scheme.group() if scheme else ''}{rest}"
 
 
-def meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 - a table
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a connection that could not be opened, beside the error.
+
+    Attributes:
+        printable: The error, if it may be printed.
+    """
+
+    printable: Exception | None = None
+
+
+def meaning_of(error: Exception, url: str, seen: Seen) -> Exception:  # noqa: C901, PLR0911 - a table
     """Turn what `websockets`, TLS and the system raise into this package's errors."""
     match error:
         case ConfigurationError() | ConnectError():
@@ -82,11 +97,13 @@ def meaning_of(error: Exception, url: str) -> Exception:  # noqa: C901, PLR0911 
         case OSError():
             return ConnectError(url, f"cannot connect: {error.strerror or error}")
         case _:
-            log.debug("connecting_raised", url=url, exc_info=error)
+            log.debug("connecting_raised", url=url, exc_info=seen.printable)
             return ConnectError(url, f"cannot connect: {type(error).__name__}: {error}")
 
 
-def meaning_at_proxy(error: Exception, url: str, through: Proxy) -> Exception:  # noqa: PLR0911 - a table
+def meaning_at_proxy(  # noqa: PLR0911 - a table
+    error: Exception, url: str, seen: Seen, through: Proxy
+) -> Exception:
     """Do the same for what went wrong before the proxy had connected us: not the server's doing."""
     host = f"[{through.host}]" if ":" in through.host else through.host
     proxy = f"{host}:{through.port}"
@@ -113,8 +130,23 @@ def meaning_at_proxy(error: Exception, url: str, through: Proxy) -> Exception:  
                 url, f"the proxy {proxy} cannot be reached: {error.strerror or error}"
             )
         case _:
-            log.debug("proxy_raised", url=url, proxy=proxy, exc_info=error)
+            log.debug("proxy_raised", url=url, proxy=proxy, exc_info=seen.printable)
             return ConnectError(url, f"the proxy {proxy} failed: {type(error).__name__}: {error}")
+
+
+def discreet(error: Exception, discretion: Discretion) -> Exception:
+    """Take secrets out of what is to be raised: theirs were the words in it."""
+    if isinstance(error, ConnectError | ConfigurationError):
+        error.problem = discretion.words(error.problem)
+        error.args = (error.args[0], error.problem)
+    return error
+
+
+def printable(error: Exception, discretion: Discretion) -> Exception | None:
+    """Return an error if it may be printed: with a response, or with a secret in it, it may not."""
+    if isinstance(error, InvalidStatus | InvalidProxyStatus) or discretion.is_broken_by(error):
+        return None
+    return error
 
 
 def _nobody_listens(error: OSError) -> bool:

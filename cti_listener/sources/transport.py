@@ -28,8 +28,16 @@ from websockets.protocol import OPEN, Event
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
+from cti_listener.discretion import Discretion, in_url
 from cti_listener.errors import ConfigurationError
-from cti_listener.sources.meanings import meaning_at_proxy, meaning_of, without_secrets
+from cti_listener.sources.meanings import (
+    Seen,
+    discreet,
+    meaning_at_proxy,
+    meaning_of,
+    printable,
+    without_secrets,
+)
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
@@ -179,6 +187,8 @@ class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
+_NOTHING_SECRET: Final = Discretion()
+
 _LOGGER: Final = _DiscreetLogger(logging.getLogger("cti_listener.websockets"), {})
 
 
@@ -189,6 +199,7 @@ async def open_transport(
     options: ConnectionOptions,
     credentials: Credentials,
     stomp: bool,
+    discretion: Discretion = _NOTHING_SECRET,
 ) -> Transport:
     """Connect, through proxy and TLS as told, and shake hands.
 
@@ -210,6 +221,7 @@ async def open_transport(
     if url.startswith("wss:"):
         extra["ssl"] = options.ssl_context or _tls(options)
     proxy_url = _proxy_for(url, options)
+    discretion = discretion.about(in_url(proxy_url or ""))
     try:
         return await _Dial(  # type: ignore[return-value]  # it is what `create` made
             url,
@@ -226,11 +238,17 @@ async def open_transport(
             ping_interval=None,  # liveness is judged by bytes, in `liveness`
             **extra,
         )
-    except Exception as error:
-        shown = without_secrets(url)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told as one of ours
+        seen = Seen(printable=printable(error, discretion))
         if proxy_url is not None and not through:
-            raise meaning_at_proxy(error, shown, parse_proxy(proxy_url)) from error
-        raise meaning_of(error, shown) from error
+            meaning = meaning_at_proxy(error, without_secrets(url), seen, parse_proxy(proxy_url))
+        else:
+            meaning = meaning_of(error, without_secrets(url), seen)
+    try:
+        # Out here, so that it carries no trace of theirs but what is fit to be printed.
+        raise discreet(meaning, discretion) from seen.printable
+    finally:
+        del meaning, seen  # which hold this frame
 
 
 def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
@@ -239,18 +257,22 @@ def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
     Raises:
         ConfigurationError: It is none, or the server's URL is none.
     """
+    why = None
     try:
         proxy: str | None = get_proxy(parse_uri(url)) if options.proxy is True else options.proxy
     except InvalidURI as error:
-        raise meaning_of(error, without_secrets(url)) from error
+        raise meaning_of(error, without_secrets(url), Seen()) from None
     try:
         if proxy is not None:
             parse_proxy(proxy)
-    except (InvalidProxy, ValueError) as error:
-        why = error.msg if isinstance(error, InvalidProxy) else "it cannot be read"
+    except InvalidProxy as error:
+        why = error.msg
+    except ValueError:
+        why = "it cannot be read"
+    if why is not None:  # raised out here: theirs holds the password
         raise ConfigurationError(
             "proxy", f"is no proxy's URL: {why}; it looks like http://HOST:PORT"
-        ) from None  # the error's text holds the password
+        )
     return proxy
 
 

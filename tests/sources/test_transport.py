@@ -377,7 +377,7 @@ async def test_what_nobody_foresaw_is_an_error_of_this_attempt_with_its_type() -
 
 
 def test_urls_are_shown_without_secrets() -> None:
-    shown = without_secrets("wss://user:secret@cti.test:8443/events?token=secret#secret")
+    shown = without_secrets("wss://user:secret@cti.test:8443/events;s=secret?token=secret#secret")
     assert shown == "wss://cti.test:8443/events"
 
 
@@ -396,6 +396,9 @@ def test_urls_are_shown_without_secrets() -> None:
         ("wss://h:99999/x", "wss://h:99999/x"),
         (f"ws://{'a' * 70}/x", f"ws://{'a' * 70}/x"),
         ("localhost:8080", "localhost:8080"),
+        ("wss://s3cret@h/x", "wss://h/x"),
+        ("wss://u:s3cret%ff@h/x", "wss://h/x"),
+        ("wss://h/x#s3cret", "wss://h/x"),
     ],
 )
 def test_what_is_no_url_is_refused_without_what_may_be_a_secret(url: str, shown: str) -> None:
