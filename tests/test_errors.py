@@ -11,6 +11,7 @@ import pytest
 from cti_listener import errors
 from cti_listener.errors import (
     BadMessageError,
+    CertificateError,
     ConfigurationError,
     ConnectError,
     CtiError,
@@ -29,6 +30,7 @@ EVERY: list[CtiError] = [
     BadMessageError("not_json", "at 1"),
     ConnectError("ws://x", "closed", no_listener=True),
     RefusedError("ws://x", "401"),
+    CertificateError("wss://x", "expired"),
     SessionError("ws://x", "gone"),
     UnreachableError(3, ConnectError("ws://x", "closed")),
     WaitTimeoutError("Established", 30.0),
@@ -60,7 +62,7 @@ def tree_of_classes() -> dict[str, str]:
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
-    assert len(tree_of_classes()) == 9
+    assert len(tree_of_classes()) == 10
     assert tree_of_docstring() == tree_of_classes()
 
 
@@ -80,6 +82,7 @@ def test_every_error_is_among_those_tried_here() -> None:
                 "not_json: at 1",
                 "ws://x: closed",
                 "ws://x: 401",
+                "wss://x: expired",
                 "ws://x: gone",
                 "gave up after 3 attempts: ws://x: closed",
                 "no Established within 30 s",

@@ -78,7 +78,8 @@ class ConnectionOptions:
         ca_file: PEM file of the authorities to trust instead of the system's.
         cert_file: PEM file of a client certificate.
         key_file: PEM file of its key, when not in `cert_file`.
-        ssl_context: A context of your own; the three above are then refused.
+        ssl_context: A context of your own; the three above are then refused, and errors tell less
+            of a certificate.
         proxy: `True`: as the environment says; a URL (`http://`, `socks5h://`); None: none.
         compression: Offer permessage-deflate (RFC 7692).
         open_timeout: For TCP, TLS, proxy and the handshake together.

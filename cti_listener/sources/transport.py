@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
@@ -39,6 +38,7 @@ from cti_listener.sources.meanings import (
     without_secrets,
 )
 from cti_listener.sources.options import ConnectionOptions, Credentials
+from cti_listener.sources.tls import context_for
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
 READ_SIZE = 32 * 1024
@@ -72,6 +72,8 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     """
 
     ears: Ears
+    beginning = b""  # of what came; enough to tell what answers
+    broken_by: Exception | None = None  # what ended the TCP connection, if nobody closed it
     _shaken = False  # hands; a redirect's connection never is
     _fragments: bytearray | None = None
     _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
@@ -88,10 +90,15 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         """Take bytes from the socket."""
         self.ears.bytes_received()
         if self._buffer is not None:
-            self.data_received(bytes(self._buffer[:nbytes]))
+            data = bytes(self._buffer[:nbytes])
+            self.beginning = self.beginning or data[:8]
+            self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""
+        self.broken_by = exc
+        if not hasattr(self, "transport"):
+            return  # TLS failed on the far side of a proxy: it never was a connection
         super().connection_lost(exc)
         if self._shaken:
             self.ears.connection_lost()
@@ -208,18 +215,17 @@ async def open_transport(
         ConnectError: Anything else went wrong.
         ConfigurationError: The URL, a file or the proxy cannot be used.
     """
-    through = False
+    made: Transport | None = None  # once the proxy, if any, has connected us
 
     def create(*args: Any, **kwargs: Any) -> Transport:
-        nonlocal through
-        through = True  # it is made once the proxy, if any, has connected us
-        transport = Transport(*args, **kwargs)
-        transport.ears = ears
-        return transport
+        nonlocal made
+        made = Transport(*args, **kwargs)
+        made.ears = ears
+        return made
 
     extra: dict[str, Any] = {}
     if url.startswith("wss:"):
-        extra["ssl"] = options.ssl_context or _tls(options)
+        extra["ssl"] = options.ssl_context or context_for(options)
     proxy_url = _proxy_for(url, options)
     discretion = discretion.about(in_url(proxy_url or ""))
     try:
@@ -239,8 +245,13 @@ async def open_transport(
             **extra,
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told as one of ours
-        seen = Seen(printable=printable(error, discretion))
-        if proxy_url is not None and not through:
+        seen = Seen(
+            beginning=made.beginning if made else b"",
+            broken_by=made.broken_by if made else None,
+            certificate=bool(options.cert_file or options.ssl_context),
+            printable=printable(error, discretion),
+        )
+        if proxy_url is not None and made is None:
             meaning = meaning_at_proxy(error, without_secrets(url), seen, parse_proxy(proxy_url))
         else:
             meaning = meaning_of(error, without_secrets(url), seen)
@@ -283,21 +294,3 @@ def _headers(options: ConnectionOptions, credentials: Credentials) -> Mapping[st
     if credentials.cookie:
         headers["Cookie"] = credentials.cookie
     return headers
-
-
-def _tls(options: ConnectionOptions) -> ssl.SSLContext:
-    """Build a context that verifies, always; certificates are read afresh for each attempt."""
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            "ca_file", f"cannot be read: {options.ca_file}: {error}"
-        ) from error
-    if options.cert_file:
-        try:
-            context.load_cert_chain(options.cert_file, options.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                "cert_file", f"cannot be read with its key: {options.cert_file}: {error}"
-            ) from error
-    return context
