@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cti_listener.errors import (
         BadMessageError,
+        CertificateError,
         ConfigurationError,
         ConnectError,
         CtiError,
@@ -75,6 +76,7 @@ _HOMES = {
     "cti_listener.lanes": ("Unhandled",),
     "cti_listener.errors": (
         "BadMessageError",
+        "CertificateError",
         "ConfigurationError",
         "ConnectError",
         "CtiError",
@@ -145,6 +147,7 @@ __all__ = [
     "AgentWorkingAfterCall",
     "BadMessageError",
     "CallEvent",
+    "CertificateError",
     "Conferenced",
     "ConfigurationError",
     "ConnectError",

@@ -25,7 +25,7 @@ from cti_listener.ops.masking import Masker
 from cti_listener.ops.output import Output, json_line
 from cti_listener.ops.pretty import Pretty
 from cti_listener.settings.making import DEMO_NAMESPACE, completed, make_listener, wire_name
-from cti_listener.settings.model import secret_values
+from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +63,7 @@ class _Run:
         self._masker = Masker(
             numbers=settings.mask_numbers, own=(*settings.device, *settings.agent)
         )
+        self._masker.learn(settings.secrets())
         stdout, stderr = Descriptor(1), Descriptor(2)
         pretty = settings.format == "pretty" or (settings.format == "auto" and stdout.terminal)
         self._output = Output(
@@ -118,7 +119,7 @@ class _Run:
     async def _credentials(self) -> Credentials:
         """Read what proves who we are, for one attempt; from then on it is never shown."""
         found = await asyncio.to_thread(self._settings.credentials)
-        self._masker.learn(secret_values(found))
+        self._masker.learn(secrets_of_credentials(found))
         return found
 
     async def _live(self, listener: Listener, file: health.HealthFile | None) -> None:

@@ -7,7 +7,8 @@ The tree::
     │   └── HandlerError        a handler that cannot be registered
     ├── BadMessageError         a message that is not what the protocol says
     ├── ConnectError            one attempt to connect and subscribe failed
-    │   ├── RefusedError        the server said no: credentials, certificate, destination
+    │   ├── RefusedError        the server said no: credentials, path, destination
+    │   │   └── CertificateError    its certificate is not to be trusted, or ours is not taken
     │   └── SessionError        the STOMP session ended in an ERROR frame
     ├── UnreachableError        every allowed attempt failed
     ├── JournalError            the journal cannot be opened or written
@@ -93,10 +94,17 @@ class ConnectError(CtiError):
 
 
 class RefusedError(ConnectError):
-    """The server said no: credentials, certificate, path or every destination.
+    """The server said no: credentials, path or every destination; or see `CertificateError`.
 
     Fatal before the first success, since nothing will change it by itself; afterwards it is
     retried, since sessions expire and ingresses answer 404 during deploys.
+    """
+
+
+class CertificateError(RefusedError):
+    """The server's certificate is not to be trusted, or it wants another one of us, or any.
+
+    A server that is not trusted has been told nothing secret.
     """
 
 
@@ -119,7 +127,8 @@ class UnreachableError(CtiError):
         self.last = last
 
     def __str__(self) -> str:
-        return f"gave up after {self.attempts} attempts: {self.last}"
+        plural = "" if self.attempts == 1 else "s"
+        return f"gave up after {self.attempts} attempt{plural}: {self.last}"
 
 
 class JournalError(CtiError):

@@ -193,9 +193,9 @@ class Interest:
         for name in named:
             if name.removesuffix("_") not in _NAMES:
                 known = ", ".join(f"{{{known}}}" for known in _NAMES)
-                raise ConfigurationError(f"template {template!r}", f"knows {known}, not {{{name}}}")
+                raise ConfigurationError(_shown(template), f"knows {known}, not {{{name}}}")
         if "namespace" in {name.removesuffix("_") for name in named} and self.namespace is None:
-            raise ConfigurationError(f"template {template!r}", "needs a namespace")
+            raise ConfigurationError(_shown(template), "needs a namespace")
         return self._expand(template, self.agents, self.devices, quoted=quoted)
 
     def _expand(
@@ -227,6 +227,15 @@ class Interest:
                 f"{text!r} is a short id; give it in full (8002@zhen04.cc) or give a namespace",
             )
         return full_id(text, self.namespace)
+
+
+def _shown(template: str) -> str:
+    """Name a template: a destination as it is; a query or a message may hold a token."""
+    if not template.startswith("/"):
+        pieces = _PLACEHOLDER.split(template)  # what is between, then a name, and so on
+        names = (f"{{{name}}}" for name in pieces[1::2])
+        template = f"...{'...'.join(names)}..."
+    return f"template {template!r}"
 
 
 def _fill(text: str, kind: str, value: str, quoted: bool) -> str:  # noqa: FBT001 - private, passed on

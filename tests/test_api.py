@@ -25,6 +25,7 @@ NAMES = [
     "AgentWorkingAfterCall",
     "BadMessageError",
     "CallEvent",
+    "CertificateError",
     "Conferenced",
     "ConfigurationError",
     "ConnectError",

@@ -200,7 +200,7 @@ class TestFailing:
         assert (done.returncode, done.stdout) == (69, "")
         failed = json.loads(done.stderr.splitlines()[-1])
         assert failed["event"] == "failed"
-        assert failed["problem"].endswith("check the URL, and that the server is up")
+        assert failed["problem"].endswith("is the server up, and the port right?")
 
     async def test_a_server_that_refuses(self) -> None:
         async with (

@@ -12,6 +12,7 @@ import pytest
 from cti_listener import errors
 from cti_listener.errors import (
     BadMessageError,
+    CertificateError,
     ConfigurationError,
     ConnectError,
     CtiError,
@@ -31,6 +32,7 @@ EVERY: list[CtiError] = [
     BadMessageError("not_json", "at 1"),
     ConnectError("ws://x", "closed", no_listener=True),
     RefusedError("ws://x", "401"),
+    CertificateError("wss://x", "expired"),
     SessionError("ws://x", "gone"),
     UnreachableError(3, ConnectError("ws://x", "closed")),
     JournalError(Path("journal.db"), "is full"),
@@ -83,6 +85,7 @@ def test_every_error_is_among_those_tried_here() -> None:
                 "not_json: at 1",
                 "ws://x: closed",
                 "ws://x: 401",
+                "wss://x: expired",
                 "ws://x: gone",
                 "gave up after 3 attempts: ws://x: closed",
                 "journal journal.db: is full",

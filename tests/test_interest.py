@@ -310,6 +310,20 @@ def test_a_template_that_names_nobody_asked_for_gives_nothing() -> None:
     assert Interest(NS).destinations(["/topic/{agent}", "/topic/x"]) == ["/topic/x"]
 
 
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("/topic/{agnet}.*", "template '/topic/{agnet}.*': "),
+        ("token=s3cret&d={device}&a={agnet}", "template '...{device}...{agnet}...': "),
+        ('{"token": "s3cret", "to": "{agnet}"}', "template '...{agnet}...': "),
+    ],
+)
+def test_a_wrong_template_is_shown_but_for_what_may_be_secret(template: str, shown: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Interest(NS, ["1"], ["2"]).expand(template)
+    assert str(raised.value).startswith(shown)
+
+
 @pytest.mark.parametrize("template", ["/topic/{agnet}", "{device__}", "{Agent}", "{_}"])
 def test_a_placeholder_nobody_knows_is_refused(template: str) -> None:
     with pytest.raises(ConfigurationError, match=r"knows \{agent\}, \{device\}, \{namespace\}"):

@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from cti_listener.errors import ConfigurationError, JournalError, RefusedError, UnreachableError
+from cti_listener.errors import (
+    CertificateError,
+    ConfigurationError,
+    JournalError,
+    RefusedError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,11 +49,13 @@ def verdict(failure: Exception) -> tuple[ExitCode, str]:
             return ExitCode.CONFIGURATION, str(failure)
         case JournalError():
             return ExitCode.OUTPUT, str(failure)
+        case CertificateError():
+            return ExitCode.REFUSED, str(failure)
         case RefusedError():
             advice = "check the URL, and who we are to it (CTI_LOGIN, CTI_PASSCODE, CTI_TOKEN)"
             return ExitCode.REFUSED, f"refused by {failure}; {advice}"
         case UnreachableError():
-            return ExitCode.UNREACHABLE, f"{failure}; check the URL, and that the server is up"
+            return ExitCode.UNREACHABLE, str(failure)
         case _:
             return ExitCode.INTERNAL, f"{type(failure).__name__}: {failure}; this is a bug"
 

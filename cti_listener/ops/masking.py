@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from cti_listener.discretion import MASK, TELLING_NAMES, Discretion, looks_secret
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-MASK: Final = "********"
-
-_NAMES: Final = (
-    r"pass(?:code|wd|word)?|secret|token|auth(?:orization)?|cookie|session_?id|api_?key|signature"
-)
-_SECRET_KEY: Final = re.compile(rf"(?:{_NAMES})$", re.IGNORECASE)
-_QUERY: Final = re.compile(rf"([?&][\w.\-]*(?:{_NAMES})=)[^&\s#,\"']+", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile(rf"(?:{TELLING_NAMES})$", re.IGNORECASE)
+_QUERY: Final = re.compile(rf"([?&][\w.\-]*(?:{TELLING_NAMES})=)[^&\s#,\"']+", re.IGNORECASE)
 # What follows a scheme in running text. The first form is a password with a space in it.
 _ADDRESS: Final = re.compile(
     r"(?<=://)(?:"
@@ -32,11 +31,12 @@ _QUERY_NAME: Final = re.compile(r"[\w.\-]+")
 _PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 _AFTER_AUTHORITY: Final = re.compile(r"[/?#]")
 _BEFORE_QUERY: Final = re.compile(r"[?#]")
+_SECRET_PARAMETER: Final = re.compile(rf";[\w.\-]*(?:{TELLING_NAMES})=", re.IGNORECASE)
+_PATH_PARAMETER: Final = re.compile(r";([\w.\-]+=)?[^/;]*")
 _SPACE: Final = re.compile(r"\s")
 _HOST: Final = re.compile(r"(?:\[[^\s@\[\]]*\]|[^\s@:\[\]]+)(?::\d{1,5})?")
 # A number is digits that stand alone: not a piece of a UUID, a version, a decimal or a file's name.
 _NUMBER: Final = re.compile(r"(?<![\w.\-])\d{7,}(?![\w\-]|\.\d)(?:@[\w.\-]+)?")
-_SHORTEST_SECRET: Final = 4
 _MOBILE: Final = 11
 
 
@@ -54,6 +54,22 @@ def mask_url(text: str) -> str:
     return _mask_addresses(text)
 
 
+def mask_address(text: str) -> str:
+    """Do the same with what is meant for an address, though it may be none: `me:secret@host`."""
+    if _WHOLE_ADDRESS.match(text):
+        return mask_url(text)
+    _, at, rest = text.rpartition("@")
+    return (f"{MASK}@" if at else "") + _mask_after(rest)
+
+
+def mask_path(path: Path) -> str:
+    """Take out what is given for a secret's file and may be the secret itself: no file is there."""
+    there = len(path.parts) > 1 and os.path.isdir(path.parent)  # noqa: PTH112 - raises nothing
+    if os.path.exists(path) or (there and not looks_secret(path.name)):  # noqa: PTH110 - as above
+        return str(path)
+    return MASK
+
+
 def carries_secret(url: str) -> bool:
     """Tell whether an address holds what must not stand on a command line.
 
@@ -62,7 +78,7 @@ def carries_secret(url: str) -> bool:
     scheme = _WHOLE_ADDRESS.match(url)
     authority = _authority(url[scheme.end() :] if scheme else url)
     readable = not authority or _HOST.fullmatch(authority)
-    return not readable or _QUERY.search(url) is not None
+    return not readable or bool(_QUERY.search(url) or _SECRET_PARAMETER.search(url))
 
 
 def _mask_addresses(text: str) -> str:
@@ -95,6 +111,7 @@ def _mask_after(text: str) -> str:
     """Mask what follows a path: a query, and a fragment, which may be the rest of a password."""
     text, hash_mark, fragment = text.partition("#")
     path, mark, query = text.partition("?")
+    path = _PATH_PARAMETER.sub(rf";\1{MASK}", path)
     return f"{path}{mark}{_mask_query(query)}{hash_mark}{MASK if fragment else ''}"
 
 
@@ -126,25 +143,18 @@ class Masker:
         """Mask outside numbers too unless `numbers` is off; `own` ids are never masked."""
         self.numbers = numbers
         self._own = {name.partition("@")[0] for name in own}
-        self._secrets: set[str] = set()
-        self._known: re.Pattern[str] | None = None
+        self._discretion = Discretion()
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Never show these again, wherever they turn up.
+        """Never show these again, wherever they turn up and however they are written.
 
-        Shorter ones than four characters would blank out half of every line; they are masked by the
-        name they stand under only.
+        Those of three characters and fewer are masked by the name they stand under only.
         """
-        new = {text for text in secrets if len(text) >= _SHORTEST_SECRET} - self._secrets
-        if new:
-            self._secrets |= new
-            longest_first = sorted(self._secrets, key=len, reverse=True)
-            self._known = re.compile("|".join(map(re.escape, longest_first)))
+        self._discretion = self._discretion.about(secrets)
 
     def text(self, text: str) -> str:
         """Mask one text."""
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
+        text = self._discretion.text(text)
         if "://" in text:
             text = _mask_addresses(text)
         return _NUMBER.sub(self._mask_number, text) if self.numbers else text

@@ -8,6 +8,7 @@ read the result.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -18,17 +19,26 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from cti_listener.discretion import MASK, in_message, in_query, in_url
 from cti_listener.errors import ConfigurationError
+from cti_listener.ops.masking import mask_path
 from cti_listener.settings.readings import (
     Endpoints,
     Headers,
+    Messages,
     Names,
     Proxy,
+    Query,
     Seconds,
     Templates,
     Zone,
 )
-from cti_listener.sources.options import ConnectionKeywords, ConnectionOptions, Credentials
+from cti_listener.sources.options import (
+    ConnectionKeywords,
+    ConnectionOptions,
+    Credentials,
+    secrets_of_credentials,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,8 +111,8 @@ class Settings(BaseSettings):
 
     # How to connect (the ranges are `ConnectionOptions`' to judge)
     vhost: str = "/"
-    query: str = "namespace={namespace}&device={device}&agent={agent}"
-    subscribe: Templates = ()
+    query: Query = "namespace={namespace}&device={device}&agent={agent}"
+    subscribe: Messages = ()
     origin: str | None = None
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -189,14 +199,32 @@ class Settings(BaseSettings):
             OSError: A file cannot be read.
             ValueError: A file is empty or not text.
         """
-        return Credentials(
-            login=self.login,
+        return replace(
+            self._given_credentials(),
             passcode=_secret(self.passcode, self.passcode_file),
             token=_secret(self.token, self.token_file),
             cookie=_secret(self.cookie, self.cookie_file),
+        )
+
+    def _given_credentials(self) -> Credentials:
+        """Return those that stand in no file."""
+        return Credentials(
+            login=self.login,
+            passcode=_secret(self.passcode, None),
+            token=_secret(self.token, None),
+            cookie=_secret(self.cookie, None),
             headers=_revealed(self.header),
             connect_headers=_revealed(self.connect_header),
         )
+
+    def secrets(self) -> set[str]:
+        """Return every text in them that must never be seen; what files hold is read later."""
+        return {
+            *secrets_of_credentials(self._given_credentials()),
+            *(text for url in (*self.url, self.proxy) for text in in_url(url)),
+            *in_query(self.query),
+            *(text for message in self.subscribe for text in in_message(message)),
+        }
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Yield what no value alone shows: the setting at fault, and what to do about it."""
@@ -224,9 +252,9 @@ class Settings(BaseSettings):
                 try:
                     read_secret(path)
                 except OSError as error:
-                    yield name, f"cannot read {path}: {error.strerror}"
+                    yield name, _missing(path, name.removesuffix("_file"), error)
                 except ValueError as error:
-                    yield name, f"{path} {error}"
+                    yield name, f"{mask_path(path)} {error}"
         for name in ("ca_file", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not os.access(path, os.R_OK):
@@ -246,14 +274,10 @@ class Settings(BaseSettings):
                 return
 
 
-def secret_values(credentials: Credentials) -> set[str]:
-    """Return every text of them that must never be seen."""
-    kept = (credentials.passcode, credentials.token, credentials.cookie)
-    return {
-        text
-        for text in (*kept, *credentials.headers.values(), *credentials.connect_headers.values())
-        if text
-    }
+def _missing(path: Path, secret: str, error: OSError) -> str:
+    if (text := mask_path(path)) == MASK:
+        return f"names no file ({error.strerror}); the secret itself is given as {secret}"
+    return f"cannot read {text}: {error.strerror}"
 
 
 def read_secret(path: Path) -> str:

@@ -117,4 +117,7 @@ Headers = Annotated[
 Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Proxy = Annotated[str, AfterValidator(_proxy), Field(repr=False)]
+# So may what is sent to a JSON endpoint.
+Query = Annotated[str, Field(repr=False)]
+Messages = Annotated[Templates, Field(repr=False)]
 Seconds = Annotated[float, Field(ge=0)]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import SecretStr
 
-from cti_listener.ops.masking import MASK, mask_url
+from cti_listener.discretion import MASK, looks_secret
+from cti_listener.ops.masking import mask_address, mask_path, mask_url
 from cti_listener.settings.model import Settings
 
 _IN_WORDS: Final = {
@@ -25,11 +27,14 @@ _IN_WORDS: Final = {
     "int_from_float": "is not a whole number",
     "int_parsing": "is not a whole number",
     "int_type": "is not a whole number",
+    "path_type": "is not a path",
     "string_type": "is not text",
     "tuple_type": "is not a list",
 }
 """How we say what pydantic says by these names."""
 
+_ADDRESSES: Final = frozenset({"url", "proxy"})
+_SECRETS_FILES: Final = frozenset({"passcode_file", "token_file", "cookie_file"})
 _PLACEHOLDER: Final = re.compile(r"(\{\w+\})")
 
 
@@ -37,9 +42,10 @@ def explained(kind: str, message: str, name: str, value: object) -> str:
     """Say in words what is wrong with a value, and show it unless it may be secret."""
     annotation = Settings.model_fields[name].annotation
     plain = isinstance(value, str | int | float | tuple | list)
-    quoted = (
-        repr(shown(value, name)) if plain and "SecretStr" not in repr(annotation) else "the value"
-    )
+    # A token may have been given in the place of something else.
+    odd = isinstance(value, str) and name not in _ADDRESSES and looks_secret(value)
+    secret = odd or "SecretStr" in repr(annotation)
+    quoted = repr(shown(value, name)) if plain and not secret else "the value"
     if kind == "literal_error":
         choices = get_args(annotation)
         near = get_close_matches(str(value).lower(), choices, 1)
@@ -60,6 +66,10 @@ def shown(value: object, name: str = "") -> str:
             text = masked_query(value)
         case str() if name == "subscribe":
             text = masked_message(value)
+        case str() if name in _ADDRESSES:
+            text = mask_address(value)
+        case str() | Path() if name in _SECRETS_FILES:
+            text = mask_path(Path(value))
         case bool():
             text = str(value).lower()
         case float():

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from urllib.parse import urlsplit
 
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
+from cti_listener.discretion import Discretion, in_url
 from cti_listener.errors import ConfigurationError, ConnectError
 from cti_listener.interest import Interest
 from cti_listener.log import log
 from cti_listener.sources.meanings import without_secrets
-from cti_listener.sources.options import Auth, ConnectionOptions, Credentials, WireChoice
+from cti_listener.sources.options import (
+    Auth,
+    ConnectionOptions,
+    Credentials,
+    WireChoice,
+    secrets_of_credentials,
+    secrets_of_options,
+)
 from cti_listener.sources.patience import turning
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
@@ -30,15 +41,17 @@ class LifePlan:
         options: How to connect.
         feed: The name of the connection.
         zone: Where the server's clock hangs.
+        discretion: What of all this must not be shown.
     """
 
-    url: str
+    url: str = field(repr=False)
     stomp: bool
     make_codec: Callable[[str | None], Codec]
     credentials: Credentials
     options: ConnectionOptions
     feed: str
     zone: tzinfo
+    discretion: Discretion
 
 
 class Endpoints:
@@ -103,6 +116,13 @@ class Endpoints:
             options=self._options,
             feed=self._feed,
             zone=self._zone,
+            discretion=Discretion(
+                {
+                    *in_url(self._urls[index]),
+                    *secrets_of_options(self._options),
+                    *secrets_of_credentials(credentials),
+                }
+            ),
         )
 
     async def _credentials(self) -> Credentials:
@@ -173,16 +193,17 @@ def _checked(url: str) -> str:
     Raises:
         ConfigurationError: Not a WebSocket URL.
     """
+    why = ""
     try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("ws", "wss") and parts.hostname and (parts.port or 1)
-        (parts.hostname or "").encode("idna")  # as it will be, to be looked up
+        parse_uri(url).host.encode("idna")  # as it will be, to be looked up
+    except InvalidURI as error:
+        why = f": {error.msg}"
     except ValueError:
-        good = False
-    if not good:
+        why = ": it cannot be read"
+    if why:
         raise ConfigurationError(
             "url",
-            f"{without_secrets(url)!r} is no WebSocket URL; "
+            f"{without_secrets(url)!r} is no WebSocket URL{why}; "
             "it looks like wss://HOST/mvc/stomp/websocket",
         )
     return url

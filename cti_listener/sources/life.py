@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -117,6 +118,7 @@ class Life:
             options=plan.options,
             credentials=plan.credentials,
             stomp=plan.stomp,
+            discretion=plan.discretion,
         )
         if self._opened.done():
             self._opened.result()  # or the header that could not be written
@@ -305,7 +307,8 @@ class Life:
         elif code in (None, CloseCode.ABNORMAL_CLOSURE):
             self.end(ConnectError(self.url, "the connection broke"))
         else:
-            why = f" ({transport.close_reason})" if transport and transport.close_reason else ""
+            reason = self._discreet(transport.close_reason or "") if transport else ""
+            why = f" ({reason})" if reason else ""
             self.end(ConnectError(self.url, f"the server closed with code {code}{why}"))
 
     # What the codec says
@@ -340,24 +343,34 @@ class Life:
                 self._liveness.heartbeat_send = event.heartbeat_send
                 if not self._opened.done():
                     self._opened.set_result(None)
-                log.debug("session_opened", server=event.server, heartbeat=event.heartbeat_receive)
+                server = self._discreet(event.server)
+                log.debug("session_opened", server=server, heartbeat=event.heartbeat_receive)
             case SubscriptionConfirmed():
                 if self._codec is not None and not self._codec.unconfirmed:
                     self._stand(confirmed=True)
                     if not self._confirmed.done():
                         self._confirmed.set_result(None)
             case SubscriptionDenied():
-                self.end(
-                    DestinationDeniedError(self.url, event.destination, event.detail), "refused"
-                )
+                detail = self._discreet(event.detail)
+                self.end(DestinationDeniedError(self.url, event.destination, detail), "refused")
             case SessionDenied():
-                self.end(RefusedError(self.url, event.detail), "refused")
+                self.end(RefusedError(self.url, self._discreet(event.detail)), "refused")
             case SessionEnded():
-                self.end(SessionError(self.url, event.detail))
+                self.end(SessionError(self.url, self._discreet(event.detail)))
             case MessageBad():
-                self._receiver.message_bad(event)
+                self._receiver.message_bad(
+                    replace(
+                        event,
+                        detail=self._discreet(event.detail),
+                        sample=self.plan.discretion.data(event.sample),
+                    )
+                )
             case EventReceived():  # taken before; here for the type checker
                 pass
+
+    def _discreet(self, text: str) -> str:
+        """Take out of the server's words what we told it in confidence."""
+        return self.plan.discretion.words(text)
 
     def _flush(self) -> None:
         """Send what the codec asks to have sent."""

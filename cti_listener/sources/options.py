@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self, TypedDict
 
+from cti_listener.discretion import in_message, in_query, in_value, in_values
 from cti_listener.errors import ConfigurationError
 
 WireChoice = Literal["auto", "stomp", "json"]
@@ -39,13 +40,22 @@ class Credentials:
     connect_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+def secrets_of_credentials(credentials: Credentials) -> set[str]:
+    """Return every text of them that must never be seen."""
+    secrets = [credentials.passcode, credentials.token, credentials.cookie]
+    secrets += [*credentials.headers.values(), *credentials.connect_headers.values()]
+    if credentials.login and credentials.passcode:
+        secrets.append(f"{credentials.login}:{credentials.passcode}")  # in base64, a header
+    return {text for one in secrets if one for text in in_value(one)}
+
+
 Auth = Credentials | Callable[[], Awaitable[Credentials]]
 """Credentials, or a coroutine function asked for them before every attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
-    """How to connect. Times are in seconds, sizes in bytes.
+    """How to connect. Times are in seconds, sizes in bytes. What may be secret is in no repr.
 
     Attributes:
         topics: STOMP destinations, or templates of them with `{agent}`, `{agent_}`, `{device}`,
@@ -68,7 +78,8 @@ class ConnectionOptions:
         ca_file: PEM file of the authorities to trust instead of the system's.
         cert_file: PEM file of a client certificate.
         key_file: PEM file of its key, when not in `cert_file`.
-        ssl_context: A context of your own; the three above are then refused.
+        ssl_context: A context of your own; the three above are then refused, and errors tell less
+            of a certificate.
         proxy: `True`: as the environment says; a URL (`http://`, `socks5h://`); None: none.
         compression: Offer permessage-deflate (RFC 7692).
         open_timeout: For TCP, TLS, proxy and the handshake together.
@@ -88,21 +99,21 @@ class ConnectionOptions:
 
     topics: Sequence[str] = ()
     vhost: str = "/"
-    connect_headers: Mapping[str, str] = field(default_factory=dict)
+    connect_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     heartbeat_send: float = 10.0
     heartbeat_receive: float = 10.0
     receipt_timeout: float = 3.0
     silent_after: float = 300.0
-    query: str = "namespace={namespace}&device={device}&agent={agent}"
-    subscribe: Sequence[str] = ()
+    query: str = field(default="namespace={namespace}&device={device}&agent={agent}", repr=False)
+    subscribe: Sequence[str] = field(default=(), repr=False)
     grace: float = 0.1
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     origin: str | None = None
     ca_file: Path | str | None = None
     cert_file: Path | str | None = None
     key_file: Path | str | None = None
     ssl_context: ssl.SSLContext | None = None
-    proxy: str | Literal[True] | None = True
+    proxy: str | Literal[True] | None = field(default=True, repr=False)
     compression: bool = True
     open_timeout: float = 10.0
     close_timeout: float = 2.0
@@ -174,6 +185,16 @@ class ConnectionOptions:
                 "ssl_context",
                 "load the files into it yourself, and leave ca_file and cert_file out",
             )
+
+
+def secrets_of_options(options: ConnectionOptions) -> set[str]:
+    """Return what of them may be secret, but for the proxy's URL: it may be the environment's."""
+    return {
+        *in_values(options.headers),
+        *in_values(options.connect_headers),
+        *in_query(options.query),
+        *(text for one in options.subscribe for text in in_message(one)),
+    }
 
 
 class ConnectionKeywords(TypedDict, total=False):

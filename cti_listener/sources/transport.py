@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
@@ -28,10 +27,19 @@ from websockets.protocol import OPEN, Event
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
+from cti_listener.discretion import Discretion, in_url
 from cti_listener.errors import ConfigurationError
-from cti_listener.sources.meanings import meaning_at_proxy, meaning_of, without_secrets
+from cti_listener.sources.meanings import (
+    Seen,
+    discreet,
+    meaning_at_proxy,
+    meaning_of,
+    printable,
+    without_secrets,
+)
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.sources.patience import turning
+from cti_listener.sources.tls import context_for
 from cti_listener.wire.stomp import SUBPROTOCOLS
 
 READ_SIZE = 32 * 1024
@@ -65,6 +73,8 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     """
 
     ears: Ears
+    beginning = b""  # of what came; enough to tell what answers
+    broken_by: Exception | None = None  # what ended the TCP connection, if nobody closed it
     _shaken = False  # hands; a redirect's connection never is
     _fragments: bytearray | None = None
     _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
@@ -81,10 +91,15 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         """Take bytes from the socket."""
         self.ears.bytes_received()
         if self._buffer is not None:
-            self.data_received(bytes(self._buffer[:nbytes]))
+            data = bytes(self._buffer[:nbytes])
+            self.beginning = self.beginning or data[:8]
+            self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""
+        self.broken_by = exc
+        if not hasattr(self, "transport"):
+            return  # TLS failed on the far side of a proxy: it never was a connection
         super().connection_lost(exc)
         if self._shaken:
             self.ears.connection_lost()
@@ -180,6 +195,8 @@ class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
+_NOTHING_SECRET: Final = Discretion()
+
 _LOGGER: Final = _DiscreetLogger(logging.getLogger("cti_listener.websockets"), {})
 
 
@@ -190,6 +207,7 @@ async def open_transport(
     options: ConnectionOptions,
     credentials: Credentials,
     stomp: bool,
+    discretion: Discretion = _NOTHING_SECRET,
 ) -> Transport:
     """Connect, through proxy and TLS as told, and shake hands.
 
@@ -198,19 +216,19 @@ async def open_transport(
         ConnectError: Anything else went wrong.
         ConfigurationError: The URL, a file or the proxy cannot be used.
     """
-    through = False
+    made: Transport | None = None  # once the proxy, if any, has connected us
 
     def create(*args: Any, **kwargs: Any) -> Transport:
-        nonlocal through
-        through = True  # it is made once the proxy, if any, has connected us
-        transport = Transport(*args, **kwargs)
-        transport.ears = ears
-        return transport
+        nonlocal made
+        made = Transport(*args, **kwargs)
+        made.ears = ears
+        return made
 
     extra: dict[str, Any] = {}
     if url.startswith("wss:"):
-        extra["ssl"] = options.ssl_context or _tls(options)
+        extra["ssl"] = options.ssl_context or context_for(options)
     proxy_url = _proxy_for(url, options)
+    discretion = discretion.about(in_url(proxy_url or ""))
     try:
         async with turning(options.open_timeout):
             return await _Dial(  # type: ignore[return-value]  # it is what `create` made
@@ -228,11 +246,22 @@ async def open_transport(
                 ping_interval=None,  # liveness is judged by bytes, in `liveness`
                 **extra,
             )
-    except Exception as error:
-        shown = without_secrets(url)
-        if proxy_url is not None and not through:
-            raise meaning_at_proxy(error, shown, parse_proxy(proxy_url)) from error
-        raise meaning_of(error, shown) from error
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told as one of ours
+        seen = Seen(
+            beginning=made.beginning if made else b"",
+            broken_by=made.broken_by if made else None,
+            certificate=bool(options.cert_file or options.ssl_context),
+            printable=printable(error, discretion),
+        )
+        if proxy_url is not None and made is None:
+            meaning = meaning_at_proxy(error, without_secrets(url), seen, parse_proxy(proxy_url))
+        else:
+            meaning = meaning_of(error, without_secrets(url), seen)
+    try:
+        # Out here, so that it carries no trace of theirs but what is fit to be printed.
+        raise discreet(meaning, discretion) from seen.printable
+    finally:
+        del meaning, seen  # which hold this frame
 
 
 def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
@@ -241,18 +270,22 @@ def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
     Raises:
         ConfigurationError: It is none, or the server's URL is none.
     """
+    why = None
     try:
         proxy: str | None = get_proxy(parse_uri(url)) if options.proxy is True else options.proxy
     except InvalidURI as error:
-        raise meaning_of(error, without_secrets(url)) from error
+        raise meaning_of(error, without_secrets(url), Seen()) from None
     try:
         if proxy is not None:
             parse_proxy(proxy)
-    except (InvalidProxy, ValueError) as error:
-        why = error.msg if isinstance(error, InvalidProxy) else "it cannot be read"
+    except InvalidProxy as error:
+        why = error.msg
+    except ValueError:
+        why = "it cannot be read"
+    if why is not None:  # raised out here: theirs holds the password
         raise ConfigurationError(
             "proxy", f"is no proxy's URL: {why}; it looks like http://HOST:PORT"
-        ) from None  # the error's text holds the password
+        )
     return proxy
 
 
@@ -263,21 +296,3 @@ def _headers(options: ConnectionOptions, credentials: Credentials) -> Mapping[st
     if credentials.cookie:
         headers["Cookie"] = credentials.cookie
     return headers
-
-
-def _tls(options: ConnectionOptions) -> ssl.SSLContext:
-    """Build a context that verifies, always; certificates are read afresh for each attempt."""
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            "ca_file", f"cannot be read: {options.ca_file}: {error}"
-        ) from error
-    if options.cert_file:
-        try:
-            context.load_cert_chain(options.cert_file, options.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                "cert_file", f"cannot be read with its key: {options.cert_file}: {error}"
-            ) from error
-    return context

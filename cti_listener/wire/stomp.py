@@ -25,6 +25,9 @@ from cti_listener.wire.base import (
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, encode
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
+MOST_WORDS: Final = 300
+"""How much of an ERROR is told, in characters."""
+
 VERSIONS: Final = ("1.2", "1.1", "1.0")
 
 
@@ -153,7 +156,7 @@ class StompCodec:
             case "ERROR":
                 self._error(frame)
             case other:
-                self._note_bad("not_a_frame", f"a server sends no {other[:40]!r} frame")
+                self._note_bad("not_a_frame", f"no frame that a server sends: {other[:40]!r}")
 
     def _connected(self, frame: Frame) -> None:
         version = frame.headers.get("version", "1.0")
@@ -248,5 +251,7 @@ class StompCodec:
 def _words(frame: Frame) -> str:
     """Return what an ERROR says, for a person: its message and the beginning of its body."""
     body = frame.body.decode(errors="replace").strip().splitlines()
-    message = frame.headers.get("message", "").strip()[:300]
-    return ": ".join(part for part in (message, body[0][:300] if body else "") if part) or "ERROR"
+    message = frame.headers.get("message", "").strip()
+    # Cut at its end alone: a secret cut in the middle of a text would not be known again.
+    words = ": ".join(part for part in (message, body[0] if body else "") if part)
+    return words[:MOST_WORDS] or "ERROR"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.ops.masking import Masker, carries_secret, mask_url
+from cti_listener.ops.masking import Masker, carries_secret, mask_address, mask_path, mask_url
 from cti_listener.values import EventKey
 
 
@@ -41,6 +42,7 @@ def test_a_known_secret_is_masked_wherever_it_turns_up() -> None:
     masker = Masker()
     masker.learn(["geheim", "geheimer"])
     assert masker.text("x geheimer y geheim") == "x ******** y ********"
+    assert masker.text("Z2VoZWltZXI= %67eheim") == "********= %67eheim"
 
 
 def test_a_secret_too_short_to_look_for_is_masked_by_its_name() -> None:
@@ -83,11 +85,40 @@ def test_what_stands_under_a_secrets_name_is_masked(name: str) -> None:
         ("wss://host/x?s3@cret=v", "wss://host/x?********"),
         ("wss://me:p", "wss://me:********"),
         ("wss://host:8080/mvc/stomp/websocket", "wss://host:8080/mvc/stomp/websocket"),
+        (
+            "wss://host/a;jsessionid=s3/b;cret?k=v",
+            "wss://host/a;jsessionid=********/b;********?k=********",
+        ),
     ],
 )
 def test_addresses_lose_their_passwords(url: str, masked: str) -> None:
     assert mask_url(url) == masked
     assert Masker().text(f"lost {url}, again") == f"lost {masked}, again"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("me:s3cret@host/x", "********@host/x"),
+        ("wss//me:s3@cret@host/x?t=s3cret", "********@host/x?t=********"),
+        ("host?t=s3cret", "host?t=********"),
+        ("wss://me:s3cret@host/x", "wss://********@host/x"),
+        ("localhost:8080/x", "localhost:8080/x"),
+        ("auto", "auto"),
+    ],
+)
+def test_what_is_meant_for_an_address_loses_them_too(text: str, masked: str) -> None:
+    assert mask_address(text) == masked
+
+
+def test_a_path_is_shown_where_a_secret_cannot_be_meant(tmp_path: Path) -> None:
+    file = tmp_path / "t0ken-0123456789"
+    assert mask_path(file) == "********"
+    file.touch()
+    assert mask_path(file) == str(file)
+    assert mask_path(tmp_path / "passcode") == str(tmp_path / "passcode")
+    for odd in ("passcode", "no-such-place/passcode", "x" * 5000, "a\0b"):
+        assert mask_path(Path(odd)) == "********"
 
 
 def test_addresses_in_one_text_are_masked_each() -> None:
@@ -112,6 +143,7 @@ def test_a_query_given_alone_is_masked_as_one() -> None:
         ("wss://BEARER@host/", True),
         ("wss://me:p/w@host/", True),
         ("wss://host/?a=1&token=x", True),
+        ("wss://host/x;jsessionid=x", True),
     ],
 )
 def test_what_must_not_stand_on_a_command_line_is_told(url: str, carries: bool) -> None:  # noqa: FBT001

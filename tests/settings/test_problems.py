@@ -72,6 +72,15 @@ def test_all_are_told_at_once_each_with_its_source(
         ({"demo": True}, "--demo: is a server of its own; leave out --url, or --demo"),
         ({"config": "/none"}, "--config: cannot read /none: No such file or directory"),
         (
+            {"passcode_file": "geheim"},
+            (
+                "--passcode-file: names no file (No such file or directory); "
+                "the secret itself is given as passcode"
+            ),
+        ),
+        ({"count": "geheim-4711"}, "--count: the value is not a whole number"),
+        ({"count": "ten"}, "--count: 'ten' is not a whole number"),
+        (
             {"proxy": "ftp://x"},
             (
                 "--proxy: 'ftp://x' is not auto (as the environment says), none, "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cti_listener.settings.model import secret_values
+from cti_listener.sources.options import secrets_of_credentials
 from tests.settings.given import settings
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_secret_files_are_read_afresh_without_their_line_break(tmp_path: Path) -
     assert found.credentials().token == "old"
     secret.write_text("new", encoding="utf-8")
     assert found.credentials().token == "new"
-    assert secret_values(found.credentials()) == {"new"}
+    assert secrets_of_credentials(found.credentials()) == {"new"}
 
 
 @pytest.mark.parametrize(("text", "proxy"), [("auto", True), ("none", None)])
