@@ -574,6 +574,17 @@ async def test_what_was_refused_altogether_and_is_taken_later_is_accepted_by_nam
             assert [one.destination for one in session.subscriptions] == [EVERYBODY]
 
 
+async def test_what_stomp_refuses_is_not_missing_while_another_endpoint_brings_it_over_json() -> (
+    None
+):
+    async with SimulatorServer(refuse=[EVERYBODY]) as server:
+        source = source_of(server.stomp_url, server.json_url, max_wait=0.001)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.accepted)
+            assert kept.refused == kept.accepted == [EVERYBODY]
+            assert [url for url, _, _ in kept.connected] == [server.json_url]
+
+
 async def test_a_refused_destination_no_longer_wanted_is_asked_for_no_more() -> None:
     refused = "/topic/event.agent.*.5002@zhen04_cc"
     interest = Interest(NAMESPACE, agents=["5001", "5002"])
