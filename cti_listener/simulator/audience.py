@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from cti_listener.simulator.connection_faults import Cue
 from cti_listener.simulator.doors import Outgoing
@@ -40,7 +40,7 @@ class Audience:
         """Wake whoever waits for a session to come, go, or change its subscriptions."""
         self._changed.set()
 
-    async def attend(self, session: Session, faults: Iterable[Iterator[Cue]]) -> None:
+    async def attend(self, session: Session, faults: Iterable[AsyncIterator[Cue]]) -> None:
         """Have a session in the audience until it ends."""
         self._sessions[session.number] = session
         try:

@@ -73,7 +73,9 @@ class Books:
         if message.body is not None:
             self._stats.malformed += 1
         elif self._ledger is not None:
-            self._ledger.sent.append(Sent(at, self._number, message.event, message.repeat))
+            self._ledger.sent.append(
+                Sent(at, self._number, message.event, message.repeat, message.number)
+            )
 
     def lost(self, message: Message | None) -> None:
         """Count what was queued and will never be out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, Protocol
 
 from cti_listener.clock import Clock
@@ -33,12 +34,19 @@ class Victim(Protocol):
         """Send an ERROR and close."""
 
 
-async def perform(
-    cues: Iterator[Cue], victim: Victim, outlet: Outlet, *, stats: Stats, clock: Clock
-) -> None:
-    """Do what a script says, when it says so."""
+async def due(cues: Iterator[Cue], allowed: asyncio.Event, clock: Clock) -> AsyncIterator[Cue]:
+    """Yield each cue of a script when its time has come, and trouble is allowed."""
     for cue in cues:
         await clock.sleep(cue.after)
+        await allowed.wait()
+        yield cue
+
+
+async def perform(
+    cues: AsyncIterator[Cue], victim: Victim, outlet: Outlet, *, stats: Stats, clock: Clock
+) -> None:
+    """Do what a script says, when it says so."""
+    async for cue in cues:
         match cue.act:
             case Act.DROP:
                 stats.dropped += 1

@@ -10,6 +10,7 @@ from cti_listener.clock import Clock
 from cti_listener.errors import ConfigurationError
 from cti_listener.simulator.audience import Audience
 from cti_listener.simulator.connection_faults import Act, Cue
+from cti_listener.simulator.mishaps import due
 from cti_listener.simulator.port import Port
 from cti_listener.simulator.reception import Reception
 from cti_listener.simulator.records import Stats
@@ -80,9 +81,9 @@ class Outages:
                 tasks.create_task(self._perform(script))
 
     async def _perform(self, cues: Iterator[Cue]) -> None:
-        for cue in cues:
-            await self._clock.sleep(cue.after)
+        async for cue in due(cues, self._reception.trouble, self._clock):
             async with self._turn:
+                await self._reception.trouble.wait()  # it may have ended while another went on
                 self._stats.outages += 1
                 match cue.act:
                     case Act.FLAP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 from typing import cast
 
@@ -13,6 +14,7 @@ from cti_listener.simulator import handshake
 from cti_listener.simulator.audience import Audience
 from cti_listener.simulator.doors import Door, JsonDoor
 from cti_listener.simulator.faults import Faults
+from cti_listener.simulator.mishaps import due
 from cti_listener.simulator.outlet import Connection
 from cti_listener.simulator.records import Ledger, Stats
 from cti_listener.simulator.sessions import Session
@@ -39,6 +41,7 @@ class Reception:
         token: As above; changes hold for the handshakes to come.
         faults: As above; changes hold for the connections to come.
         flapping: Whether whoever is let in is thrown out at once.
+        trouble: Set while faults of a connection, or of the server, may begin.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Reception:
         self.token = token
         self.faults = faults
         self.flapping = False
+        self.trouble = asyncio.Event()
+        self.trouble.set()
         self._audience = audience
         self._seed = seed
         self._stats = stats
@@ -91,7 +96,9 @@ class Reception:
             ledger=self._ledger,
             on_change=self._audience.note_change,
         )
-        await self._audience.attend(session, self.faults.cues(number, seed=self._seed))
+        scripts = self.faults.cues(number, seed=self._seed)
+        cues = [due(script, self.trouble, self._clock) for script in scripts]
+        await self._audience.attend(session, cues)
 
     def expire(self) -> None:
         """Take no more what was shown so far; who shows nothing is like who shows the same."""

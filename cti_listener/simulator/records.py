@@ -53,12 +53,14 @@ class Sent:
         session: The number of the session.
         event: The event, as it happened.
         repeat: Whether it was published before; to this client or another, or to nobody.
+        number: What whoever told the stream called it (`Message.number`).
     """
 
     at: datetime
     session: int
     event: Payload
     repeat: bool
+    number: int | None = None
 
 
 @dataclass(slots=True)

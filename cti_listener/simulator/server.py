@@ -215,6 +215,16 @@ class SimulatorServer:
         self._reception.faults = faults
 
     @property
+    def calm(self) -> bool:
+        """Whether no fault of a connection or of the server begins; what has begun ends."""
+        return not self._reception.trouble.is_set()
+
+    @calm.setter
+    def calm(self, calm: bool) -> None:
+        trouble = self._reception.trouble
+        (trouble.clear if calm else trouble.set)()
+
+    @property
     def sessions(self) -> Sequence[Session]:
         """The open sessions, the oldest first."""
         return self._audience.sessions
@@ -239,12 +249,7 @@ class SimulatorServer:
         return self.faults.apply(stream, seed=self._seed)
 
     async def publish(self, message: Message, *, in_time: bool) -> None:
-        """Publish a message of a play.
-
-        Args:
-            message: What is to be sent.
-            in_time: Whether the play keeps time; then who is too slow is out, else waited for.
-        """
+        """Publish a message; if the play keeps time, who is too slow is out, else waited for."""
         if in_time:
             self._audience.offer_in_time(message)
         else:
@@ -274,11 +279,7 @@ class SimulatorServer:
         return reached
 
     async def send_raw(self, data: bytes | str) -> None:
-        """Send every session a WebSocket message as it is, and wait until it is written.
-
-        Args:
-            data: Text for `str`, binary for `bytes`.
-        """
+        """Send each session a message as it is, text for `str`; return when it is written."""
         for session in self.sessions:
             session.put_raw(data)
         await self._audience.settle()

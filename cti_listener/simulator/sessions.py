@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -127,7 +127,7 @@ class Session:
 
     # Life
 
-    async def run(self, faults: Iterable[Iterator[Cue]]) -> None:
+    async def run(self, faults: Iterable[AsyncIterator[Cue]]) -> None:
         """Serve the client until the connection ends."""
         self._note_subscriptions()
         try:

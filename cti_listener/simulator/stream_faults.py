@@ -39,6 +39,7 @@ class Message(NamedTuple):
         bomb: Whether it is only for those who take compressed messages.
         to_one: Who gets it where only one of those who want it does: a number from 0 to 1 that
             points at one of them. None: all of them.
+        number: What whoever tells the stream calls it, for the ledger; None: nothing.
     """
 
     at: float
@@ -47,6 +48,7 @@ class Message(NamedTuple):
     repeat: bool = False
     bomb: bool = False
     to_one: float | None = None
+    number: int | None = None
 
 
 StreamFault = Callable[[Iterable[Message], float, float, Random], Iterator[Message]]

@@ -29,7 +29,7 @@ class Twin:
     Args:
         servers: The servers, made without a centre. They are started and stopped with it; give
             each its own seed, or they fail alike.
-        centre: What happens: a `Centre`, or any stream of (seconds, event).
+        centre: What happens: a `Centre`, or any stream of (seconds, event), or of messages.
         faults: What goes wrong with the stream before the servers have it: the centre's own, as
             `restart_every`. With `split` an event goes to one server only.
         speed: As for `SimulatorServer`.
@@ -47,7 +47,7 @@ class Twin:
     def __init__(
         self,
         *servers: SimulatorServer,
-        centre: Iterable[tuple[float, Payload]],
+        centre: Iterable[tuple[float, Payload] | Message],
         faults: Faults | None = None,
         speed: float = 1.0,
         await_subscriber: bool = False,

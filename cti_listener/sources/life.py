@@ -95,7 +95,6 @@ class Life:
         self._read_on_at: float | None = None
         self._heard_of: set[str | None] = set()
         self._early: list[tuple[EventReceived, Delivery]] = []
-        self._last_message_at: datetime | None = None
         self._warned_of_silence = False
 
     def __repr__(self) -> str:
@@ -179,9 +178,6 @@ class Life:
             if reason is not None:
                 self.reason = reason
             self._last_sign = self._liveness.last_sign
-            if reason == "oversized" and self._last_message_at is not None:
-                # What followed it in the same bytes was never read.
-                self._last_sign = min(self._last_sign, self._last_message_at)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -267,9 +263,13 @@ class Life:
 
     # The ears of the transport
 
-    def bytes_received(self) -> None:
+    def about_to_read(self) -> None:
+        """Note that what is unread from now on came later."""
+        self._liveness.reading()
+
+    def bytes_received(self, *, more: bool) -> None:
         """Note a sign of life: any byte is one."""
-        self._liveness.heard()
+        self._liveness.heard(more=more)
 
     def handshake_done(self, subprotocol: str | None) -> None:
         """Begin the session: messages may come with the very next byte."""
@@ -287,17 +287,21 @@ class Life:
             return
         delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
         self._receiver.message_received(delivery)
-        self._last_message_at = delivery.received_at
         codec.receive_data(data)
         self._take_events(delivery)
+
+    def stream_broken(self, *, oversized: bool) -> None:
+        """End it at once: nothing of what follows is ever read."""
+        self._liveness.not_taken()
+        if oversized:
+            detail = f"a message above max_size ({self.plan.options.max_size} bytes)"
+            self.end(ConnectError(self.url, detail), "oversized")
+        else:
+            self.end(ConnectError(self.url, "the server sent what is no WebSocket frame"))
 
     def connection_lost(self) -> None:
         """Note that the TCP connection is gone, and why as far as can be told."""
         transport = self._transport
-        if transport is not None and transport.was_oversized:
-            detail = f"a message above max_size ({self.plan.options.max_size} bytes)"
-            self.end(ConnectError(self.url, detail), "oversized")
-            return
         code = transport.close_code if transport is not None else None
         resumed = self._read_on_at
         now = self._clock.monotonic()

@@ -33,15 +33,26 @@ class Liveness:
         self._heard_at = self._excused_until = self.sent_at = clock.monotonic()
         self._ticked_at = self._heard_at
         self._asked = False  # for a sign, since the last one
-        self._heard_on = clock.now()
+        # When the socket was known to be empty, by both clocks; and when it was before this read.
+        self._emptied = self._emptied_before = self._reading = clock.monotonic(), clock.now()
         self.heartbeat_send = 0.0
         """How often the server wants a heart-beat, in seconds; 0: never."""
 
-    def heard(self) -> None:
-        """Note that bytes came."""
+    def reading(self) -> None:
+        """Note that the socket is about to be read."""
+        self._reading = self._clock.monotonic(), self._clock.now()
+        self._emptied_before = self._emptied
+
+    def heard(self, *, more: bool = False) -> None:
+        """Note that bytes came.
+
+        Args:
+            more: Whether there may be more of them, unread.
+        """
         self._heard_at = self._clock.monotonic()
-        self._heard_on = self._clock.now()
         self._asked = False
+        if not more:
+            self._emptied = self._reading
 
     def asked(self) -> None:
         """Note that a ping was sent."""
@@ -55,15 +66,22 @@ class Liveness:
         """Hold no silence before now against the peer."""
         self._excused_until = self._ticked_at = self._clock.monotonic()
 
+    def not_taken(self) -> None:
+        """Note that of the bytes that came last, some were not taken."""
+        self._emptied = self._emptied_before
+
     @property
     def last_sign(self) -> datetime:
-        """When the last byte came, by the wall clock.
+        """The last sign of life, by the wall clock: whatever was not taken came later.
+
+        That is when a read began that left nothing behind. Not when the last byte was read: others
+        may have come meanwhile, or waited behind it.
 
         The earlier of two answers, so that no gap begins too late: monotonic time stands still
         while the machine is suspended, and the wall clock may have been set since.
         """
-        ago = timedelta(seconds=self._clock.monotonic() - self._heard_at)
-        return min(self._heard_on, self._clock.now() - ago)
+        at, on = self._emptied
+        return min(on, self._clock.now() - timedelta(seconds=self._clock.monotonic() - at))
 
     @property
     def silence(self) -> float:

@@ -51,14 +51,20 @@ _Hold = Literal["asked", "unsent"]
 class Ears(Protocol):
     """Who listens to a transport."""
 
-    def bytes_received(self) -> None:
-        """Note a sign of life."""
+    def about_to_read(self) -> None:
+        """Note that the socket is read now."""
+
+    def bytes_received(self, *, more: bool) -> None:
+        """Note a sign of life, and whether there may be more, unread."""
 
     def handshake_done(self, subprotocol: str | None) -> None:
         """Note that messages may come from now on."""
 
     def message_received(self, data: bytes) -> None:
         """Take a whole message."""
+
+    def stream_broken(self, *, oversized: bool) -> None:
+        """Note that what follows is not read: a message is too large, or no frame."""
 
     def connection_lost(self) -> None:
         """Note that nothing more will come."""
@@ -85,15 +91,19 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         del sizehint  # what asyncio would like is more than is good for us
         if self._buffer is None:
             self._buffer = memoryview(bytearray(READ_SIZE))
+        self.ears.about_to_read()
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from the socket."""
-        self.ears.bytes_received()
+        self.ears.bytes_received(more=nbytes == READ_SIZE)
         if self._buffer is not None:
             data = bytes(self._buffer[:nbytes])
             self.beginning = self.beginning or data[:8]
             self.data_received(data)
+            if self._shaken and self.protocol.parser_exc is not None:
+                # From here on all is discarded, for as long as the peer goes on.
+                self.ears.stream_broken(oversized=self._was_oversized)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""
@@ -173,7 +183,7 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         self.transport.abort()
 
     @property
-    def was_oversized(self) -> bool:
+    def _was_oversized(self) -> bool:
         """Whether we ended it for a message above `max_size` (RFC 6455, 7.4.1: code 1009)."""
         sent = self.protocol.close_sent
         return sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG

@@ -307,7 +307,10 @@ class WebSocketSource:
         self._receiver.subscribed(
             life.url, feed=self._feed, confirmed=confirmed, attempts=self._attempts
         )
-        self._accept(life.codec.destinations if life.codec else ())
+        if isinstance(life.codec, JsonCodec):
+            self._accept(list(self._refused))  # the wish is in the URL, and whole
+        elif life.codec is not None:
+            self._accept(life.codec.destinations)
         self._standing.set()
 
     async def _conceive(self, index: int) -> Life:

@@ -251,3 +251,31 @@ async def test_slow_heart_beats_come_in_the_end() -> None:
         stomp(server, heart_beat="0,20") as client,
     ):
         assert await client.websocket.recv() == "\n"
+
+
+# Calm
+
+
+async def test_while_it_is_calm_no_fault_begins_and_then_all_that_are_due_do() -> None:
+    async with SimulatorServer(faults=Faults(drop_every=0.01), ledger=Ledger()) as server:
+        server.calm = True
+        async with connect(server.json_url) as websocket:
+            await server.wait_for_subscribers()
+            assert await stays_silent(websocket)  # for ten times as long as it would have lived
+            assert server.stats.dropped == 0
+            server.calm = False
+            assert await closing_code(websocket) is None
+        assert server.stats.dropped == 1
+
+
+async def test_what_has_begun_when_calm_comes_ends_and_nothing_else_begins() -> None:
+    async with (
+        SimulatorServer(faults=Faults(stall_every=(SOON, 0.2))) as server,
+        connect(server.json_url) as websocket,
+    ):
+        while await answers_a_ping(websocket):
+            pass
+        server.calm = True
+        await server.send(HELD)
+        assert await received(websocket) == HELD
+        assert all([await answers_a_ping(websocket) for _ in range(10)])

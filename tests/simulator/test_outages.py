@@ -89,3 +89,15 @@ async def test_expired_credentials_are_taken_again_after_a_while() -> None:
                 return False
 
         await _eventually(admitted, wanted=True)
+
+
+async def test_while_it_is_calm_the_server_has_no_outage() -> None:
+    async with SimulatorServer(faults=Faults(flap_every=(0.01, 5), away_every=(0.01, 5))) as server:
+        server.calm = True
+        async with connect(server.json_url) as websocket:
+            await asyncio.sleep(0.1)  # for five times as long as until both are due
+            await (await websocket.ping())
+            assert server.stats.outages == 0
+            server.calm = False
+            assert await closing_code(websocket) is None
+        assert server.stats.outages == 1

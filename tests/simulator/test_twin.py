@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 
 from cti_listener.errors import ConfigurationError
 from cti_listener.simulator import Centre, Faults, Ledger, Life, SimulatorServer, Twin, uncovered
+from cti_listener.simulator.stream_faults import Message
 from tests.simulator.clients import received
 
 
@@ -66,6 +67,23 @@ async def test_the_centres_own_faults_are_seen_by_both() -> None:
     ):
         await twin.wait_played()
     assert sent(servers[0]) == sent(servers[1]) != [event for _, event in events()]
+
+
+async def test_the_ledgers_keep_the_numbers_that_a_stream_was_given() -> None:
+    servers = [SimulatorServer(ledger=Ledger(), faults=Faults(repeat=1)) for _ in range(2)]
+    numbered = [Message(at, event, number=n) for n, (at, event) in enumerate(events())]
+    async with (
+        Twin(*servers, centre=numbered, speed=0, await_subscriber=True) as twin,
+        connect(servers[0].json_url, max_queue=None),
+        connect(servers[1].json_url, max_queue=None),
+    ):
+        await twin.wait_played()
+    for server in servers:
+        assert server.ledger is not None
+        assert len(server.ledger.sent) == 2 * len(numbered)
+        for one in server.ledger.sent:
+            assert one.number is not None
+            assert numbered[one.number].event == one.event
 
 
 async def test_split_events_go_to_one_server_only() -> None:

@@ -1,4 +1,4 @@
-"""When the last sign of life came, by clocks that are set or stand still; and who is dead."""
+"""When the last sign of life came, by any clock and while bytes wait unread; and who is dead."""
 
 from __future__ import annotations
 
@@ -46,8 +46,50 @@ async def test_the_last_sign_is_when_bytes_came_last(
 ) -> None:
     assert liveness.last_sign == START
     await clock.advance(10)
+    liveness.reading()
     liveness.heard()
     await clock.advance(5)
+    assert liveness.last_sign == START + timedelta(seconds=10)
+
+
+async def test_the_last_sign_is_from_before_the_read_that_brought_it(
+    clock: SteppedClock, liveness: Liveness
+) -> None:
+    await clock.advance(10)
+    liveness.reading()
+    await clock.advance(1)  # others may come meanwhile
+    liveness.heard()
+    assert liveness.last_sign == START + timedelta(seconds=10)
+    assert liveness.silence == 0.0
+
+
+async def test_what_waits_unread_may_have_come_before_the_bytes_that_were_read(
+    clock: SteppedClock, liveness: Liveness
+) -> None:
+    liveness.reading()
+    liveness.heard()
+    for _ in range(3):
+        await clock.advance(10)
+        liveness.reading()
+        liveness.heard(more=True)
+        assert liveness.last_sign == START
+    await clock.advance(10)
+    liveness.reading()
+    liveness.heard()
+    assert liveness.last_sign == START + timedelta(seconds=40)
+
+
+@pytest.mark.parametrize("more", [False, True])
+async def test_what_was_read_and_not_taken_came_after_the_read_before(
+    clock: SteppedClock, liveness: Liveness, *, more: bool
+) -> None:
+    await clock.advance(10)
+    liveness.reading()
+    liveness.heard()
+    await clock.advance(10)
+    liveness.reading()
+    liveness.heard(more=more)
+    liveness.not_taken()
     assert liveness.last_sign == START + timedelta(seconds=10)
 
 
@@ -55,6 +97,7 @@ async def test_hours_that_only_the_wall_clock_saw_come_after_the_last_sign(
     clock: SteppedClock, liveness: Liveness
 ) -> None:
     await clock.advance(10)
+    liveness.reading()
     liveness.heard()
     clock.step = timedelta(hours=3)
     await clock.advance(5)
@@ -65,6 +108,7 @@ async def test_a_wall_clock_set_back_leaves_no_sign_in_the_future(
     clock: SteppedClock, liveness: Liveness
 ) -> None:
     await clock.advance(10)
+    liveness.reading()
     liveness.heard()
     clock.step = timedelta(hours=-3)
     await clock.advance(5)

@@ -32,13 +32,19 @@ from tests.sources.receiver import running, shake_hands, source_of, tcp_server, 
 class Deaf:
     """Ears that hear nothing."""
 
-    def bytes_received(self) -> None:
+    def about_to_read(self) -> None:
+        pass
+
+    def bytes_received(self, *, more: bool) -> None:
         pass
 
     def handshake_done(self, subprotocol: str | None) -> None:
         pass
 
     def message_received(self, data: bytes) -> None:
+        pass
+
+    def stream_broken(self, *, oversized: bool) -> None:
         pass
 
     def connection_lost(self) -> None:

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -323,6 +324,35 @@ async def test_a_message_above_max_size_ends_the_connection_as_oversized(
     assert [lost.reason for lost in kept.lost_] == ["oversized"]
 
 
+async def test_an_event_behind_an_oversized_message_in_the_same_bytes_lies_in_the_gap() -> None:
+    def frame(text: str) -> bytes:
+        return WebSocketFrame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+    sent: list[datetime] = []
+
+    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer, frame(json.dumps(make())))
+        if sent:
+            return  # this is the connection after
+        await kept.until(lambda: kept.events)
+        await asyncio.sleep(0)  # the listener has read all there is
+        sent.append(datetime.now(UTC))
+        writer.write(frame(json.dumps(make())) + frame("x" * 3000) + frame(json.dumps(make())))
+        while True:  # for as long as the listener lets us: it is not to wait for our end
+            writer.write(frame(json.dumps(make())))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with tcp_server(serve_once) as url:
+        source = source_of(url, max_size=2000, soft_size=2000)
+        async with running(source) as kept:
+            await kept.until(lambda: len(kept.connected) == 2)
+    (lost,) = kept.lost_
+    assert lost.reason == "oversized"
+    assert len(kept.events) == 3
+    assert lost.since <= sent[0]
+
+
 # Outages
 
 
@@ -542,6 +572,17 @@ async def test_what_was_refused_altogether_and_is_taken_later_is_accepted_by_nam
             await kept.until(lambda: len(kept.connected) == 3)
             (session,) = server.sessions
             assert [one.destination for one in session.subscriptions] == [EVERYBODY]
+
+
+async def test_what_stomp_refuses_is_not_missing_while_another_endpoint_brings_it_over_json() -> (
+    None
+):
+    async with SimulatorServer(refuse=[EVERYBODY]) as server:
+        source = source_of(server.stomp_url, server.json_url, max_wait=0.001)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.accepted)
+            assert kept.refused == kept.accepted == [EVERYBODY]
+            assert [url for url, _, _ in kept.connected] == [server.json_url]
 
 
 async def test_a_refused_destination_no_longer_wanted_is_asked_for_no_more() -> None:

@@ -1,0 +1,282 @@
+"""What a server told, held against what handlers saw. Pure; `chaos` has the rules in words."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from bench.stage import Copy, Key, Told
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+END = datetime.max.replace(tzinfo=UTC)
+DEVICE = 2
+"""Where in a key the device stands."""
+
+
+class Span(NamedTuple):
+    """From when to when, both included."""
+
+    since: datetime
+    until: datetime
+
+
+class Outage(NamedTuple):
+    """A time in which a feed was not connected, by its own account.
+
+    Attributes:
+        since: From when what was sent may not have come.
+        noticed: When the feed gave its connection up.
+        until: When it stood again.
+    """
+
+    since: datetime
+    noticed: datetime
+    until: datetime
+
+
+class Spans:
+    """Some spans of time, those that meet made one."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._spans: list[Span] = []
+        for one in sorted(spans):
+            if self._spans and one.since <= self._spans[-1].until:
+                last = self._spans[-1]
+                self._spans[-1] = Span(last.since, max(last.until, one.until))
+            else:
+                self._spans.append(one)
+        self._begins = [one.since for one in self._spans]
+
+    def __contains__(self, at: datetime) -> bool:
+        index = bisect_right(self._begins, at) - 1
+        return index >= 0 and at <= self._spans[index].until
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self._spans)
+
+    def seconds(self, within: Span) -> float:
+        """Return how much of a span they cover."""
+        parts = (
+            (min(one.until, within.until) - max(one.since, within.since)).total_seconds()
+            for one in self._spans
+        )
+        return sum(part for part in parts if part > 0)
+
+    def nearest(self, at: datetime) -> Span | None:
+        """Return the span that is closest to a time."""
+
+        def distance(one: Span) -> timedelta:
+            return max(one.since - at, at - one.until)
+
+        return min(self._spans, key=distance, default=None)
+
+
+class Handled(NamedTuple):
+    """One call of a handler.
+
+    Attributes:
+        key: Which event.
+        received_at: When its bytes came.
+        late: Whether it was marked as late.
+    """
+
+    key: Key
+    received_at: datetime
+    late: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All there is to judge by.
+
+    Attributes:
+        told: The centre's stream; a happening's number is its place here.
+        copies: What got out to whom.
+        handled: Every call of the handler, in order.
+        began: When the listener first said that it is connected.
+        gaps: The named gaps in which events may be missing.
+        outages: Those of all feeds.
+        hold: Longer than this a feed must have been behind for its events to be late.
+    """
+
+    told: Sequence[Told]
+    copies: Sequence[Copy]
+    handled: Sequence[Handled]
+    began: datetime
+    gaps: Spans
+    outages: Sequence[Outage]
+    hold: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What came of it: distinct events, but for `repeated`, which counts calls.
+
+    Attributes:
+        sent: Got out to at least one live subscription.
+        handled: Handled at least once.
+        in_gaps: Sent, not handled, and within a named gap.
+        before: Sent, not handled, and before the listener was first connected.
+        unaccounted: Sent, not handled, and nothing says so.
+        repeated: Handled again.
+        out_of_order: Handled before one of their device that arrived ahead of them.
+        late: Handled and marked as late.
+        early_late: Of these, those that were not behind for longer than the hold.
+        unknown: Handled and never told.
+        findings: Sentences on the first of whatever is wrong.
+    """
+
+    sent: int = 0
+    handled: int = 0
+    in_gaps: int = 0
+    before: int = 0
+    unaccounted: int = 0
+    repeated: int = 0
+    out_of_order: int = 0
+    late: int = 0
+    early_late: int = 0
+    unknown: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> int:
+        """How much is wrong that must never be."""
+        return self.unaccounted + self.repeated + self.out_of_order + self.early_late + self.unknown
+
+
+class Audit:
+    """Holds the one against the other."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._account = Account()
+        self._down = Spans(Span(one.since, one.until) for one in evidence.outages)
+        self._numbers: dict[Key, list[int]] = defaultdict(list)
+        for number, told in enumerate(evidence.told):
+            self._numbers[told.key].append(number)
+        self._copies: dict[int, list[Copy]] = defaultdict(list)
+        for copy in evidence.copies:
+            self._copies[copy.number].append(copy)
+
+    def account(self) -> Account:
+        """Return what came of it."""
+        account, told = self._account, self._evidence.told
+        times = Counter(one.key for one in self._evidence.handled)
+        sent = {told[number].key for number in self._copies}
+        account.sent = len(sent | times.keys())
+        account.handled = len(times)
+        for key, count in times.items():
+            if key not in self._numbers:
+                account.unknown += 1
+                self._find("unknown", key)
+            if count > 1:
+                account.repeated += count - 1
+                self._find(f"handled {count} times", key)
+        for key in sent - times.keys():
+            self._judge_missing(key)
+        self._judge_order()
+        return account
+
+    # What was not handled
+
+    def _judge_missing(self, key: Key) -> None:
+        account, began = self._account, self._evidence.began
+        copies = [copy for number in self._numbers[key] for copy in self._copies[number]]
+        if any(self._surely_arrived(copy) for copy in copies):
+            account.unaccounted += 1
+            self._find("unaccounted", key)
+        elif any(self._lies_in_gap(copy) for copy in copies):
+            account.in_gaps += 1
+        elif any(copy.at < began for copy in copies):
+            account.before += 1
+        else:
+            account.unaccounted += 1
+            self._find("lost by a feed, in no gap", key)
+
+    def _lies_in_gap(self, copy: Copy) -> bool:
+        """Tell whether a copy was sent within a named gap.
+
+        What got out to a feed that had given up was sent when it did: nobody was there any more.
+        """
+        gaps = self._evidence.gaps
+        return copy.at in gaps or any(
+            one.noticed in gaps
+            for one in self._evidence.outages
+            if one.noticed < copy.at <= one.until
+        )
+
+    # In which order
+
+    def _judge_order(self) -> None:
+        evidence, account = self._evidence, self._account
+        reached: dict[object, int] = {}
+        for one in evidence.handled:
+            if one.key not in self._numbers:
+                continue
+            if one.late:
+                account.late += 1
+                self._judge_late(one)
+                continue
+            device, places = one.key[DEVICE], self._places(one)
+            last = reached.get(device, -1)
+            place = next((place for place in places if place > last), None)
+            if place is None:
+                account.out_of_order += 1
+                after = evidence.told[last].key
+                self._find(f"came as number {places}, after number {last}, {after[3:6]}", one.key)
+            else:
+                reached[device] = place
+
+    def _places(self, one: Handled) -> list[int]:
+        """Return the numbers of the copies that may have been the first to arrive.
+
+        None that was told after this one had come, and none behind one that has surely arrived:
+        what got out while every feed was connected. One that never got out has not arrived, but
+        for the last bytes of a connection, of which the server cannot know.
+        """
+        evidence = self._evidence
+        told = [n for n in self._numbers[one.key] if evidence.told[n].at <= one.received_at]
+        places = [number for number in told if number in self._copies] or told
+        for index, number in enumerate(places):
+            if any(self._surely_arrived(copy) for copy in self._copies.get(number, ())):
+                return places[: index + 1]
+        return places
+
+    def _surely_arrived(self, copy: Copy) -> bool:
+        return copy.at >= self._evidence.began and copy.at not in self._down
+
+    def _judge_late(self, one: Handled) -> None:
+        behind = one.received_at - self._evidence.told[self._numbers[one.key][0]].at
+        if behind.total_seconds() < self._evidence.hold:
+            self._account.early_late += 1
+            self._find(f"late, and only {behind.total_seconds():.3f} s behind", one.key)
+
+    # Telling
+
+    def _find(self, what: str, key: Key, *, most: int = 10) -> None:
+        if len(self._account.findings) >= most:
+            return
+        _, _, device, serial, name, time, _ = key
+        words = [f"{what}: {device} {name} {serial} ({time})"]
+        for number in self._numbers.get(key, ()):
+            words += [self._tell(copy) for copy in self._copies.get(number, ())]
+        times = [one.received_at for one in self._evidence.handled if one.key == key]
+        words += [f"handled, received at {at:%H:%M:%S.%f}" for at in times]
+        self._account.findings.append("\n      ".join(words))
+
+    def _tell(self, copy: Copy) -> str:
+        where = f"number {copy.number} out to {'ab'[copy.server]}{copy.session}"
+        parts: Mapping[str, Spans] = {
+            "gap": self._evidence.gaps,
+            "outage": self._down,
+        }
+        near = [
+            f"nearest {name} {span.since:%H:%M:%S.%f} to {span.until:%H:%M:%S.%f}"
+            for name, spans in parts.items()
+            if (span := spans.nearest(copy.at)) is not None
+        ]
+        return ", ".join([f"{where} at {copy.at:%H:%M:%S.%f}", *near])

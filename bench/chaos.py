@@ -1,0 +1,236 @@
+"""A centre under continuous faults: is each event handled once, in order, or within a named gap?
+
+    python -m bench.chaos [--seed N] [--seeds N] [--events N] [--feeds 1|2] [--never-both-down]
+                          [--wire stomp|json|both] [--devices N] [--rate N] [--speed N]
+                          [--haste N] [--journal PATH]
+
+The simulated servers run in a process of their own and keep books (`stage`); this process listens.
+In the end the books are held against what the handler saw (`witness`, `audit`). By these rules,
+without any tolerance; both processes read one wall clock:
+
+- **Sent**: an event of which a copy got out, to its last byte, to a session with a live
+  subscription; or that was handled, since the server cannot know of the last bytes of a connection.
+  A copy's time is when the server saw that it was out, never before it was.
+- **Handled**: the handler was called with it. *Repeated*: called again. *Unknown*: never told.
+- **In gaps**: not handled, and all its copies may be lost: each got out while one of the feeds was
+  not connected, by its own account (from `Disconnected.since` to the next `Connected.at`), and one
+  of them within a named gap. With one feed the two are the same. What got out to a feed that had
+  given its connection up counts as sent at that time (`Disconnected.at`): a server that is behind
+  writes on to nobody. A gap for `server_restarted` excuses nothing, since no event is lost when a
+  simulated counter falls back; nor does that for a message above `soft_size`, which has no length.
+- **Before**: not handled, and sent before the listener was first connected. Nothing is promised.
+- **Unaccounted**: all else that was sent and not handled.
+- **Out of order**: the order is that of the centre's stream, repeats and reordering included, since
+  all that befalls the stream does so before the servers have it. An event's place is that of its
+  first copy to arrive: the first that got out while every feed was connected, or one ahead of it
+  that got out otherwise and may have arrived, but none that was told after the event was received.
+  The events of a device must have places that rise. With two feeds this is the same: both tell one
+  stream, and first arrival wins.
+- **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
+  have been behind the centre for at least the hold.
+- **Gap seconds**: the union of the named gaps, but for `server_restarted`, from the first
+  connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
+  own books (`uncovered`: from the last byte out to the next RECEIPT out). Asked where that is 5 s
+  and more.
+
+With `--never-both-down` the servers are in trouble by turns, and the stream has no message that
+ends the connections of both. Then there must be no gap.
+
+It ends with faults off, markers from every server handled, and the listener stopped. Then every gap
+is closed, and `stats().gaps` tells the same as the notices did (it keeps the last 1000).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bench.audit import END, Account, Audit, Evidence, Span, Spans
+from bench.far_side import Marks, far_side
+from bench.stage import Books
+from bench.trial import HOLD, Trial
+from bench.witness import Seen
+from cti_listener import Gap, Listener
+from cti_listener.gaps import KEPT
+from cti_listener.simulator import uncovered
+
+RATIO = 1.5
+"""How much longer the gaps may be than there was no subscription."""
+
+ENOUGH = 5.0
+"""For so long, in seconds, there must have been none for the ratio to say something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a trial."""
+
+    trial: Trial
+    account: Account
+    books: Books
+    reasons: Counter[str]
+    gap_seconds: float
+    uncovered_seconds: float
+    seconds: float
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[str]:
+        """Say which promises are broken."""
+        account, found = self.account, list(self.problems)
+        if account.wrong:
+            found.append("an event is unaccounted for, repeated, out of order, late or unknown")
+        if self.trial.feeds == 1 and account.late:
+            found.append("an event is late with one feed")
+        if self.trial.never_both_down and self.uncovered_seconds:
+            found.append("the bench had both servers down at once")
+        elif self.trial.never_both_down and (account.in_gaps or self.gap_seconds):
+            found.append("there is a gap though one server was always well")
+        if self.gap_seconds > RATIO * max(self.uncovered_seconds, ENOUGH):
+            found.append(f"gaps are more than {RATIO} times as long as no subscription lived")
+        return found
+
+    @property
+    def figures(self) -> str:
+        """Return what was counted."""
+        one = self.account
+        names = ("sent", "handled", "in_gaps", "repeated", "out_of_order", "late", "unaccounted")
+        rare = [name for name in ("before", "early_late", "unknown") if getattr(one, name)]
+        return "  ".join(
+            f"{name.replace('_', ' ')} {getattr(one, name):,}" for name in (*names, *rare)
+        )
+
+    @property
+    def times(self) -> str:
+        """Return how long the gaps were, against what they should be."""
+        told, true = self.gap_seconds, self.uncovered_seconds
+        ratio = f"{told / true:.2f}" if true else "-"
+        return f"gaps {told:.2f} s, without a subscription {true:.2f} s, ratio {ratio}"
+
+    def __str__(self) -> str:
+        stats = self.books.stats
+        sums = {
+            name: sum(getattr(one, name) for one in stats)
+            for name in ("connections", "dropped", "frozen", "outages", "turned_away", "rejected",
+                         "slow", "malformed", "lost")
+        }  # fmt: skip
+        told = Counter(one.repeat for one in self.books.told)
+        heard = f"{told[False]:,} events and {told[True]:,} repeats told in {self.seconds:.1f} s"
+        lines = [
+            f"{self.trial}: {heard}",
+            self.figures,
+            self.times,
+            ", ".join(f"{count} gaps {reason}" for reason, count in sorted(self.reasons.items())),
+            ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sums.items()),
+            *(f"BROKEN: {one}" for one in self.broken),
+            *self.account.findings,
+        ]
+        return "\n    ".join(lines)
+
+
+async def run(trial: Trial) -> Outcome:
+    """Play, listen, and settle accounts."""
+    began = time.perf_counter()
+    async with far_side(trial.play()) as far:
+        listener = Listener(trial.endpoints(far.urls), **trial.options())
+        seen, marks = Seen(listener), Marks(listener)
+        async with listener:
+            await far.played()
+            await far.calm()
+            await marks.all_come(far)
+            if trial.feeds > 1:  # by one feed; what the other still brings, or holds, is behind it
+                await asyncio.sleep(2 * HOLD)
+            ended = datetime.now(UTC)
+            left = await listener.stop()
+        books = await far.books()
+    assert seen.began is not None
+    told = [gap for gap in seen.gaps if gap.reason != "server_restarted"]
+    gaps = Spans(Span(gap.since, gap.until or END) for gap in told)
+    evidence = Evidence(
+        told=books.told,
+        copies=books.copies,
+        handled=seen.handled,
+        began=seen.began,
+        gaps=gaps,
+        outages=seen.outages,
+        hold=HOLD,
+    )
+    alone = uncovered(books.lives, seen.began, ended)
+    return Outcome(
+        trial=trial,
+        account=Audit(evidence).account(),
+        books=books,
+        reasons=Counter(gap.reason for gap in seen.gaps),
+        gap_seconds=gaps.seconds(Span(seen.began, ended)),
+        uncovered_seconds=sum((until - since).total_seconds() for since, until in alone),
+        seconds=time.perf_counter() - began,
+        problems=[
+            *_differences(seen.gaps, listener.stats().gaps),
+            *([f"{len(left)} lanes were left unhandled"] if left else []),
+        ],
+    )
+
+
+def _differences(told: Sequence[Gap], kept: Sequence[Gap]) -> list[str]:
+    """Say where the notices and `stats().gaps` differ."""
+    notices = [_essence(gap) for gap in told][-KEPT:]
+    ledger = [_essence(gap) for gap in kept][-KEPT:]
+    still_open = [gap for gap in kept if gap.until is None]
+    found = [f"a gap is open at the end: {gap}" for gap in still_open]
+    if notices != ledger:
+        odd = set(notices) ^ set(ledger)
+        found.append(f"notices and stats().gaps differ in {len(odd)}: {sorted(odd)[:3]}")
+    return found
+
+
+def _essence(gap: Gap) -> tuple[Any, ...]:
+    return gap.id, gap.since, gap.until, gap.reason, gap.destination
+
+
+def main() -> None:
+    """Run the trials and print what came of them; exit 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="so many in a row, a line each")
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--feeds", type=int, choices=(1, 2), help="default: one, then two")
+    parser.add_argument("--never-both-down", action="store_true", help="two feeds, one always well")
+    parser.add_argument("--devices", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=250.0, help="events a second of the centre")
+    parser.add_argument("--speed", type=float, default=10.0, help="its seconds in one of ours")
+    parser.add_argument("--haste", type=float, default=1.0, help="how often troubles come")
+    parser.add_argument("--wire", choices=("stomp", "json", "both"), default="both")
+    parser.add_argument("--journal", type=Path, help="one a run, with its seed and feeds as suffix")
+    parser.add_argument("--verbose", action="store_true", help="show the listener's log")
+    given = vars(parser.parse_args())
+    seed, seeds, feeds = given.pop("seed"), given.pop("seeds"), given.pop("feeds")
+    if not given.pop("verbose"):
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    chosen = (feeds,) if feeds else (2,) if given["never_both_down"] else (1, 2)
+    broken = 0
+    for number in range(seed, seed + seeds):
+        for count in chosen:
+            outcome = asyncio.run(run(Trial(seed=number, feeds=count, **given)))
+            brief = seeds > 1 and not outcome.broken
+            line = f"{outcome.trial}: {outcome.figures}  {outcome.times}  {outcome.seconds:.0f} s"
+            print(line if brief else outcome, flush=True)
+            broken += bool(outcome.broken)
+    if broken:
+        sys.exit(f"{broken} of {seeds * len(chosen)} runs broke a promise")
+
+
+if __name__ == "__main__":
+    main()
