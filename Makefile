@@ -2,6 +2,7 @@
 #
 #   make demo     listen to the embedded simulator      make demo ARGS="--count 20 --format json"
 #   make test     all tests                             make test ARGS="tests/wire -x"
+#   make fuzz     the parsers, with chance for bytes     make fuzz MINUTES=60
 #   make check    lint, types, imports
 #   make format   lay the code out as `make lint` wants it
 #   make constraints   look up the newest versions and pin them
@@ -9,6 +10,7 @@
 # The first of these that runs and is new enough; PYTHON=/path/to/python asks for that one alone.
 PYTHON ?= python3.11 python3
 ARGS ?=
+MINUTES ?= 5
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -27,7 +29,7 @@ unexport PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check format constraints clean
+.PHONY: help demo test fuzz lint types imports check format constraints clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,2\}//p' Makefile
@@ -37,6 +39,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(READY)
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check

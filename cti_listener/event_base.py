@@ -11,7 +11,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -28,6 +29,16 @@ _READINGS: dict[Any, Callable[[object], object]] = {
     int: values.plain_int,
     bool: values.plain_bool,
 }
+
+
+class _Reading(NamedTuple):
+    """How a field is read leniently."""
+
+    name: str
+    take: Callable[[object], object]
+    """Takes an odd value for what it plainly means."""
+    due: frozenset[type] | None
+    """The types of the values that are not odd; None where the validator has to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +72,14 @@ class WireObject(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel)
 
-    _readings: ClassVar[dict[str, tuple[str, Callable[[object], object]]]]
+    _readings: ClassVar[dict[str, _Reading]]
     _names: ClassVar[frozenset[str]]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         cls._readings = {
-            field.alias or name: (name, _reading(field.annotation))
+            field.alias or name: _reading(name, field.annotation)
             for name, field in cls.model_fields.items()
         }
         cls._names = frozenset(
@@ -90,18 +101,27 @@ class WireObject(BaseModel):
     @classmethod
     def _read_leniently(cls, payload: Payload) -> Self:
         """Take the odd values by their plain meaning and keep them, as received, beside it."""
-        plain = {name: value for name, value in payload.items() if name in cls._readings}
+        readings = cls._readings
+        plain = {}
         odd: set[str] = set()
+        for alias, value in payload.items():
+            reading = readings.get(alias)
+            if reading is None:
+                continue
+            if reading.due is None or type(value) in reading.due:
+                plain[alias] = value
+            else:  # quicker found here than in the validator's errors
+                odd.add(alias)
         try:
             made = cls.__pydantic_validator__.validate_python(plain)
         except ValidationError as error:
-            odd = {str(e["loc"][0]) for e in error.errors(include_url=False)}
+            odd |= {str(e["loc"][0]) for e in error.errors(include_url=False)}
             plain = {alias: value for alias, value in plain.items() if alias not in odd}
             made = cls.__pydantic_validator__.validate_python(plain)
         made.__pydantic_extra__.update((a, payload[a]) for a in payload if a not in plain)
         for alias in odd:
-            name, reading = cls._readings[alias]
-            value = reading(payload[alias])
+            name, take, _ = readings[alias]
+            value = take(payload[alias])
             if value is not None:
                 made.__dict__[name] = value
         return made  # type: ignore[no-any-return]  # validate_python is untyped
@@ -132,15 +152,17 @@ class WireObject(BaseModel):
         yield from (self.model_extra or {}).items()
 
 
-def _reading(annotation: Any) -> Callable[[object], object]:
-    """Pick how to take an odd value for a field of this type; most have no plain reading."""
-    for kind in get_args(annotation):
+def _reading(name: str, annotation: Any) -> _Reading:
+    """Tell how to read a field of this type leniently; most have no plain reading."""
+    kinds = get_args(annotation)
+    for kind in kinds:
         bare = get_origin(kind) or kind
         if bare is Annotated:  # Annotated[int, Strict()] -> int
             bare = kind.__origin__
         if bare in _READINGS:
-            return _READINGS[bare]
-    return _no_reading
+            due = frozenset({bare, NoneType}) if NoneType in kinds else frozenset({bare})
+            return _Reading(name, _READINGS[bare], due)
+    return _Reading(name, _no_reading, None)
 
 
 def _no_reading(value: object) -> None:  # noqa: ARG001 - one signature for every reading
@@ -149,7 +171,7 @@ def _no_reading(value: object) -> None:  # noqa: ARG001 - one signature for ever
 
 def _unset_namesakes(made: WireObject, payload: Payload) -> None:
     """Keep an extra `call_id` on the wire from passing for our `call_id`, which is `callId`."""
-    for alias, (name, _) in made._readings.items():  # noqa: SLF001 - own class
+    for alias, (name, _, _) in made._readings.items():  # noqa: SLF001 - own class
         if name != alias and name in payload and alias not in payload:
             made.__pydantic_fields_set__.discard(name)
 

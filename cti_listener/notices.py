@@ -28,8 +28,8 @@ GapReason = Literal[
 - `half_open`: the server went silent without closing.
 - `listener_down`: the listener itself was not there, from the last sign of life in its journal.
 - `server_restarted`: a serial counter fell back while the time went on; for the whole namespace.
-- `oversized`: a message above `soft_size` was left out, or one above `max_size` ended the
-  connection (WebSocket 1009).
+- `oversized`: a message above `soft_size` was left out, or one that holds more than events of its
+  length could; or one above `max_size` ended the connection (WebSocket 1009).
 - `slow_consumer`: reading was paused for a full lane, and the connection was cut meanwhile.
 - `refused`: the server refuses a destination, or us.
 """

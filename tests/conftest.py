@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from cti_listener.testing import cti_server
 from cti_listener.values import china
 
 __all__ = ["cti_server"]
+
+# `make fuzz` asks for it, with --hypothesis-profile; else each property gets a hundred examples.
+settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "5000")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
 
 china()  # the time zone is read from disk once, and not in the middle of a test
 

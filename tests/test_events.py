@@ -454,6 +454,23 @@ def test_an_odd_value_is_taken_where_plain_and_kept_as_received(
     assert exactly(dump(event)) == exactly(payload)
 
 
+def test_each_of_several_odd_values_is_taken_by_itself() -> None:
+    payload = {
+        "eventName": "delivered",
+        "serial": "7",
+        "callId": "\ud800",
+        "cause": 3,
+        "userData": "text",
+        "split": "1@a.cc",
+        "new": 1,
+    }
+    event = parse_event(payload)
+    assert isinstance(event, events.Delivered)
+    assert (event.serial, event.call_id, event.cause) == (7, "\ud800", "3")
+    assert (event.user_data, event.split) == (None, "1@a.cc")
+    assert exactly(event.as_received()) == exactly(payload)
+
+
 def test_the_origin_of_a_call_is_read_too() -> None:
     event = parse_event({"eventName": "held", "originCallInfo": {"callId": 5, "new": 1}})
     assert isinstance(event, events.Held)

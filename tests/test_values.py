@@ -58,6 +58,12 @@ def test_only_a_doubled_domain_collapses(text: str, collapsed: str) -> None:
     assert canonical_id(text) == collapsed
 
 
+def test_what_is_no_id_costs_no_more_than_its_length() -> None:
+    longest = "1@" + "a" * 100_000 + "@" * 100_000  # ten gigabytes, if it were built
+    assert canonical_id(longest) == longest
+    assert canonical_id("1" + "@a" * 100_000) == "1@a"
+
+
 @pytest.mark.parametrize(
     ("text", "namespace", "full"),
     [

@@ -86,7 +86,8 @@ class ConnectionOptions:
         close_timeout: For the closing handshake.
         max_size: A larger message ends the connection (WebSocket 1009): a `Gap` (`oversized`).
         soft_size: A larger message (JSON) or frame (STOMP) is left out, and the connection lives: a
-            `Gap` (`oversized`).
+            `Gap` (`oversized`). So is what a smaller one holds beyond what events of its length
+            could: above some thousand, events of less than 130 bytes on average.
         ping_interval: A WebSocket ping is sent after this long without a byte; 0: never.
         silence_limit: After this long without a byte the peer is dead; any byte counts as life. 0:
             never.

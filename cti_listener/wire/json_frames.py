@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cti_listener.errors import BadMessageError
+from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_json
 from cti_listener.wire.base import EventReceived, MessageBad, SessionOpened, WireEvent
+from cti_listener.wire.price import CHEAP, EVENT, allowance, price_of_json, why_too_dear
 
 SAMPLE = 200
 """How many bytes of a bad message are kept for the log."""
@@ -56,23 +57,34 @@ class JsonCodec:
         self._events.append(SessionOpened())
 
     def receive_data(self, data: bytes) -> None:
-        """Take a whole message: an event object, or an array of them."""
+        """Take a whole message: an event object, or an array of them.
+
+        One that holds more than its length pays for (`wire.price`) is `too_large`, as a whole.
+        """
         if len(data) > self._max_size:
-            detail = f"{len(data)} bytes, above {self._max_size}"
-            self._events.append(MessageBad("too_large", detail, data[:SAMPLE]))
+            self._tell_bad("too_large", f"{len(data)} bytes, above {self._max_size}", data)
+            return
+        left = allowance(len(data)) - (price_of_json(data) if len(data) > CHEAP else 0)
+        if left < 0:
+            self._tell_bad(*why_too_dear(data), data)
             return
         try:
             loaded = load_json(data)
         except BadMessageError as error:
-            self._events.append(MessageBad(error.reason, error.detail, data[:SAMPLE]))
+            self._tell_bad(error.reason, error.detail, data)
             return
         items = loaded if type(loaded) is list else (loaded,)
+        if left < EVENT * len(items):
+            self._tell_bad(*why_too_dear(data), data)
+            return
         events = [EventReceived(item, None) for item in items if type(item) is dict]
         self._events += events
         if odd := len(items) - len(events):
             what = next(type(item).__name__ for item in items if type(item) is not dict)
-            detail = f"an event is a JSON object, not {what}"
-            self._events.append(MessageBad("not_an_object", detail, data[:SAMPLE], odd))
+            self._tell_bad("not_an_object", f"an event is a JSON object, not {what}", data, odd)
+
+    def _tell_bad(self, reason: BadReason, detail: str, data: bytes, count: int = 1) -> None:
+        self._events.append(MessageBad(reason, detail, data[:SAMPLE], count))
 
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""

@@ -22,6 +22,7 @@ from cti_listener.wire.base import (
     SubscriptionDenied,
     WireEvent,
 )
+from cti_listener.wire.price import BAD, CHEAP, price_of_json, why_too_dear
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, encode
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
@@ -29,6 +30,10 @@ MOST_WORDS: Final = 300
 """How much of an ERROR is told, in characters."""
 
 VERSIONS: Final = ("1.2", "1.1", "1.0")
+
+_MOST_BYTES: Final = 4 * MOST_WORDS  # no character of UTF-8 has more than four
+
+_TOO_MUCH: Final = "more than a message of its length may hold"
 
 
 class StompCodec:
@@ -80,6 +85,8 @@ class StompCodec:
         self._events: list[WireEvent] = []
         self._bad: dict[BadReason, MessageBad] = {}
         self._to_send: list[bytes] = []
+        self._left = 0  # what the message at hand may still hold, see `price`
+        self._unpriced = 0  # how many bytes of it are taken without a look at what they hold
 
     @property
     def destinations(self) -> Sequence[str]:
@@ -109,9 +116,13 @@ class StompCodec:
     # Receiving
 
     def receive_data(self, data: bytes) -> None:
-        """Take a whole WebSocket message: part of a frame, one, or several."""
+        """Take a whole WebSocket message: part of a frame, one, or several.
+
+        What is in it behind more than its length pays for (`wire.price`) is `too_large`.
+        """
         decoder = self._decoder
         decoder.receive_data(data)
+        self._left, self._unpriced = decoder.left, CHEAP
         for frame in decoder.frames_received():
             if type(frame) is BadFrame:
                 self._note_bad(frame.reason, frame.detail, frame.sample)
@@ -119,6 +130,9 @@ class StompCodec:
                 self._message(frame)  # type: ignore[arg-type]
             else:
                 self._command(frame)  # type: ignore[arg-type]
+            if self._left < 0:
+                self._note_bad("too_large", _TOO_MUCH, data)
+                break
         if self._bad:
             self._events += self._bad.values()
             self._bad = {}
@@ -129,13 +143,22 @@ class StompCodec:
         return events
 
     def _message(self, frame: Frame) -> None:
-        headers = frame.headers
+        headers, body = frame.headers, frame.body
         subscription = headers.get("subscription", "")
         destination = self._destinations.get(subscription) or headers.get("destination")
+        self._unpriced -= len(body)
+        if self._unpriced < 0:
+            price = price_of_json(body)
+            if price > self._left:
+                self._left -= BAD
+                self._note_bad(*why_too_dear(body), body)
+                return
+            self._left -= price
         try:
-            self._events.append(EventReceived(load_object(frame.body), destination))
+            self._events.append(EventReceived(load_object(body), destination))
         except BadMessageError as error:
-            self._note_bad(error.reason, error.detail, frame.body)
+            self._left -= BAD
+            self._note_bad(error.reason, error.detail, body)
 
     def _note_bad(self, reason: BadReason, detail: str, sample: bytes = b"") -> None:
         """Tell one of each reason a message, with how many there were."""
@@ -147,16 +170,18 @@ class StompCodec:
         )
 
     def _command(self, frame: Frame) -> None:
+        if frame.command == "RECEIPT":
+            if destination := self._receipts.pop(frame.headers.get("receipt-id", ""), None):
+                self._events.append(SubscriptionConfirmed(destination))
+            return
+        self._left -= BAD
         match frame.command:
-            case "CONNECTED":
+            case "CONNECTED" if self._version is None:
                 self._connected(frame)
-            case "RECEIPT":
-                if destination := self._receipts.pop(frame.headers.get("receipt-id", ""), None):
-                    self._events.append(SubscriptionConfirmed(destination))
             case "ERROR":
                 self._error(frame)
             case other:
-                self._note_bad("not_a_frame", f"no frame that a server sends: {other[:40]!r}")
+                self._note_bad("not_a_frame", f"no frame that a server sends now: {other[:40]!r}")
 
     def _connected(self, frame: Frame) -> None:
         version = frame.headers.get("version", "1.0")
@@ -250,7 +275,7 @@ class StompCodec:
 
 def _words(frame: Frame) -> str:
     """Return what an ERROR says, for a person: its message and the beginning of its body."""
-    body = frame.body.decode(errors="replace").strip().splitlines()
+    body = frame.body.lstrip()[:_MOST_BYTES].decode(errors="replace").strip().splitlines()
     message = frame.headers.get("message", "").strip()
     # Cut at its end alone: a secret cut in the middle of a text would not be known again.
     words = ": ".join(part for part in (message, body[0] if body else "") if part)

@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cti_listener.errors import BadReason, ConfigurationError
+from cti_listener.wire.price import BAD, FRAME, HEADER, allowance
 
 MAX_HEAD: Final = 64 * 1024
 """The longest command and headers taken, in bytes; brokers allow some 4 KiB."""
 
-BAD_FRAMES: Final = 100
-"""After this many bad frames in a row, all that has come is taken for one."""
-
 _CONNECTING: Final = frozenset({"CONNECT", "CONNECTED"})
 """Frames whose headers are never escaped, for the sake of 1.0 (STOMP 1.2, "Value Encoding")."""
 
-_UNESCAPED: Final = {"\\n": "\n", "\\c": ":", "\\\\": "\\", "\\r": "\r"}
 _ESCAPED: Final = {"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"}
-_ESCAPE: Final = re.compile(r"\\.?", re.DOTALL)
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
-_ENDS_OF_LINE: Final = re.compile(rb"[\r\n]+")
+_LINE_END: Final = b"\r\n"
+_LINE_ENDS: Final = re.compile(rb"[\r\n]+")
+_TOO_MUCH: Final = "more frames and headers than a message of its length may hold"
 _NUL: Final = b"\0"
+_BACKSLASH: Final = "\ud800"
+"""Stands for one that an escape means, while the others are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class BadFrame:
     Attributes:
         detail: What is wrong, for a person.
         sample: Its first bytes.
-        reason: `too_large`, or `not_a_frame` for all else.
+        reason: `too_large` (the frame, or the message for what it holds), or `not_a_frame`.
     """
 
     detail: str
@@ -61,9 +61,13 @@ Received = Frame | BadFrame
 class _MalformedError(Exception):
     """What is wrong with the frame at hand; never leaves this module."""
 
+    reason: BadReason = "not_a_frame"
+
 
 class _TooLargeError(_MalformedError):
-    """The frame at hand is longer than what is taken."""
+    """The frame at hand is longer than what is taken, or the message holds too much."""
+
+    reason = "too_large"
 
 
 @dataclass(slots=True)
@@ -78,12 +82,16 @@ class _Head:
 class FrameDecoder:
     """Turns bytes into frames, whatever way they are cut.
 
+    A message that holds more frames and headers than its length pays for (`wire.price`) is taken up
+    to there; the rest of it is a `BadFrame`, and what comes after it is read again.
+
     Args:
         version: `1.0`, `1.1` or `1.2`; decides the escapes. Set anew once the server has chosen.
         max_size: The longest frame taken, in bytes; a longer one is a `BadFrame`.
 
     Attributes:
         heart_beats: How many ends of line came between frames.
+        left: What the bytes taken last may hold besides, in bytes as `wire.price` counts them.
     """
 
     def __init__(self, version: str = "1.2", *, max_size: int = 4 * 2**20) -> None:
@@ -91,15 +99,16 @@ class FrameDecoder:
         self.version = version
         self.max_size = max_size
         self.heart_beats = 0
+        self.left = 0
         self._buffer = bytearray()
         self._scanned = 0  # no need to look for the frame's end before this
         self._head: _Head | None = None
         self._skipping = False  # inside a bad frame whose NUL has not come
-        self._bad_in_a_row = 0
         self._frames: list[Received] = []
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes as they came."""
+        self.left = allowance(len(self._buffer) + len(data))
         if self._buffer:
             self._buffer += data
             taken = self._consume(self._buffer)
@@ -121,7 +130,7 @@ class FrameDecoder:
             end: int | None
             if self._skipping:
                 end = self._skip(data, at)
-            elif self._head is None and (ends := _ENDS_OF_LINE.match(data, at)):
+            elif not self._head and data[at] in _LINE_END and (ends := _LINE_ENDS.match(data, at)):
                 end = ends.end()
                 self.heart_beats += data.count(b"\n", at, end)
             else:
@@ -139,15 +148,13 @@ class FrameDecoder:
                 return None
             self._head = head
             end = self._find_end(data, at, head)
-        except _TooLargeError as error:
-            return self._bad(data, at, str(error), "too_large")
         except _MalformedError as error:
-            return self._bad(data, at, str(error))
+            return self._bad(data, at, error)
         if end is None:
             return None
         body = bytes(data[at + head.ends : end])
         self._frames.append(Frame(head.command, head.headers, body))
-        self._head, self._scanned, self._bad_in_a_row = None, 0, 0
+        self._head, self._scanned = None, 0
         return end + 1
 
     def _find_head(self, data: bytes | bytearray, at: int) -> _Head | None:
@@ -163,31 +170,40 @@ class FrameDecoder:
         return self._read_head(bytes(data[at:until]), blank.end() - at) if blank else None
 
     def _read_head(self, head: bytes, ends: int) -> _Head:
+        self.left -= FRAME + HEADER * head.count(b"\n")
+        if self.left < 0:
+            raise _TooLargeError(_TOO_MUCH)
         try:
-            command, *lines = head.decode().replace("\r\n", "\n").removesuffix("\r").split("\n")
+            text = head.decode().replace("\r\n", "\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise _MalformedError(f"headers that are not UTF-8: {error.reason}") from None
+        command, *lines = text.split("\n")
+        strip = self.version == "1.0"
         headers: dict[str, str] = {}
-        raw = self.version == "1.0" or command in _CONNECTING
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
                 raise _MalformedError("a header without a colon")
-            if "\\" in line and not raw:
-                name, value = self._unescape(name), self._unescape(value)
-            elif self.version == "1.0":
+            if strip:
                 name, value = name.strip(), value.strip()
             headers.setdefault(name, value)  # repeated: the first one counts (STOMP 1.2)
-        return _Head(command, headers, _content_length(headers), ends)
+        if headers and "\\" in text and not strip and command not in _CONNECTING:
+            names, values = self._unescape(list(headers)), self._unescape(list(headers.values()))
+            headers = dict(zip(names, values, strict=True))
+        length = headers.get("content-length")
+        return _Head(command, headers, None if length is None else _read_length(length), ends)
 
-    def _unescape(self, text: str) -> str:
-        def replace(match: re.Match[str]) -> str:
-            known = _UNESCAPED.get(match[0])
-            if known is None or (known == "\r" and self.version != "1.2"):
-                raise _MalformedError(f"an undefined escape {match[0]!r}")
-            return known
-
-        return _ESCAPE.sub(replace, text)
+    def _unescape(self, texts: list[str]) -> list[str]:
+        """Read the escapes of all of them at once: there may be many thousands."""
+        # No text holds a NUL, which ends a frame, nor half a character, which is no UTF-8.
+        text = "\0".join(texts).replace("\\\\", _BACKSLASH)
+        text = text.replace("\\n", "\n").replace("\\c", ":")
+        if self.version == "1.2":
+            text = text.replace("\\r", "\r")
+        at = text.find("\\")
+        if at >= 0:
+            raise _MalformedError(f"an undefined escape {text[at : at + 2]!r}")
+        return text.replace(_BACKSLASH, "\\").split("\0")
 
     def _find_end(self, data: bytes | bytearray, at: int, head: _Head) -> int | None:
         """Return where the frame's NUL is; None while it has not come."""
@@ -207,16 +223,20 @@ class FrameDecoder:
             raise _TooLargeError(f"a frame above {self.max_size} bytes")
         return end if end >= 0 else None
 
-    def _bad(
-        self, data: bytes | bytearray, at: int, detail: str, reason: BadReason = "not_a_frame"
-    ) -> int | None:
-        if not (self._frames and isinstance(self._frames[-1], BadFrame)):
-            self._frames.append(BadFrame(detail, bytes(data[at : at + 200]), reason))
-        self._head, self._scanned, self._skipping = None, 0, True
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row > BAD_FRAMES:  # rubbish: do not look at each piece of it
+    def _bad(self, data: bytes | bytearray, at: int, error: _MalformedError) -> int:
+        self._tell_bad(error, data, at)
+        self._head, self._scanned = None, 0
+        self.left -= BAD
+        if self.left < 0:  # go unread to the last frame, which may be whole one day
+            self._tell_bad(_TooLargeError(_TOO_MUCH), data, at)
+            self.left = allowance(0)
             at = max(at, data.rfind(_NUL))
         return self._skip(data, at)
+
+    def _tell_bad(self, error: _MalformedError, data: bytes | bytearray, at: int) -> None:
+        before = self._frames[-1] if self._frames else None
+        if not (isinstance(before, BadFrame) and before.reason == error.reason):
+            self._frames.append(BadFrame(str(error), bytes(data[at : at + 200]), error.reason))
 
     def _skip(self, data: bytes | bytearray, at: int) -> int:
         end = data.find(_NUL, at)
@@ -224,10 +244,7 @@ class FrameDecoder:
         return len(data) if end < 0 else end + 1
 
 
-def _content_length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("content-length")
-    if text is None:
-        return None
+def _read_length(text: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit() and len(text) < 12):  # noqa: PLR2004 - below 1 TB
         raise _MalformedError(f"content-length {text[:20]!r}")

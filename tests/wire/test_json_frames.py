@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cti_listener.wire.base import Codec, EventReceived, MessageBad, SessionOpened, WireEvent
 from cti_listener.wire.json_frames import SAMPLE, JsonCodec
+from tests.examples import EXAMPLES
 
 
 def received(*messages: bytes) -> list[WireEvent]:
@@ -47,8 +49,10 @@ def test_an_object_is_an_event_and_an_array_several() -> None:
         (b'"x"', "not_an_object"),
         (b"[3]", "not_an_object"),
         (b"[[{}]]", "not_an_object"),
+        (b"[" * 5000, "too_deep"),
         (b"[" * 100_000, "too_deep"),
         (b'{"a":' * 100_000, "too_deep"),
+        (b'[{"a":"\\ud800"},' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"]", "too_deep"),
     ],
 )
 def test_a_bad_message_is_told_with_its_beginning_and_the_next_is_read(
@@ -68,6 +72,83 @@ def test_what_is_no_event_in_an_array_spoils_no_other() -> None:
     assert last == EventReceived({"b": 2}, None)
     assert isinstance(told, MessageBad)
     assert told.count == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (rb"\ud800", "\ud800"),
+        (rb"\uDFFF!", "\udfff!"),
+        (rb"\ud83d\ude00\ud83d", "\U0001f600\ud83d"),
+        (rb"\\ud800 \ud800", "\\ud800 \ud800"),
+        (rb"\\\ud800", "\\\ud800"),
+    ],
+)
+def test_half_a_character_is_kept_as_it_is(text: bytes, meant: str) -> None:
+    assert received(b'{"a":"' + text + b'"}') == [EventReceived({"a": meant}, None)]
+
+
+# What a message may hold
+
+
+def array_of(size: int, *more: object) -> tuple[bytes, int]:
+    """Return an array of real events of about so many bytes, and how many are in it."""
+    real = [json.dumps(event, separators=(",", ":")) for event in EXAMPLES.values()]
+    times = size // (len(",".join(real)) + 1)
+    items = real * times + [json.dumps(item) for item in more]
+    return f"[{','.join(items)}]".encode(), len(items)
+
+
+@pytest.mark.parametrize("size", [2**17, 2**20])
+def test_an_array_of_real_events_is_taken_whole(size: int) -> None:
+    message, events = array_of(size)
+    assert 0.9 * size < len(message) <= size
+    told = received(message)
+    assert len(told) == events
+    assert all(isinstance(one, EventReceived) for one in told)
+
+
+def test_one_odd_thing_among_real_events_costs_none_of_them() -> None:
+    message, items = array_of(2**19, 5, {"a": "\ud800"}, {"a": '{[,"' * 50_000}, {})
+    told = received(message)
+    assert [one.count for one in told if isinstance(one, MessageBad)] == [1]
+    assert len(told) == items
+
+
+FLOODS = [b"{},", b"[],", b'{"a":1},', b"[[[]]],", b"1,", b"1.5,", b'"",', b'"{",', b"null,"]
+
+
+@pytest.mark.parametrize("unit", FLOODS)
+@pytest.mark.parametrize(
+    ("begin", "end"), [(b"[", b"0]"), (b'{"a":[', b"0]}"), (b"[", b"0"), (b"[", b'"\\ud800"]')]
+)
+def test_a_message_full_of_little_is_left_out_as_a_whole(
+    unit: bytes, begin: bytes, end: bytes
+) -> None:
+    message = begin + unit * (2**18 // len(unit)) + end
+    told, good = received(message, b'{"a": 1}')
+    assert isinstance(told, MessageBad)
+    assert (told.reason, told.count, told.sample) == ("too_large", 1, message[:SAMPLE])
+    assert good == EventReceived({"a": 1}, None)
+
+
+@pytest.mark.parametrize("unit", [b"{},", b"[],", b'{"a":1},', b"[[[]]],"])
+def test_a_message_full_of_little_is_not_even_built(unit: bytes) -> None:
+    message = b"[" + unit * (2**20 // len(unit)) + b"0]"
+    tracemalloc.start()
+    try:
+        received(message)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 6 * 2**20  # what it holds is some 20 MiB and more
+
+
+def test_a_short_message_may_hold_a_thousand_events_however_small() -> None:
+    assert len(received(b"[" + b"{}," * 999 + b"{}]")) == 1000
+    (told,) = received(b"[" + b"{}," * 1999 + b"{}]")
+    assert isinstance(told, MessageBad)
+    assert told.reason == "too_large"
 
 
 def test_the_session_opens_at_once_and_subscribes_with_its_messages() -> None:

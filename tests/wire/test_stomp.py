@@ -24,6 +24,8 @@ from cti_listener.wire.base import (
 )
 from cti_listener.wire.stomp import SUBPROTOCOLS, StompCodec
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
+from tests.examples import EXAMPLES
+from tests.work import calls
 
 A, B = "/topic/event.agent.*.5002@zhen04_cc", "/topic/event.agent.*.5003@zhen04_cc"
 
@@ -115,6 +117,16 @@ def test_every_message_we_send_is_one_frame_in_text() -> None:
     assert len(sent) == 3
     assert all(data.endswith(b"\n\n\0") and data.count(b"\0") == 1 for data in sent)
     assert all(data.decode() for data in sent)
+
+
+def test_a_second_connected_changes_nothing() -> None:
+    server = session(A)
+    (told,) = server.connected(version="1.0")
+    assert isinstance(told, MessageBad)
+    assert told.reason == "not_a_frame"
+    assert server.heard() == []
+    server.codec.receive_data(b"MESSAGE\ndestination:/a\\cb\n\n{}\0")
+    assert server.codec.events_received() == [EventReceived({}, "/a:b")]
 
 
 def test_the_sub_protocols_are_offered_newest_first() -> None:
@@ -405,6 +417,85 @@ def test_a_frame_above_the_limit_is_left_out() -> None:
     assert isinstance(told, MessageBad)
     assert "1000" in told.detail
     assert server.say("MESSAGE", {"subscription": "0"}, b"{}") == [EventReceived({}, A)]
+
+
+# What a message may hold
+
+
+def test_a_mebibyte_of_real_events_is_taken_whole_however_it_is_cut() -> None:
+    headers = {"subscription": "0", "message-id": "T_0@@session-w1@@1"}
+    data = b"\n".join(
+        encode(Frame("MESSAGE", headers, json.dumps(event).encode())) for event in EXAMPLES.values()
+    )
+    data *= 2**20 // len(data)
+    for size in (len(data), 2**15, 700):
+        server = session(A)
+        for at in range(0, len(data), size):
+            server.codec.receive_data(data[at : at + size])
+        told = server.codec.events_received()
+        assert len(told) == data.count(b"MESSAGE")
+        assert {type(one) for one in told} == {EventReceived}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"MESSAGE\nsubscription:0\n\n{}\0",
+        b"MESSAGE\nsubscription:0\n\n\0",
+        b"MESSAGE\nsubscription:0\n\n{\0",
+        b"MESSAGE\nsubscription:0\n\n[]\0",
+        b"MESSAGE\nsubscription:0\n\n\xff\0",
+        b'MESSAGE\nsubscription:0\n\n{"a":[' + b"{}," * 1000 + b"0]}\0",
+        b'MESSAGE\nsubscription:0\n\n{"a":[' + b"1.5," * 4000 + b"0]}\0",
+        b"CONNECTED\nversion:1.2\n\n\0",
+        b"RECEIPT\nreceipt-id:x\n\n\0",
+        b"ERROR\n\n\0",
+        b"HELLO\n\n\0",
+        b"HELLO\0",
+    ],
+)
+def test_a_flood_is_taken_up_to_what_its_length_pays_for_and_the_rest_told_once(
+    frame: bytes,
+) -> None:
+    server = session(A)
+    flood = frame * (2**20 // len(frame))
+    with calls() as counted:
+        server.codec.receive_data(flood)
+    assert counted.total() < 400_000
+    told = server.codec.events_received()
+    (left_out,) = [one for one in told if isinstance(one, MessageBad) and one.reason == "too_large"]
+    assert left_out.detail
+    assert len(told) < 8000
+    assert server.say("MESSAGE", {"subscription": "0"}, b"{}") == [EventReceived({}, A)]
+
+
+@pytest.mark.parametrize("body", [b"{},", b"[],", b"0,"])
+def test_a_body_full_of_little_is_left_out_and_the_events_around_it_are_taken(body: bytes) -> None:
+    server = session(A)
+    good = encode(Frame("MESSAGE", {"subscription": "0"}, json.dumps({"n": "x" * 300}).encode()))
+    dear = b'{"a":[' + body * (2**19 // len(body)) + b"0]}"
+    server.codec.receive_data(
+        good * 30 + encode(Frame("MESSAGE", {"subscription": "0"}, dear)) + good * 30
+    )
+    told = server.codec.events_received()
+    assert [one.reason for one in told if isinstance(one, MessageBad)] == ["too_large"]
+    assert len(told) == 61
+
+
+@pytest.mark.parametrize("size", [1000, 2**15, 2**20])
+def test_one_event_of_many_values_is_taken_however_small_its_pieces(size: int) -> None:
+    server = session(A)
+    event = {"a": [f"value {number}" for number in range(30_000)]}
+    data = encode(Frame("MESSAGE", {"subscription": "0"}, json.dumps(event).encode()))
+    for at in range(0, len(data), size):
+        server.codec.receive_data(data[at : at + size])
+    assert server.codec.events_received() == [EventReceived(event, A)]
+
+
+def test_an_error_may_be_as_long_as_it_likes() -> None:
+    for body in (b"\n" * 2**20 + b"no", b"no" + b"\n" * 2**20, b"no\n" * 2**18):
+        server = session()
+        assert server.say("ERROR", {"message": "m"}, body) == [SessionEnded("m: no")]
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6), st.data())

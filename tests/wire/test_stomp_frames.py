@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cti_listener.errors import ConfigurationError
+from cti_listener.wire.price import FRAME, HEADER, allowance
 from cti_listener.wire.stomp_frames import (
-    BAD_FRAMES,
     MAX_HEAD,
     BadFrame,
     Frame,
@@ -22,6 +22,8 @@ from cti_listener.wire.stomp_frames import (
     Received,
     encode,
 )
+from tests.examples import EXAMPLES
+from tests.work import calls
 
 
 def decode(*pieces: bytes, version: str = "1.2", max_size: int = 2**22) -> list[Received]:
@@ -66,6 +68,7 @@ def test_a_frame_is_its_command_headers_and_body() -> None:
         (b"M\na:b:c\n\n\0", Frame("M", {"a": "b:c"})),
         (b"M\na:1\na:2\n\n\0", Frame("M", {"a": "1"})),
         (b"M\n\n\n\nx\n\n\0", Frame("M", {}, b"\n\nx\n\n")),
+        (b"\\n\n\n\0", Frame("\\n")),
         ("M\nä:中\n\n文\0".encode(), Frame("M", {"ä": "中"}, "文".encode())),
     ],
 )
@@ -222,13 +225,80 @@ def test_a_frame_just_as_long_as_allowed_is_taken() -> None:
     assert isinstance(decode(data + b"\0", max_size=len(data) - 1)[0], BadFrame)
 
 
-def test_rubbish_is_told_once_and_not_looked_at_piece_by_piece() -> None:
-    decoder = FrameDecoder()
-    decoder.receive_data(b"x\0" * (BAD_FRAMES * 50))
-    (told,) = decoder.frames_received()
+# What a message may hold
+
+
+def reasons(frames: Sequence[Received]) -> list[str]:
+    return [frame.reason for frame in frames if isinstance(frame, BadFrame)]
+
+
+def test_all_that_is_no_frame_is_told_once_and_what_follows_is_read() -> None:
+    told, good = decode(b"x\0" * 200 + b"M\n\nx\0")
     assert isinstance(told, BadFrame)
-    decoder.receive_data(b"M\n\nx\0")
-    assert decoder.frames_received() == [Frame("M", {}, b"x")]
+    assert good == Frame("M", {}, b"x")
+
+
+def test_a_message_of_nothing_but_rubbish_is_left_out_as_too_large() -> None:
+    for size in (10_000, 2**20):
+        frames = decode(b"x\0" * size, b"M\n\nx\0")
+        assert reasons(frames) == ["not_a_frame", "too_large"]
+        assert frames[-1] == Frame("M", {}, b"x")
+
+
+@pytest.mark.parametrize(
+    ("frame", "price"),
+    [
+        (b"A\n\n\0", FRAME),
+        (b"\r\n\r\nA\r\n\r\n{}\0\n", FRAME),
+        (b"A\na:b\n\n{}\0", FRAME + HEADER),
+        (b"A\na:b\nc:d\n\n\0", FRAME + 2 * HEADER),
+    ],
+)
+@pytest.mark.parametrize("size", [2**16, 2**18, 2**20])
+def test_a_message_of_tiny_frames_is_taken_up_to_what_its_length_pays_for(
+    frame: bytes, price: int, size: int
+) -> None:
+    message = frame * (size // len(frame)) + b"B\n\nto be "
+    *frames, last, begun = decode(message, b"continued\0")
+    assert {frame.command for frame in frames if isinstance(frame, Frame)} == {"A"}
+    assert len(frames) == allowance(len(message)) // price
+    assert isinstance(last, BadFrame)
+    assert last.reason == "too_large"
+    assert begun == Frame("B", {}, b"to be continued")
+
+
+def test_a_bad_frame_before_does_not_hide_that_the_rest_was_too_much() -> None:
+    frames = decode((b"A\n\n\0" + b"x\0") * 100_000)
+    assert reasons(frames)[-2:] == ["not_a_frame", "too_large"]
+
+
+@pytest.mark.parametrize("size", [2**17, 2**20, 2**22])
+def test_real_frames_are_all_taken_however_many(size: int) -> None:
+    events = [json.dumps(event).encode() for event in EXAMPLES.values()]
+    headers = {"subscription": "0", "destination": "/topic/event.agent.*.*", "message-id": "T_0@1"}
+    data = b"".join(encode(Frame("MESSAGE", headers, event)) for event in events)
+    times = size // len(data)
+    for pieces in ([data * times], in_pieces(1000)(data * times)):
+        frames = decode(*pieces)
+        assert len(frames) == len(events) * times
+        assert reasons(frames) == []
+
+
+@pytest.mark.parametrize("line", [b"a:b", b"\\c:\\n", b":"])
+def test_a_head_of_short_lines_is_taken_as_long_as_the_message_pays_for_it(line: bytes) -> None:
+    frame = b"M\n" + b"\n".join([line] * 5000) + b"\n\n\0"
+    first, *_ = decode(frame)
+    assert isinstance(first, Frame)
+    frames = decode(frame * 20)
+    assert reasons(frames) == ["too_large"]
+    assert 1 < len(frames) < 20
+
+
+@pytest.mark.parametrize("unit", [b"A\n\n\0", b"A\0", b"A\n\n\0A\0", b"\0", b"\nA\na:b\n\n\0"])
+def test_a_mebibyte_of_any_flood_is_a_bounded_number_of_steps(unit: bytes) -> None:
+    with calls() as counted:
+        decode(unit * (2**20 // len(unit)))
+    assert counted.total() < 40 * 2**20 // FRAME
 
 
 @given(st.lists(st.binary(max_size=30), max_size=10))
