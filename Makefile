@@ -2,7 +2,7 @@
 #
 #   make demo     listen to the embedded simulator      make demo ARGS="--count 20 --format json"
 #   make test     all tests                             make test ARGS="tests/wire -x"
-#   make fuzz     the parsers, with chance for bytes     make fuzz MINUTES=60
+#   make fuzz     the parsers, with chance for bytes    make fuzz MINUTES=60
 #   make check    lint, types, imports
 #   make format   lay the code out as `make lint` wants it
 #   make constraints   look up the newest versions and pin them
