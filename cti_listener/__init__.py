@@ -52,7 +52,6 @@ if TYPE_CHECKING:
         UnknownEvent,
         parse_event,
     )
-    from cti_listener.feeds import FeedStats
     from cti_listener.journal.base import JournalStats
     from cti_listener.lanes import Unhandled
     from cti_listener.listener import Listener
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
         Overflow,
         SubscriptionRefused,
     )
+    from cti_listener.sightings import FeedStats
     from cti_listener.sources.options import ConnectionOptions, Credentials
     from cti_listener.stats import HandlerStats, Stats
     from cti_listener.streams import EventStream, Expectation
@@ -116,7 +116,7 @@ _HOMES = {
         "UnknownEvent",
         "parse_event",
     ),
-    "cti_listener.feeds": ("FeedStats",),
+    "cti_listener.sightings": ("FeedStats",),
     "cti_listener.journal.base": ("JournalStats",),
     "cti_listener.listener": ("Listener",),
     "cti_listener.notices": (

@@ -7,8 +7,7 @@ middle. If it runs ahead of the others, what it brings would overtake what came 
 both that the others cannot be behind where it began, or for a short time. What then comes too late
 all the same is told to be.
 
-It also measures: a server that gives each event to one of two sessions only makes two feeds two
-halves, and that shows in how few events are seen on both.
+What each feed brings is measured in `sightings`.
 """
 
 from __future__ import annotations
@@ -18,17 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from cti_listener.sightings import FeedStats, Sightings
+
 MOST_HELD: Final = 10_000
 """How many events are held back for one feed; with more, it is spliced in at once."""
-
-WINDOW: Final = 10.0
-"""For how long, at least, a second copy of an event is waited for in the counts, in seconds."""
-
-MOST_COUNTED: Final = 200_000
-"""How many events are followed so at once; with more, the window is shorter."""
-
-JUDGED: Final = 200
-"""How many events on which both feeds stood are enough to judge by."""
 
 PROOF: Final = 100
 """After so many events that came by both, since it stood, a feed is in step with another.
@@ -56,48 +48,6 @@ class Held(NamedTuple):
     device: str | None
     key: int
     what: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedStats:
-    """What one feed brought; counts are since the start.
-
-    Attributes:
-        connected: Whether every subscription of it stands now.
-        seen: Events it brought, its own repeats left out.
-        first: Those that no other feed had brought before.
-        alone: Those that no other feed brought within some ten seconds.
-        lead: How far ahead of the other's copy its first ones were, on average, in seconds.
-        lag: How far behind its other ones were, on average, in seconds.
-    """
-
-    connected: bool
-    seen: int
-    first: int
-    alone: int
-    lead: float
-    lag: float
-
-
-@dataclass(slots=True)
-class _Count:
-    seen: int = 0
-    first: int = 0
-    alone: int = 0
-    shared: int = 0
-    lead: float = 0.0
-    lag: float = 0.0
-
-
-class _Sighting:
-    """Who brought an event first, and whether somebody else has since."""
-
-    __slots__ = ("at", "both", "feeds")
-
-    def __init__(self, feed: str, at: float, *, both: bool) -> None:
-        self.feeds = [feed]
-        self.at = at
-        self.both = both  # more than one feed stood
 
 
 @dataclass(slots=True)
@@ -132,14 +82,11 @@ class Feeds:
     Attributes:
         watching: Whether any feed is being spliced in, or anything may still come too late: else
             no event needs to be asked about.
-        share: Which part of the events came by more than one feed of late, while more than one
-            stood; None while too few have come to say.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         """Start with none that stands."""
         self.watching = False
-        self.share: float | None = None
         self._standing: set[str] = set()
         self._numbers = itertools.count(1)
         self._joining: dict[int, _Joining] = {}
@@ -147,11 +94,7 @@ class Feeds:
         # Spliced in, though no other may have come as far as where they began.
         self._ahead: dict[str, _Joining] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
-        self._counts = {name: _Count() for name in names}
-        self._newer: dict[int, _Sighting] = {}
-        self._older: dict[int, _Sighting] = {}
-        self._turned = 0.0
-        self._judged = self._judged_shared = 0
+        self._sightings = Sightings(names)
 
     def __repr__(self) -> str:
         held = sum(len(one.held) for one in self._joining.values())
@@ -287,7 +230,9 @@ class Feeds:
                 joining.passed.discard(key)
                 if not keys:
                     del joining.by_device[device]
-            elif joining is self._current.get(feed) and self._seen_since(key, joining.since):
+            elif joining is self._current.get(feed) and self._sightings.came_since(
+                key, joining.since
+            ):
                 joining.passed |= keys.keys()  # on this very feed they came before it
 
     def is_late(self, feed: str, device: str | None, key: int, now: float, *, known: bool) -> bool:
@@ -310,71 +255,35 @@ class Feeds:
             return False
         return not known
 
-    def _seen_since(self, key: int, since: float) -> bool:
-        seen = self._newer.get(key) or self._older.get(key)
-        return seen is not None and seen.at >= since
-
     def _mind(self) -> None:
         self.watching = bool(self._joining or self._overtaken or self._ahead)
 
-    # Counts
+    # What each brings
 
-    def count(self, feed: str, key: int, now: float) -> bool:
-        """Count an event as it comes; tell whether `share` may be another by now."""
-        turned = now >= self._turned + WINDOW or len(self._newer) >= MOST_COUNTED
-        if turned:
-            self._turn(now)
-        mine = self._counts[feed]
-        seen = self._newer.get(key) or self._older.get(key)
-        if seen is None:
-            self._newer[key] = _Sighting(feed, now, both=len(self._standing) > 1)
-            mine.seen += 1
-            mine.first += 1
-        elif feed not in seen.feeds:
-            mine.seen += 1
-            mine.lag += now - seen.at
-            if len(seen.feeds) == 1:
-                first = self._counts[seen.feeds[0]]
-                first.shared += 1
-                first.lead += now - seen.at
-            seen.feeds.append(feed)
-            self._prove(seen)
-        return turned
-
-    def _prove(self, seen: _Sighting) -> None:
-        """Count an event that another feed brings as well for those that are being spliced in."""
-        for feed in seen.feeds:
-            joining = self._current.get(feed) or self._ahead.get(feed)
+    def note(self, feed: str, key: int, now: float) -> None:
+        """Take note of an event as it comes."""
+        seen = self._sightings.note(feed, key, now, both=len(self._standing) > 1)
+        if seen is None or not self.watching:
+            return
+        for one in seen.feeds:
+            joining = self._current.get(one) or self._ahead.get(one)
             if joining is not None and seen.at >= joining.since:
                 joining.shared += 1
-                if joining.shared >= PROOF and feed in self._ahead:
-                    del self._ahead[feed]
+                if joining.shared >= PROOF and one in self._ahead:
+                    del self._ahead[one]
                     self._mind()
 
-    def _turn(self, now: float) -> None:
-        """Close the accounts of what a second copy is waited for no longer."""
-        for one in self._older.values():
-            shared = len(one.feeds) > 1
-            if not shared:
-                self._counts[one.feeds[0]].alone += 1
-            if one.both:
-                self._judged += 1
-                self._judged_shared += shared
-        self._older, self._newer, self._turned = self._newer, {}, now
-        if self._judged >= JUDGED:
-            self.share = self._judged_shared / self._judged
-            self._judged = self._judged_shared = 0
+    @property
+    def apart(self) -> bool | None:
+        """Whether the feeds bring different events; None while too few have come to say."""
+        share = self._sightings.share
+        return None if share is None else share < APART
+
+    @property
+    def share(self) -> float:
+        """Which part of the latest events came by more than one feed."""
+        return self._sightings.share or 0.0
 
     def stats(self) -> Mapping[str, FeedStats]:
         """Return a frozen snapshot, by feed."""
-        return {
-            name: FeedStats(
-                connected=name in self._standing,
-                seen=one.seen,
-                first=one.first,
-                alone=one.alone,
-                lead=one.lead / one.shared if one.shared else 0.0,
-                lag=one.lag / (one.seen - one.first) if one.seen > one.first else 0.0,
-            )
-            for name, one in self._counts.items()
-        }
+        return self._sightings.stats(self._standing)

@@ -21,7 +21,7 @@ from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.events import parse_event
-from cti_listener.feeds import APART, Feeds, Held
+from cti_listener.feeds import Feeds, Held
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import Opened, digest
@@ -214,8 +214,9 @@ class Pipeline:
     def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
         """Have an event handed over, unless its feed may be ahead of the others with it."""
         feed, device, name = taken.delivery.feed, taken.device, taken.name
-        if feeds.count(feed, name, self._now):
-            self._mind_share(feeds)
+        feeds.note(feed, name, self._now)
+        if feeds.apart is not None and feeds.apart is not self._ledger.apart:
+            self._mind_share(feeds, apart=feeds.apart)
         if not feeds.watching:
             self._admit(*taken)
             return
@@ -244,20 +245,17 @@ class Pipeline:
         for one, late in feeds.spliced(number, self._clock.monotonic()):
             self._admit(*(_late(one.what) if late else one.what))
 
-    def _mind_share(self, feeds: Feeds) -> None:
+    def _mind_share(self, feeds: Feeds, *, apart: bool) -> None:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
-        share = feeds.share
-        if share is None or (share < APART) == self._ledger.apart:
-            return
-        self._ledger.apart = share < APART
-        if self._ledger.apart:
+        self._ledger.apart = apart
+        if apart:
             log.error(
                 "feeds_apart",
-                share=round(share, 3),
+                share=round(feeds.share, 3),
                 advice="the server gives each event to one session only, or numbers the events of"
                 " each on its own: two feeds do not stand for each other here",
             )
-            self.tell(FeedsApart(at=self._clock.now(), share=share))
+            self.tell(FeedsApart(at=self._clock.now(), share=feeds.share))
 
     # Connections
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cti_listener.errors import BadReason
-from cti_listener.feeds import FeedStats
 from cti_listener.journal.base import JournalStats
 from cti_listener.notices import Gap
+from cti_listener.sightings import FeedStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

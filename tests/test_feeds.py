@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.feeds import JUDGED, MOST_HELD, PROOF, STALE, WINDOW, Feeds, Held
+from cti_listener.feeds import MOST_HELD, PROOF, STALE, Feeds, Held
+from cti_listener.sightings import JUDGED, WINDOW
 
 
 class Merged:
@@ -39,7 +40,7 @@ class Merged:
             self._bring(feed, device, key)
 
     def _bring(self, feed: str, device: str | None, key: int) -> None:
-        self.feeds.count(feed, key, self.now)
+        self.feeds.note(feed, key, self.now)
         known = key in self._seen
         if known or not self.feeds.holds(feed, Held(device, key, None), self.now):
             late = self.feeds.is_late(feed, device, key, self.now, known=known)
@@ -255,10 +256,11 @@ def test_feeds_that_share_nothing_show_in_the_share() -> None:
     merged.stood("b")
     for number in range(JUDGED):
         merged.bring("ab"[number % 2], number)
-    assert merged.feeds.share is None
+    assert merged.feeds.share == 0.0  # nothing to judge by
     for turn in (1, 2):
         merged.now = turn * 2 * WINDOW
         merged.bring("a", 10_000 + turn)
+    assert merged.feeds.apart
     assert merged.feeds.share == 0.0
 
 
@@ -272,7 +274,7 @@ def test_feeds_that_share_everything_show_too() -> None:
     for turn in (1, 2):
         merged.now = turn * 2 * WINDOW
         merged.bring("a", 10_000 + turn)
-    assert merged.feeds.share == 1.0
+    assert (merged.feeds.apart, merged.feeds.share) == (False, 1.0)
 
 
 @given(st.data())

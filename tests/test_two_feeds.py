@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 
 from cti_listener.clock import SystemClock
 from cti_listener.event_base import Event
-from cti_listener.feeds import APART, JUDGED, PROOF, WINDOW
+from cti_listener.feeds import APART, PROOF
 from cti_listener.listener import Listener
 from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap
+from cti_listener.sightings import JUDGED, WINDOW
 from cti_listener.simulator import SimulatorServer
 from tests.examples import NAMESPACE, make
 
