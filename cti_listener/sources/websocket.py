@@ -392,12 +392,25 @@ class WebSocketSource:
     async def _try_out(
         self, index: int, destination: str, *, look_only: bool = False
     ) -> CtiError | None:
-        """Subscribe to a destination on a connection of its own; return what is against it."""
+        """Subscribe to a destination on a connection of its own; return what is against it.
+
+        Args:
+            index: Which endpoint.
+            destination: What to subscribe to.
+            look_only: Take nothing out of it, and no silence for a yes.
+        """
+        taken = False
+
+        def end(probe: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
+            nonlocal taken
+            taken = confirmed or not look_only
+            probe.end(ConnectError(probe.url, "it is taken" if taken else "it is not confirmed"))
+
         try:
             plan = await self._endpoints.plan(
                 index, self._interest, [destination], look_only=look_only
             )
-            probe = Life(plan, self._receiver, self._clock, _ask_no_more)
+            probe = Life(plan, self._receiver, self._clock, end)
             try:
                 await probe.open()
                 problem = await probe.live()
@@ -405,7 +418,7 @@ class WebSocketSource:
                 await probe.close()
         except CtiError as error:
             return error
-        return None if probe.stood else problem
+        return None if taken else problem
 
     # Durable subscriptions
 
@@ -441,8 +454,3 @@ class WebSocketSource:
                 destination = f"/amq/queue/{queue}"
                 return await self._try_out(index, destination, look_only=True) is None
         return False
-
-
-def _ask_no_more(probe: Life, _confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
-    """End a life that was only to show whether its destination is taken."""
-    probe.end(ConnectError(probe.url, "it is taken"))

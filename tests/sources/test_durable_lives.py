@@ -273,6 +273,15 @@ async def test_what_is_refused_without_a_word_is_tried_again_if_there_is_no_such
     assert EVERYBODY in kept.failed[0].problem
 
 
+async def test_a_queue_that_nobody_says_is_there_is_not_taken_to_be() -> None:
+    async with broker_up() as broker:
+        broker.answer = lambda frame: None if "durable" in frame.headers else Frame("NONE")
+        async with running(source_of(broker.url, receipt_timeout=0.05, **DURABLE)) as kept:
+            await kept.until(lambda: kept.failed)
+            broker.answer = broker.receipt
+            await kept.until(lambda: kept.connected)
+
+
 async def test_a_server_without_stomp_ends_the_run() -> None:
     async with SimulatorServer() as server:
         error = await ended(server.json_url)
