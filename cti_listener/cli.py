@@ -82,6 +82,8 @@ class Flags:
     """HTTP header NAME:VALUE of the handshake; repeatable."""
     connect_header: Annotated[Texts, _HOW] = None
     """Header NAME:VALUE of the STOMP CONNECT; repeatable."""
+    durable: Annotated[str | None, _HOW] = None
+    """Have RabbitMQ keep what we miss, under this id; it must be this listener's alone."""
     vhost: Annotated[str | None, _HOW] = None
     """The broker's virtual host; by default /."""
     origin: Annotated[str | None, _HOW] = None

@@ -176,6 +176,10 @@ class Commits:
         """Keep a gap, or what became of it."""
         self._journal.gap(gap)
 
+    def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
+        """Keep when these queues of a broker were known to be empty; None: forget it."""
+        self._journal.queues_empty(names, at)
+
     def _committed(self, entries: list[Entry]) -> None:
         behind = self._behind
         for entry in entries:

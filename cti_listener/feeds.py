@@ -208,6 +208,11 @@ class Feeds:
         joining.by_device.setdefault(held.device, {}).setdefault(held.key)
         return True
 
+    @property
+    def holding(self) -> bool:
+        """Whether anything is held back."""
+        return any(one.held for one in self._joining.values())
+
     def full(self, feed: str) -> bool:
         """Tell whether more is held back for a feed than should be."""
         joining = self._current.get(feed)

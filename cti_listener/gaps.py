@@ -105,7 +105,7 @@ class GapLedger:
         self._refused: dict[str, tuple[int, _Loss]] = {}
         self._left_refused: set[str] = set()  # by the run before, and not heard of since
         self._coverage: _Coverage | None = None  # None before the first feed stood
-        self._catching_up: dict[str, datetime] = {}  # feeds whose broker kept what came; since when
+        self._catching_up: set[str] = set()  # feeds whose broker kept what came
         self._lost_apart: dict[str, tuple[int, _Loss]] = {}
 
     @property
@@ -151,13 +151,14 @@ class GapLedger:
             feed: Which one.
             since: From when.
             backlog: What came meanwhile was kept for it and is on its way: nothing is closed before
-                `caught_up`.
+                `caught_up`, by whichever feed.
         """
         if self._coverage is None:
             self._coverage = _Coverage(since)
         self._coverage.up[feed] = since
         if backlog and self._lost:
-            self._catching_up[feed] = since
+            self._catching_up.add(feed)
+        if self._catching_up:
             return []
         entry = self._lost_apart.pop(feed, None)
         return [*([self._close(entry, since)] if entry else ()), *self._regained(since)]
@@ -173,8 +174,10 @@ class GapLedger:
             feed: Which one.
             recovered: Whether it held everything: else it was too old, or had overflowed.
         """
-        since = self._catching_up.pop(feed, None)
-        return [] if since is None else self._regained(since, recovered=recovered)
+        if feed not in self._catching_up or self._coverage is None:
+            return []
+        self._catching_up.clear()
+        return self._regained(min(self._coverage.up.values()), recovered=recovered)
 
     def lost(
         self, feed: str, since: datetime, reason: GapReason, last_before: EventKey | None
@@ -183,12 +186,13 @@ class GapLedger:
 
         One that goes on is open: see `gaps`.
         """
-        self._catching_up.pop(feed, None)
+        self._catching_up.discard(feed)
         if self._coverage is None:
             return []
         self._coverage.end(feed, since, reason)
-        if self._lost:
-            return []  # of a gap that is open already, this is a part
+        if self._lost:  # of a gap that is open already, this is a part
+            up = min(self._coverage.up.values(), default=None)
+            return [] if up is None or self._catching_up else self._regained(up)
         if self.apart and self._coverage.up:
             entry = next(self._ids), _Loss(since, reason, last_before)
             self._lost_apart[feed] = entry

@@ -67,7 +67,8 @@ class Listener:
         zone: Where the server's clock hangs.
         lane_size: How many happenings wait for one handler and device before the lane is full.
         dedupe_window: How many events at least are remembered to tell repeats by.
-        dedupe_age: For how long at least, in seconds.
+        dedupe_age: For how long at least, in seconds. A durable subscription brings again what the
+            broker did not hear of in time, so this must be no shorter than `durable_expires`.
         block_limit: Whoever holds up the event loop for so many seconds is named in the log, with
             the stack; 0: nobody is.
         clock: The clock; for tests.
@@ -117,13 +118,21 @@ class Listener:
         feeds = feed_names(redundancy)
         hangs_in = _zone(zone)
         if isinstance(url, str | Sequence):
+            urls = [url] if isinstance(url, str) else list(url)
+            options = ConnectionOptions.from_keywords(connection)
+            _refuse_forgetful(
+                options,
+                window=dedupe_window if redundancy > 1 or len(urls) > 1 else None,
+                dedupe_age=dedupe_age,
+                journal_retention=None if journal is None else journal_retention,
+            )
             make = partial(
                 _websocket_source,
-                urls=[url] if isinstance(url, str) else list(url),
+                urls=urls,
                 feeds=feeds,
                 wire=wire,
                 auth=auth,
-                options=ConnectionOptions.from_keywords(connection),
+                options=options,
                 zone=hangs_in,
                 clock=self._clock,
             )
@@ -597,6 +606,43 @@ def _websocket_source(
         clock=clock,
         feed=feed,
     )
+
+
+def _refuse_forgetful(
+    options: ConnectionOptions,
+    *,
+    window: int | None,
+    dedupe_age: float,
+    journal_retention: float | None,
+) -> None:
+    """Refuse a durable subscription whose events would be lost, or be taken for new once more.
+
+    Args:
+        options: Says whether there is one.
+        window: How many events are remembered, where several queues bring the same; else None.
+        dedupe_age: For how long, in this process.
+        journal_retention: For how long, from one to the next; None: there is no journal.
+    """
+    expires, length = options.durable_expires, options.durable_max_length
+    if options.durable is None or expires is None or length is None:
+        return
+    if journal_retention is None:
+        raise ConfigurationError(
+            "durable", "needs a journal: what was acknowledged would be lost with the process"
+        )
+    for name, age in (("dedupe_age", dedupe_age), ("journal_retention", journal_retention)):
+        if expires > age:
+            raise ConfigurationError(
+                "durable_expires",
+                f"must not be above {name} ({age:g} s), or what the broker brings again after so"
+                f" long is taken for new; raise {name}",
+            )
+    if window is not None and length > window:
+        raise ConfigurationError(
+            "durable_max_length",
+            f"must not be above dedupe_window ({window}) where several queues bring the same"
+            " events, or what one of them brings late is taken for new; raise dedupe_window",
+        )
 
 
 def _refuse_ids(devices: Sequence[str], agents: Sequence[str]) -> None:

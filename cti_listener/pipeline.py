@@ -7,7 +7,7 @@ but for the `where=` of a handler. What becomes of connections is for `standing`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -72,6 +72,8 @@ class Pipeline:
     Attributes:
         interest: As above.
         standing: What becomes of the connections.
+        queues_emptied: When each queue that a broker keeps for us was known to be empty, as is kept
+            for later runs.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Pipeline:
     ) -> None:
         """Start with nothing received."""
         self.interest = interest
+        self.queues_emptied: dict[str, datetime] = {}
         keep = _forget if commits is None else commits.keep
         self.standing = Standing(interest, clock, tell=self.tell, keep=keep)
         self._ledger = self.standing.ledger
@@ -98,6 +101,8 @@ class Pipeline:
         self._feeds = feeds
         self._hold = hold
         self._later = later
+        self._backlogs: set[str] = set()  # feeds for which what a broker kept is on its way
+        self._behind_held: list[Callable[[], None]] = []  # wait until nothing is held back
         self._counters = Counters()
         self._frames = self._received = self._not_asked_for = self._repeated = 0
         self._distinct = 0
@@ -112,6 +117,7 @@ class Pipeline:
         """Go on where the journal's last run ended: what it saw is seen, its gaps go on."""
         for mark in opened.seen:
             self._dedupe.admit(int.from_bytes(mark[:8]), self._now)
+        self.queues_emptied = dict(opened.queues_emptied)
         self._ledger.resume(
             opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
         )
@@ -204,10 +210,22 @@ class Pipeline:
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Call once all events taken before are committed; without a journal, at once."""
-        if self._commits is None:
+        if self._feeds is not None and self._feeds.holding:
+            self._behind_held.append(call)
+        elif self._commits is None:
             call()
         else:
             self._commits.behind(call)
+
+    def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
+        """Keep for later runs that these queues were empty then; None: rely on them no more."""
+        for name in names:
+            if at is None:
+                self.queues_emptied.pop(name, None)
+            else:
+                self.queues_emptied[name] = at
+        if self._commits is not None:
+            self._commits.queues_empty(names, at)
 
     # Several feeds
 
@@ -230,20 +248,33 @@ class Pipeline:
         for one, number in feeds.proven():
             self._in_step(one)
             self._splice(feeds, number)
+        self._mind_held(feeds)
 
     def _in_step(self, feed: str) -> None:
         """Note that a feed is in step with another: it covers all since it stood."""
         stand = self.standing.stands.get(feed)
         if stand is not None and not self._ledger.is_covered_by(feed):
-            self.standing.covers(feed, stand.since)
+            self._covers(feed, stand.since)
+
+    def _covers(self, feed: str, since: datetime) -> None:
+        """Note that a feed covers all from then on."""
+        self.standing.covers(feed, since, backlog=feed in self._backlogs)
+
+    def _mind_held(self, feeds: Feeds) -> None:
+        """Let go on what waits for events that are held back, once none is."""
+        if self._behind_held and not feeds.holding:
+            calls, self._behind_held = self._behind_held, []
+            for call in calls:
+                self.when_committed(call)
 
     def _splice(self, feeds: Feeds, number: int) -> None:
         """End a splice now, whatever its feed may be ahead of."""
         for feed in self.standing.stands:
             if feeds.splice_of(feed) == number and not self._ledger.is_covered_by(feed):
-                self.standing.covers(feed, self._clock.now())
+                self._covers(feed, self._clock.now())
         for one, late in feeds.spliced(number, self._clock.monotonic()):
             self._admit(*(_late(one.what) if late else one.what))
+        self._mind_held(feeds)
 
     def _mind_share(self, feeds: Feeds, *, apart: bool) -> None:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
@@ -264,19 +295,25 @@ class Pipeline:
     ) -> None:
         """Every destination stands that is not refused: tell it, and the gap that this closes."""
         self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
+        if backlog:
+            self._backlogs.add(feed)
         number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
         if self._feeds is not None and self._later is not None and number:
             self._later(self._hold, partial(self._splice, self._feeds, number))
         else:
-            since = self.standing.stands[feed].since
-            self.standing.covers(feed, since, backlog=backlog)
+            self._covers(feed, self.standing.stands[feed].since)
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """What a broker kept for a feed is in."""
-        self.when_committed(partial(self.standing.caught_up, feed, recovered=recovered))
+        self.when_committed(partial(self._caught_up, feed, recovered=recovered))
+
+    def _caught_up(self, feed: str, *, recovered: bool) -> None:
+        self._backlogs.discard(feed)
+        self.standing.caught_up(feed, recovered=recovered)
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended: a gap is open, unless another feed stands."""
+        self._backlogs.discard(feed)
         self.standing.lost(
             url, feed=feed, since=since, reason=reason, detail=detail, last=self._last_event
         )

@@ -231,6 +231,104 @@ def test_a_feed_lost_before_its_backlog_is_in_leaves_the_gap_open() -> None:
     assert (span(gap), gap.recovered) == ((1, 8), False)
 
 
+# Backlogs
+
+
+def test_a_gap_stays_open_until_the_backlog_is_in_and_ends_where_the_feed_stood() -> None:
+    for recovered in (True, False):
+        ledger = begun()
+        lose(ledger, 1)
+        assert ledger.covers("a", at(5), backlog=True) == []
+        assert span(ledger.gaps[0]) == (1, None)
+        (gap,) = ledger.caught_up("a", recovered=recovered)
+        assert (span(gap), gap.recovered) == ((1, 5), recovered)
+        assert ledger.caught_up("a", recovered=recovered) == []
+
+
+def test_a_backlog_that_makes_up_for_nothing_closes_nothing() -> None:
+    ledger = GapLedger()
+    assert ledger.covers("a", at(0), backlog=True) == []
+    assert ledger.caught_up("a", recovered=True) == []
+    assert ledger.gaps == ()
+
+
+def test_a_feed_without_a_backlog_leaves_the_gap_to_the_one_that_has_one() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(5), backlog=True)
+    assert ledger.covers("b", at(6)) == []
+    (gap,) = ledger.caught_up("a", recovered=True)
+    assert (span(gap), gap.recovered) == ((1, 5), True)
+
+
+def test_the_first_backlog_that_is_in_says_what_the_gap_was() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("b", at(5), backlog=True)
+    ledger.covers("a", at(6), backlog=True)
+    (gap,) = ledger.caught_up("a", recovered=False)
+    assert (span(gap), gap.recovered) == ((1, 5), False)  # the other stood since then
+    assert ledger.caught_up("b", recovered=True) == []
+
+
+def test_a_gap_whose_backlog_is_lost_is_closed_by_the_feed_that_is_left() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(5), backlog=True)
+    ledger.covers("b", at(6))
+    (gap,) = ledger.lost("a", at(7), "disconnected", None)
+    assert (span(gap), gap.recovered) == ((1, 6), False)
+    assert lose(ledger, 8, feed="b") == []
+    assert span(ledger.gaps[-1]) == (8, None)
+
+
+def test_a_gap_whose_only_backlog_is_lost_goes_on() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(5), backlog=True)
+    assert lose(ledger, 6) == []
+    ledger.covers("a", at(8), backlog=True)
+    (gap,) = ledger.caught_up("a", recovered=True)
+    assert (span(gap), gap.recovered) == ((1, 8), True)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["covers", "backlog", "caught up", "lost"]),
+            st.sampled_from(["a", "b"]),
+        ),
+        max_size=40,
+    )
+)
+def test_with_backlogs_too_whatever_no_feed_covered_is_named(steps: list[tuple[str, str]]) -> None:
+    ledger = GapLedger()
+    up: dict[str, int] = {}
+    lives: list[tuple[int, int]] = []
+    for second, (step, feed) in enumerate(steps):
+        match step:
+            case "covers" | "backlog" if feed not in up:
+                up[feed] = second
+                ledger.covers(feed, at(second), backlog=step == "backlog")
+            case "caught up":
+                ledger.caught_up(feed, recovered=True)
+            case "lost" if feed in up:
+                lives.append((up.pop(feed), second))
+                ledger.lost(feed, at(second), "disconnected", None)
+            case _:
+                pass
+    end = len(steps)
+    lives += [(since, end) for since in up.values()]
+    named = [span(gap) for gap in ledger.gaps]
+    for half in range(2 * min((since for since, _ in lives), default=end), 2 * end):
+        moment = half / 2 + 0.25
+        covered = any(a <= moment <= b for a, b in lives)
+        assert covered or any(a <= moment <= (end if b is None else b) for a, b in named)
+    for feed in up:
+        ledger.caught_up(feed, recovered=True)
+    assert not up or all(gap.until is not None for gap in ledger.gaps)
+
+
 # All of it
 
 

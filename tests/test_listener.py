@@ -745,6 +745,48 @@ def test_every_option_has_a_keyword_of_the_same_name_and_type() -> None:
     }
 
 
+DURABLE: dict[str, Any] = {
+    "durable": "cti-1",
+    "durable_expires": 600.0,
+    "durable_max_length": 1000,
+    "journal": "journal.db",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"journal": None}, "durable: needs a journal: what was acknowledged would be lost"),
+        ({"wire": "json"}, "durable: needs STOMP; leave it out for wire=json"),
+        ({"durable": ""}, "durable: '' cannot be an id; give 1 to 100 letters"),
+        ({"durable": "a b"}, "durable: 'a b' cannot be an id"),
+        ({"durable": "a\nb"}, "cannot be an id"),
+        ({"durable": "x" * 101}, "cannot be an id"),
+        ({"durable_expires": None}, "durable: needs durable_expires .* and durable_max_length"),
+        ({"durable_max_length": None}, "durable: needs durable_expires .* and durable_max_length"),
+        ({"durable": None}, "durable_expires: is for a durable subscription; give durable"),
+        ({"durable_expires": 0.0}, "durable_expires: must be from 1 to 4294967 seconds"),
+        ({"durable_expires": 4_294_968.0}, "durable_expires: must be from 1 to 4294967 seconds"),
+        ({"durable_max_length": 0}, "durable_max_length: must be 1 or more"),
+        ({"heartbeat_send": 0.0}, "heartbeat_send: must be more than 0 with durable"),
+        ({"prefetch": 0}, "prefetch: must be from 1 to 65535"),
+        ({"prefetch": 65_536}, "prefetch: must be from 1 to 65535"),
+        ({"dedupe_age": 599.0}, r"durable_expires: must not be above dedupe_age \(599 s\)"),
+        ({"journal_retention": 9.0}, r"durable_expires: must not be above journal_retention"),
+        (
+            {"redundancy": 2, "dedupe_window": 999},
+            r"durable_max_length: must not be above dedupe_window \(999\)",
+        ),
+    ],
+)
+def test_a_durable_subscription_that_cannot_work_is_refused(
+    change: dict[str, Any], problem: str
+) -> None:
+    Listener("ws://cti.test/stomp", namespace=NAMESPACE, **DURABLE)
+    with pytest.raises(ConfigurationError, match=problem):
+        Listener("ws://cti.test/stomp", namespace=NAMESPACE, **{**DURABLE, **change})
+
+
 def test_every_public_name_can_be_imported() -> None:
     for name in cti_listener.__all__:
         assert getattr(cti_listener, name) is not None

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
 from cti_listener.errors import RefusedError
 from cti_listener.event_base import Event
@@ -19,16 +15,14 @@ from cti_listener.events import Delivered
 from cti_listener.listener import Listener
 from cti_listener.notices import Connected, Gap, SubscriptionRefused
 from cti_listener.sources.options import Credentials
-from cti_listener.wire.stomp_frames import Frame, encode
 from tests.examples import EXAMPLES, NAMESPACE, make, make_agent
+from tests.publisher import publisher
 from tests.rabbitmq import LOGIN, PASSCODE, Broker, rabbitmq
 
 pytestmark = pytest.mark.server
 
 PATIENCE = 30.0
 EVERYBODY = "/topic/event.agent.*.*"
-
-Publish = Callable[[dict[str, Any], str], Any]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -45,39 +39,6 @@ def listening_to(broker: Broker, **options: Any) -> Listener:
         proxy=None,
         **options,
     )
-
-
-class Publisher:
-    """Speaks to a broker as the server does."""
-
-    def __init__(self, websocket: ClientConnection) -> None:
-        self._websocket = websocket
-
-    async def publish(self, event: dict[str, Any], agent: str = "5002") -> None:
-        topic = f"/topic/event.agent.{event['eventType']}.{agent}@zhen04_cc"
-        await self._say("SEND", {"destination": topic, "receipt": "sent"}, event)
-        while "RECEIPT" not in str(await self._websocket.recv()):
-            pass
-
-    async def _say(self, command: str, headers: dict[str, str], body: Any = None) -> None:
-        data = b"" if body is None else json.dumps(body).encode()
-        await self._websocket.send(encode(Frame(command, headers, data)), text=True)
-
-    async def connect(self) -> None:
-        await self._say(
-            "CONNECT",
-            {"accept-version": "1.2", "host": "/", "login": LOGIN, "passcode": PASSCODE},
-        )
-        assert str(await self._websocket.recv()).startswith("CONNECTED\n")
-
-
-@asynccontextmanager
-async def publisher(broker: Broker) -> AsyncIterator[Publisher]:
-    protocols = [Subprotocol("v12.stomp")]
-    async with connect(broker.url, subprotocols=protocols, proxy=None) as websocket:
-        one = Publisher(websocket)
-        await one.connect()
-        yield one
 
 
 async def test_the_default_topic_of_everybody_brings_typed_events(broker: Broker) -> None:

@@ -148,6 +148,16 @@ def test_the_compose_file_shown_sets_what_there_is() -> None:
     assert names <= Settings.model_fields.keys()
 
 
+def test_the_settings_shown_make_a_listener(tmp_path: Path) -> None:
+    (text,) = in_language("toml")
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    done = run(
+        "check", "--ns", "zhen04.cc", "--config", str(file), CTI_URL="ws://127.0.0.1:9/stomp"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_notice_shown_has_the_fields_of_a_gap() -> None:
     (text,) = in_language("json")
     shown = json.loads(text)

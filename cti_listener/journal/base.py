@@ -66,6 +66,7 @@ class Opened:
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
         seen: The digests within the retention, newest last; at most 200,000.
+        queues_emptied: When each queue that a broker keeps for us was last known to be empty.
     """
 
     last_sign: datetime | None
@@ -76,6 +77,7 @@ class Opened:
     last_gap: int
     open_gaps: tuple[Gap, ...]
     seen: tuple[bytes, ...]
+    queues_emptied: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class Batch:
         dead: Handler, event and traceback of what failed.
         gaps: By id.
         sign: The last sign of life.
+        queues: When these were known to be empty; None: that is to be forgotten.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -122,11 +125,12 @@ class Batch:
     dead: list[tuple[str, int, str]] = field(default_factory=list)
     gaps: dict[int, Gap] = field(default_factory=dict)
     sign: datetime | None = None
+    queues: dict[str, datetime | None] = field(default_factory=dict)
 
     @property
     def urgent(self) -> bool:
         """Whether it should not wait; a sign of life can."""
-        return bool(self.entries or self.marks or self.dead or self.gaps)
+        return bool(self.entries or self.marks or self.dead or self.gaps or self.queues)
 
 
 def digest(identity: tuple[Any, ...]) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final
 from cti_listener.errors import JournalError
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -79,11 +79,14 @@ CREATE TABLE dead (
     payload TEXT NOT NULL
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
+CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
 INSERT INTO state VALUES (1, 0, NULL);
 """
 
-Step = Callable[[sqlite3.Connection], None]
-STEPS: Final[Mapping[int, Step]] = {}
+_QUEUES: Final = "CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL)"
+
+Step = Callable[[sqlite3.Connection], object]
+STEPS: Final[Mapping[int, Step]] = {1: lambda db: db.execute(_QUEUES)}
 """What brings a journal of this version to the next one."""
 
 

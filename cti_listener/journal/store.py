@@ -180,6 +180,12 @@ class Journal:
             self._pending.gaps[gap.id] = gap
             self._wake()
 
+    def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
+        """Keep when these queues of a broker were known to be empty; None: forget it."""
+        if self._open:
+            self._pending.queues.update(dict.fromkeys(names, at))
+            self._wake()
+
     def poll_retries(self) -> None:
         """Look whether the command line asked for something; every commit looks anyway.
 

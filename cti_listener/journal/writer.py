@@ -142,6 +142,9 @@ class Writer:
             last_gap=last_gap,
             open_gaps=tuple(rows.gap_of(body) for (body,) in gaps),
             seen=tuple(one for (one,) in reversed(digests)),
+            queues_emptied={
+                name: rows.time_of(at) for name, at in db.execute("SELECT name, emptied FROM queue")
+            },
         )
 
     # Committing
@@ -184,6 +187,7 @@ class Writer:
         for number, gap in batch.gaps.items():
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
+        self._note_queues(batch)
         self._note_life(batch)
         self._set_state()
         if self._upkeep.due:
@@ -222,6 +226,13 @@ class Writer:
         entries = [rows.entry_of(row, (name,), 0) for name, *row in found]
         self._insert(entries, [row[-1] for row in found])
         return entries
+
+    def _note_queues(self, batch: Batch) -> None:
+        for name, at in batch.queues.items():
+            if at is None:
+                self._db.execute("DELETE FROM queue WHERE name = ?", (name,))
+            else:
+                self._db.execute("REPLACE INTO queue VALUES (?, ?)", (name, rows.stamp(at)))
 
     def _note_life(self, batch: Batch) -> None:
         """An event is a sign of life as well."""

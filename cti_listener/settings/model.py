@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     heartbeat_receive: float = 10.0
     ping_interval: float = 5.0
     silence_limit: float = 12.0
+    durable: str | None = None
+    durable_expires: float | None = None
+    durable_max_length: int | None = None
+    prefetch: int = 1000
     silent_after: float = 300.0
     max_size: int = 4 * 2**20
     soft_size: int = 2**20
@@ -163,6 +167,10 @@ class Settings(BaseSettings):
             "heartbeat_send": self.heartbeat_send,
             "heartbeat_receive": self.heartbeat_receive,
             "receipt_timeout": self.receipt_timeout,
+            "durable": self.durable,
+            "durable_expires": self.durable_expires,
+            "durable_max_length": self.durable_max_length,
+            "prefetch": self.prefetch,
             "silent_after": self.silent_after,
             "query": self.query,
             "subscribe": self.subscribe,

@@ -7,7 +7,7 @@ tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -46,6 +46,13 @@ class Receiver(Protocol):
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """The backlog is in; `recovered` is False where the broker may have dropped some of it."""
+
+    @property
+    def queues_emptied(self) -> Mapping[str, datetime]:
+        """When each queue that a broker keeps for us was known to be empty, as earlier runs say."""
+
+    def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
+        """Keep for later runs that these queues were empty then; None: rely on them no more."""
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended; `since` is its last sign of life."""

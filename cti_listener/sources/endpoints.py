@@ -27,6 +27,7 @@ from cti_listener.sources.patience import turning
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
+from cti_listener.wire.stomp_queues import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,9 @@ class Endpoints:
         feed: The name of the connection.
         zone: Where the server's clock hangs.
 
+    Attributes:
+        terms: What durable subscriptions are to be; None: there are none.
+
     Raises:
         ConfigurationError: No URL, or one that is none.
     """
@@ -83,12 +87,15 @@ class Endpoints:
             raise ConfigurationError("url", "give at least one")
         if wire not in ("auto", "stomp", "json"):
             raise ConfigurationError("wire", f"is auto, stomp or json, not {wire!r}")
+        if wire == "json" and options.durable is not None:
+            raise ConfigurationError("durable", "needs STOMP; leave it out for wire=json")
         self._urls = [_checked(url) for url in urls]
         self._wire = wire
         self._auth = auth
         self._options = options
         self._feed = feed
         self._zone = zone
+        self.terms = _terms(options, feed)
 
     def __len__(self) -> int:
         return len(self._urls)
@@ -98,8 +105,21 @@ class Endpoints:
         """The URLs, without credentials."""
         return [without_secrets(url) for url in self._urls]
 
-    async def plan(self, index: int, interest: Interest, destinations: Sequence[str]) -> LifePlan:
+    async def plan(
+        self,
+        index: int,
+        interest: Interest,
+        destinations: Sequence[str],
+        *,
+        look_only: bool = False,
+    ) -> LifePlan:
         """Plan a life at the endpoint of this index, with credentials asked for afresh.
+
+        Args:
+            index: Which endpoint.
+            interest: Who was asked for.
+            destinations: What to subscribe to.
+            look_only: Only to see whether these can be; whatever they hold stays there.
 
         Raises:
             ConnectError: `auth=` failed; it is asked again for the next attempt.
@@ -110,7 +130,11 @@ class Endpoints:
             url=self.url(index, interest),
             stomp=self._speaks_stomp(self._urls[index]) or self._wire == "auto",
             make_codec=self._codec_maker(
-                self._urls[index], self.messages(interest), destinations, credentials
+                self._urls[index],
+                self.messages(interest),
+                destinations,
+                credentials,
+                look_only=look_only,
             ),
             credentials=credentials,
             options=self._options,
@@ -150,12 +174,19 @@ class Endpoints:
         messages: Sequence[str],
         destinations: Sequence[str],
         credentials: Credentials,
+        *,
+        look_only: bool,
     ) -> Callable[[str | None], Codec]:
         """Return what makes the codec, once the server has chosen the sub-protocol or none."""
         options = self._options
 
         def make(subprotocol: str | None) -> Codec:
             if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
+                if self.terms is not None:
+                    shown = without_secrets(url)
+                    raise ConfigurationError(
+                        "durable", f"needs STOMP, which {shown} does not speak"
+                    )
                 return JsonCodec(messages, max_size=options.soft_size)
             return StompCodec(
                 destinations,
@@ -165,6 +196,8 @@ class Endpoints:
                 connect_headers={**options.connect_headers, **credentials.connect_headers},
                 heartbeat=(options.heartbeat_send, options.heartbeat_receive),
                 max_size=options.soft_size,
+                terms=None if look_only else self.terms,
+                look_only=look_only,
             )
 
         return make
@@ -185,6 +218,19 @@ class Endpoints:
             return url
         query = interest.query(self._options.query)
         return f"{url}?{query}" if query else url
+
+
+def _terms(options: ConnectionOptions, feed: str) -> Terms | None:
+    """Return what a feed's durable subscriptions are to be, if they are."""
+    expires, length = options.durable_expires, options.durable_max_length
+    if options.durable is None or expires is None or length is None:
+        return None
+    return Terms(
+        name=f"{options.durable}.{feed}",
+        expires=expires,
+        max_length=length,
+        prefetch=options.prefetch,
+    )
 
 
 def _checked(url: str) -> str:

@@ -20,6 +20,7 @@ from cti_listener.event_base import Delivery
 from cti_listener.log import log
 from cti_listener.notices import GapReason
 from cti_listener.sources.base import Receiver
+from cti_listener.sources.durable import Durable, Past
 from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
 from cti_listener.sources.meanings import without_secrets
@@ -28,6 +29,7 @@ from cti_listener.sources.transport import Transport, open_transport
 from cti_listener.wire.base import (
     Codec,
     EventReceived,
+    LateEvent,
     MessageBad,
     SessionDenied,
     SessionEnded,
@@ -37,6 +39,7 @@ from cti_listener.wire.base import (
     WireEvent,
 )
 from cti_listener.wire.json_frames import JsonCodec
+from cti_listener.wire.stomp import StompCodec
 
 SETTLED: Final = 1.0
 """A life that brought events is stable when it stood this long, in seconds.
@@ -62,8 +65,28 @@ class DestinationDeniedError(ConnectError):
         self.detail = detail
 
 
+class SubscribingDiedError(ConnectError):
+    """The server hung up while a subscription was due, and said nothing of it.
+
+    So does RabbitMQ's Web-STOMP (3.10) when it refuses a durable one: its ERROR frame gets lost.
+    """
+
+    def __init__(self, url: str, destination: str, detail: str) -> None:
+        super().__init__(url, detail)
+        self.destination = destination
+
+
 class Life:
-    """One connection, from opening to its end; the ears of its transport."""
+    """One connection, from opening to its end; the ears of its transport.
+
+    Args:
+        plan: What it is to do.
+        receiver: Who is told what comes.
+        clock: The one clock.
+        on_standing: Called with it when every destination stands, and whether that is confirmed.
+        past: What is known of the queues that a broker keeps for us, from before; None for a life
+            that is not to acknowledge anything.
+    """
 
     def __init__(
         self,
@@ -71,8 +94,11 @@ class Life:
         receiver: Receiver,
         clock: Clock,
         on_standing: Callable[[Life, bool], None],
+        past: Past | None = None,
     ) -> None:
         """Prepare; nothing is opened yet."""
+        self.durable: Durable | None = None
+        self._past = past
         self.plan = plan
         self.url = without_secrets(plan.url)
         self.stable = False  # events came, or it stood long enough; known at its end
@@ -168,6 +194,9 @@ class Life:
         early, self._early = self._early, []
         for event, delivery in early:
             self._receiver.event_received(event.payload, event.destination, delivery)
+        if self.durable is not None:
+            self.durable.stands()
+            self.durable.take()
         if self._paused and self._transport is not None:
             self._transport.pause()
 
@@ -178,6 +207,9 @@ class Life:
             if reason is not None:
                 self.reason = reason
             self._last_sign = self._liveness.last_sign
+            if self.durable is not None:
+                unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None
+                self._last_sign = self.durable.ended(self._last_sign, unnoticed=unnoticed)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -188,6 +220,8 @@ class Life:
             return
         if self.reason == "half_open":
             self._transport.abort()
+        if self.durable is not None and not self._ended.done():
+            await self.durable.leave(self.plan.options.close_timeout / 2)
         if self._codec is not None and not self._ended.done():
             self._codec.close()
             self._flush()
@@ -273,11 +307,22 @@ class Life:
 
     def handshake_done(self, subprotocol: str | None) -> None:
         """Begin the session: messages may come with the very next byte."""
-        self._codec = self.plan.make_codec(subprotocol)
         try:
+            self._codec = self.plan.make_codec(subprotocol)
             self._codec.open()
-        except ConfigurationError as error:  # a header that STOMP cannot carry
+        except ConfigurationError as error:  # a header that STOMP cannot carry, or no STOMP at all
             self._opened.set_exception(error)
+        queues = self._codec.queues if isinstance(self._codec, StompCodec) else None
+        if queues is not None and self._past is not None:
+            self.durable = Durable(
+                queues,
+                self._past,
+                self._receiver,
+                self._clock,
+                place=f"{self.url}, {self.plan.options.vhost}",
+                feed=self.plan.feed,
+                flush=self._flush,
+            )
         self._take_events(NO_DELIVERY)
 
     def message_received(self, data: bytes) -> None:
@@ -312,8 +357,13 @@ class Life:
             self.end(ConnectError(self.url, "the connection broke"))
         else:
             reason = self._discreet(transport.close_reason or "") if transport else ""
-            why = f" ({reason})" if reason else ""
-            self.end(ConnectError(self.url, f"the server closed with code {code}{why}"))
+            detail = f"the server closed with code {code}{f' ({reason})' if reason else ''}"
+            due = self._codec.unconfirmed if self._codec is not None and not self.stood else ()
+            if due and self._opened.done():
+                detail += f" when asked for {due[0]}; its log may say why"
+                self.end(SubscribingDiedError(self.url, due[0], detail))
+            else:
+                self.end(ConnectError(self.url, detail))
 
     # What the codec says
 
@@ -328,9 +378,20 @@ class Life:
                     self._receiver.event_received(event[0], event[1], delivery)
                 else:
                     self._take_early(event, delivery)
+            elif type(event) is LateEvent:
+                self._take_late(event, replace(delivery, late=True))
             else:
                 self._take_session_event(event)
                 self._flush()
+        if self.durable is not None and self.stood:
+            self.durable.take()
+            self._flush()
+
+    def _take_late(self, event: EventReceived, delivery: Delivery) -> None:
+        if self.stood:
+            self._receiver.event_received(event.payload, event.destination, delivery)
+        else:
+            self._take_early(event, delivery)
 
     def _take_early(self, event: EventReceived, delivery: Delivery) -> None:
         """Keep an event until every destination stands; it is itself proof for its own."""
@@ -403,6 +464,15 @@ class Life:
                 transport.post_ping()
                 liveness.asked()
             self._mind_silent_destinations()
+            self._mind_backlog()
+
+    def _mind_backlog(self) -> None:
+        """See whether all is in that a broker kept for us."""
+        if self.durable is not None and self.stood and not self._ended.done():
+            overflow = self.durable.tick(self.last_sign, reading=not self._paused)
+            self._flush()
+            if overflow is not None:
+                self.end(ConnectError(self.url, overflow), "slow_consumer")
 
     def _mind_silent_destinations(self) -> None:
         """Warn once: a confirmed topic may be one that never matches."""

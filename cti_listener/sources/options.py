@@ -6,17 +6,24 @@ test holds the two to each other.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self, TypedDict
+from typing import Final, Literal, Self, TypedDict
 
 from cti_listener.discretion import in_message, in_query, in_value, in_values
 from cti_listener.errors import ConfigurationError
 
 WireChoice = Literal["auto", "stomp", "json"]
+
+MOST_PREFETCH: Final = 65_535
+LONGEST_EXPIRY: Final = 4_294_967
+"""In seconds; RabbitMQ counts milliseconds in 32 bits."""
+
+_DURABLE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,16 @@ class ConnectionOptions:
         heartbeat_receive: How often we ask the server for one; 0: never.
         receipt_timeout: How long to wait for RECEIPTs before the subscription counts as
             unconfirmed.
+        durable: The id of this replica's durable subscription: RabbitMQ then keeps what is
+            published while we are away, and a message until the journal has it. Unique among all
+            that listen, and the same in every run. None: it keeps nothing. Needs STOMP, a journal,
+            and the next two.
+        durable_expires: How long the broker keeps the subscription without us; then what it held is
+            gone (x-expires).
+        durable_max_length: How many messages it holds for us; with more, the oldest are gone
+            (x-max-length).
+        prefetch: How many messages are on their way to us at once, unacknowledged, for each
+            destination of a durable subscription.
         silent_after: A destination silent this long draws one warning that names `topics`; 0:
             never.
         query: Template of the query added to a JSON endpoint's URL: a part that names `{device}` or
@@ -104,6 +121,10 @@ class ConnectionOptions:
     heartbeat_send: float = 10.0
     heartbeat_receive: float = 10.0
     receipt_timeout: float = 3.0
+    durable: str | None = None
+    durable_expires: float | None = None
+    durable_max_length: int | None = None
+    prefetch: int = 1000
     silent_after: float = 300.0
     query: str = field(default="namespace={namespace}&device={device}&agent={agent}", repr=False)
     subscribe: Sequence[str] = field(default=(), repr=False)
@@ -186,6 +207,42 @@ class ConnectionOptions:
                 "ssl_context",
                 "load the files into it yourself, and leave ca_file and cert_file out",
             )
+        self._check_durable()
+
+    def _check_durable(self) -> None:
+        """Refuse a durable subscription that cannot work; as `__post_init__`."""
+        if not 1 <= self.prefetch <= MOST_PREFETCH:
+            raise ConfigurationError("prefetch", f"must be from 1 to {MOST_PREFETCH}")
+        expires, length = self.durable_expires, self.durable_max_length
+        if expires is not None and not 1 <= expires <= LONGEST_EXPIRY:
+            raise ConfigurationError(
+                "durable_expires", f"must be from 1 to {LONGEST_EXPIRY} seconds"
+            )
+        if length is not None and length < 1:
+            raise ConfigurationError("durable_max_length", "must be 1 or more")
+        if self.durable is None:
+            given = {"durable_expires": expires, "durable_max_length": length}
+            for name, value in given.items():
+                if value is not None:
+                    raise ConfigurationError(name, "is for a durable subscription; give durable")
+            return
+        if not self.heartbeat_send:
+            raise ConfigurationError(
+                "heartbeat_send",
+                "must be more than 0 with durable: by it a broker learns that a connection is dead,"
+                " and takes back what it has sent there",
+            )
+        if not _DURABLE_ID.fullmatch(self.durable):
+            raise ConfigurationError(
+                "durable",
+                f"{self.durable!r} cannot be an id; give 1 to 100 letters, digits, '.', '_', '-'",
+            )
+        if expires is None or length is None:
+            raise ConfigurationError(
+                "durable",
+                "needs durable_expires (seconds) and durable_max_length (messages): what the broker"
+                " keeps for a listener that never comes back must have an end",
+            )
 
 
 def secrets_of_options(options: ConnectionOptions) -> set[str]:
@@ -207,6 +264,10 @@ class ConnectionKeywords(TypedDict, total=False):
     heartbeat_send: float
     heartbeat_receive: float
     receipt_timeout: float
+    durable: str | None
+    durable_expires: float | None
+    durable_max_length: int | None
+    prefetch: int
     silent_after: float
     query: str
     subscribe: Sequence[str]

@@ -32,11 +32,13 @@ from cti_listener.errors import (
 from cti_listener.interest import Interest
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
+from cti_listener.sources.durable import Past
 from cti_listener.sources.endpoints import Endpoints
-from cti_listener.sources.life import DestinationDeniedError, Life
+from cti_listener.sources.life import DestinationDeniedError, Life, SubscribingDiedError
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
 from cti_listener.values import china
 from cti_listener.wire.json_frames import JsonCodec
+from cti_listener.wire.stomp_queues import differing_argument, queue_name
 
 
 class WebSocketSource:
@@ -81,6 +83,7 @@ class WebSocketSource:
         # From when the events of a refused destination may be missing.
         self._refused: dict[str, datetime] = {}
         self._left_out: set[str] = set()  # those of them that are not asked for now
+        self._past = Past()
         self._refusals = 0  # in a row, of us
         self._attempts = 0  # in a row, the one at hand included
         self._stood = False  # the life at hand did
@@ -117,6 +120,7 @@ class WebSocketSource:
             ConfigurationError: The endpoint or a template cannot be used.
         """
         self._receiver, self._interest = receiver, interest
+        self._past.emptied.update(receiver.queues_emptied)
         self._running = True
         self._plan_destinations()  # a bad template is an error now, not in a minute
         while not self._stopping:
@@ -253,6 +257,7 @@ class WebSocketSource:
             self._next_url = (index + 1) % len(self._endpoints)
             if self._stopping:
                 return
+            await self._mind_refused_queue(error, index)
             if isinstance(error, DestinationDeniedError):
                 self._leave_out(error)
             elif not self._stood:  # else it was told as lost
@@ -262,7 +267,7 @@ class WebSocketSource:
     async def _live(self, index: int, number: int) -> None:
         life: Life | None = None
         error: ConnectError | None = None
-        self._attempts, self._stood = number, False
+        self._attempts, self._past.attempts, self._stood = number, number, False
         try:
             with self._until_stopped():
                 async with asyncio.timeout(None) as self._interruptible:
@@ -305,7 +310,11 @@ class WebSocketSource:
         """Hear from a life that every destination stands."""
         self._succeeded, self._refusals = True, 0
         self._receiver.subscribed(
-            life.url, feed=self._feed, confirmed=confirmed, attempts=self._attempts
+            life.url,
+            feed=self._feed,
+            confirmed=confirmed,
+            attempts=self._attempts,
+            backlog=life.durable is not None,
         )
         if isinstance(life.codec, JsonCodec):
             self._accept(list(self._refused))  # the wish is in the URL, and whole
@@ -316,7 +325,7 @@ class WebSocketSource:
     async def _conceive(self, index: int) -> Life:
         """Prepare a life at this endpoint, with all that is wanted and not refused."""
         plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
-        life = Life(plan, self._receiver, self._clock, self._stands)
+        life = Life(plan, self._receiver, self._clock, self._stands, self._past)
         if self._paused:
             life.pause()
         return life
@@ -375,24 +384,73 @@ class WebSocketSource:
                         self._accept([destination])
 
     async def _is_taken_now(self, destination: str) -> bool:
-        problem: CtiError
+        problem = await self._try_out(self._next_url, destination)
+        if problem is not None:
+            log.info("destination_still_refused", destination=destination, detail=str(problem))
+        return problem is None
+
+    async def _try_out(
+        self, index: int, destination: str, *, look_only: bool = False
+    ) -> CtiError | None:
+        """Subscribe to a destination on a connection of its own; return what is against it.
+
+        Args:
+            index: Which endpoint.
+            destination: What to subscribe to.
+            look_only: Take nothing out of it, and no silence for a yes.
+        """
+        taken = False
+
+        def end(probe: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
+            nonlocal taken
+            taken = confirmed or not look_only
+            probe.end(ConnectError(probe.url, "it is taken" if taken else "it is not confirmed"))
+
         try:
-            plan = await self._endpoints.plan(self._next_url, self._interest, [destination])
-            probe = Life(plan, self._receiver, self._clock, _ask_no_more)
+            plan = await self._endpoints.plan(
+                index, self._interest, [destination], look_only=look_only
+            )
+            probe = Life(plan, self._receiver, self._clock, end)
             try:
                 await probe.open()
                 problem = await probe.live()
             finally:
                 await probe.close()
         except CtiError as error:
-            problem = error
-        else:
-            if probe.stood:
-                return True
-        log.info("destination_still_refused", destination=destination, detail=str(problem))
+            return error
+        return None if taken else problem
+
+    # Durable subscriptions
+
+    async def _mind_refused_queue(self, error: ConnectError, index: int) -> None:
+        """End the run for a durable subscription that is there already, but another one.
+
+        Raises:
+            ConfigurationError: It is, and no further attempt will change that.
+        """
+        terms = self._endpoints.terms
+        if terms is None or not isinstance(error, DestinationDeniedError | SubscribingDiedError):
+            return
+        name = terms.id_for(error.destination)
+        queue = queue_name(error.destination, name)
+        argument = None
+        if isinstance(error, DestinationDeniedError):
+            argument = differing_argument(error.detail)
+        elif queue is not None and await self._is_there(queue, index):
+            argument = "x-expires (durable_expires) or x-max-length (durable_max_length)"
+        if argument is not None and not self._stopping:
+            vhost = self._options.vhost
+            delete = f" (rabbitmqctl -p {vhost} delete_queue {queue})" if queue else ""
+            raise ConfigurationError(
+                "durable",
+                f"the broker keeps {name} already, with another {argument}: {error.problem};"
+                f" set that back, give durable another id, or have the queue deleted{delete}",
+            ) from error
+
+    async def _is_there(self, queue: str, index: int) -> bool:
+        """Tell whether a queue can be had as it is: then its arguments are what was refused."""
+        with self._until_stopped():
+            async with asyncio.timeout(None) as self._interruptible:
+                destination = f"/amq/queue/{queue}"
+                return await self._try_out(index, destination, look_only=True) is None
         return False
-
-
-def _ask_no_more(probe: Life, _confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
-    """End a life that was only to show whether its destination is taken."""
-    probe.end(ConnectError(probe.url, "it is taken"))

@@ -25,6 +25,12 @@ class EventReceived(NamedTuple):
     destination: str | None
 
 
+class LateEvent(EventReceived):
+    """One that comes after such as should have followed it, by the broker's own account."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionConfirmed:
     """The server confirmed one destination."""

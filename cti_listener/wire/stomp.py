@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_object
 from cti_listener.wire.base import (
     EventReceived,
+    LateEvent,
     MessageBad,
     SessionDenied,
     SessionEnded,
@@ -23,7 +24,8 @@ from cti_listener.wire.base import (
     WireEvent,
 )
 from cti_listener.wire.price import BAD, CHEAP, price_of_json, why_too_dear
-from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, encode
+from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
+from cti_listener.wire.stomp_queues import Queues, Terms
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
 MOST_WORDS: Final = 300
@@ -34,6 +36,12 @@ VERSIONS: Final = ("1.2", "1.1", "1.0")
 _MOST_BYTES: Final = 4 * MOST_WORDS  # no character of UTF-8 has more than four
 
 _TOO_MUCH: Final = "more than a message of its length may hold"
+
+_RECEIPT: Final = "subscribe-"
+"""Begins the receipts we ask for; the subscription's id follows."""
+
+_LOOK: Final = {"ack": "client-individual", "prefetch-count": "1"}
+"""So a message that comes goes back when we leave."""
 
 
 class StompCodec:
@@ -48,6 +56,11 @@ class StompCodec:
         heartbeat: How often we offer to send, and ask to receive, a heart-beat, in seconds; 0:
             never.
         max_size: The longest frame taken, in bytes; a longer one is left out.
+        terms: What the subscriptions are to be that outlive the connection; None: none does.
+        look_only: Subscribe only to see whether a queue is there: nothing is taken out of it.
+
+    Attributes:
+        queues: What the broker keeps for us; None: nothing.
     """
 
     confirms = True
@@ -63,8 +76,13 @@ class StompCodec:
         connect_headers: Mapping[str, str] | None = None,
         heartbeat: tuple[float, float] = (0.0, 0.0),
         max_size: int = 4 * 2**20,
+        terms: Terms | None = None,
+        look_only: bool = False,
     ) -> None:
         """Prepare the CONNECT frame; nothing is sent before `open()`."""
+        self.queues = None if terms is None else Queues(terms, self._post)
+        self._look_only = look_only
+        self._plain = terms is None and not look_only
         self._heartbeat = heartbeat
         self._connect = {
             "accept-version": ",".join(reversed(VERSIONS)),
@@ -123,15 +141,18 @@ class StompCodec:
         decoder = self._decoder
         decoder.receive_data(data)
         self._left, self._unpriced = decoder.left, CHEAP
-        for frame in decoder.frames_received():
+        frames = iter(decoder.frames_received())
+        for frame in frames:
             if type(frame) is BadFrame:
-                self._note_bad(frame.reason, frame.detail, frame.sample)
-            elif frame.command == "MESSAGE":  # type: ignore[union-attr]  # type() is quicker
+                if frame.command != "MESSAGE" or self._is_for_others(frame.headers, None):
+                    self._note_bad(frame.reason, frame.detail, frame.sample)
+            elif frame.command == "MESSAGE":
                 self._message(frame)  # type: ignore[arg-type]
             else:
                 self._command(frame)  # type: ignore[arg-type]
             if self._left < 0:
                 self._note_bad("too_large", _TOO_MUCH, data)
+                self._leave_out(frames)
                 break
         if self._bad:
             self._events += self._bad.values()
@@ -151,14 +172,34 @@ class StompCodec:
             price = price_of_json(body)
             if price > self._left:
                 self._left -= BAD
-                self._note_bad(*why_too_dear(body), body)
+                if self._is_for_others(headers, None):
+                    self._note_bad(*why_too_dear(body), body)
                 return
             self._left -= price
         try:
-            self._events.append(EventReceived(load_object(body), destination))
+            payload = load_object(body)
         except BadMessageError as error:
             self._left -= BAD
-            self._note_bad(error.reason, error.detail, body)
+            if self._is_for_others(headers, None):
+                self._note_bad(error.reason, error.detail, body)
+            return
+        if self._plain:
+            self._events.append(EventReceived(payload, destination))
+        elif self._is_for_others(headers, payload):
+            late = self.queues is not None and self.queues.late
+            self._events.append((LateEvent if late else EventReceived)(payload, destination))
+
+    def _is_for_others(self, headers: Mapping[str, str], payload: dict[str, Any] | None) -> bool:
+        """Have a message acknowledged one day; tell whether anybody is to hear of it."""
+        if self.queues is None:
+            return not self._look_only
+        return self.queues.take(headers, payload)
+
+    def _leave_out(self, frames: Iterator[Received]) -> None:
+        """Have acknowledged what is not looked at any more."""
+        for frame in frames:
+            if frame.command == "MESSAGE":
+                self._is_for_others(frame.headers, None)
 
     def _note_bad(self, reason: BadReason, detail: str, sample: bytes = b"") -> None:
         """Tell one of each reason a message, with how many there were."""
@@ -171,7 +212,10 @@ class StompCodec:
 
     def _command(self, frame: Frame) -> None:
         if frame.command == "RECEIPT":
-            if destination := self._receipts.pop(frame.headers.get("receipt-id", ""), None):
+            receipt = frame.headers.get("receipt-id", "")
+            if self.queues is not None:
+                self.queues.confirm(receipt.removeprefix(_RECEIPT))
+            if destination := self._receipts.pop(receipt, None):
                 self._events.append(SubscriptionConfirmed(destination))
             return
         self._left -= BAD
@@ -191,8 +235,11 @@ class StompCodec:
             )
             return
         self._version = self._decoder.version = version
+        server = frame.headers.get("server", "")
+        if self.queues is not None:
+            self.queues.version, self.queues.server = version, server
         send, receive = self._agree(frame.headers.get("heart-beat", "0,0"))
-        self._events.append(SessionOpened(send, receive, frame.headers.get("server", "")))
+        self._events.append(SessionOpened(send, receive, server))
         wanted, self._wanted = self._wanted, []
         self.subscribe(wanted)
 
@@ -242,21 +289,34 @@ class StompCodec:
             self._wanted += destinations
             return
         for destination in destinations:
-            number = str(next(self._ids))
-            receipt = f"subscribe-{number}"
+            if self.queues is not None:
+                number = self.queues.terms.id_for(destination)
+                if number in self.queues:  # it never ended, see `unsubscribe`
+                    self._destinations[number] = destination
+                    continue
+                headers = self.queues.ask(destination)
+            else:
+                number = str(next(self._ids))
+                how = _LOOK if self._look_only else {"ack": "auto"}
+                headers = {"id": number, "destination": destination, **how}
+            receipt = f"{_RECEIPT}{number}"
             self._destinations[number] = destination
             self._receipts[receipt] = destination
-            headers = {"id": number, "destination": destination, "ack": "auto", "receipt": receipt}
-            self._send("SUBSCRIBE", headers)
+            self._send("SUBSCRIBE", {**headers, "receipt": receipt})
 
     def unsubscribe(self, destinations: Sequence[str]) -> None:
-        """Send UNSUBSCRIBE for each that is subscribed to."""
+        """Send UNSUBSCRIBE for each that is subscribed to.
+
+        Not for durable ones, lest their queues be deleted: what these bring is acknowledged, and
+        left to the listener to filter, as long as the connection lasts.
+        """
         self._wanted = [wanted for wanted in self._wanted if wanted not in destinations]
         for number, destination in list(self._destinations.items()):
             if destination in destinations:
                 del self._destinations[number]
-                self._receipts.pop(f"subscribe-{number}", None)
-                self._send("UNSUBSCRIBE", {"id": number, "destination": destination})
+                self._receipts.pop(f"{_RECEIPT}{number}", None)
+                if self.queues is None:
+                    self._send("UNSUBSCRIBE", {"id": number, "destination": destination})
 
     def heartbeat(self) -> None:
         """Send an end of line (STOMP 1.2, "Heart-beating")."""
@@ -270,7 +330,10 @@ class StompCodec:
             self._send("DISCONNECT", {})
 
     def _send(self, command: str, headers: Mapping[str, str]) -> None:
-        self._to_send.append(encode(Frame(command, headers), self._version or "1.0"))
+        self._post(encode(Frame(command, headers), self._version or "1.0"))
+
+    def _post(self, data: bytes) -> None:
+        self._to_send.append(data)
 
 
 def _words(frame: Frame) -> str:

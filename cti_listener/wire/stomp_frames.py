@@ -48,11 +48,15 @@ class BadFrame:
         detail: What is wrong, for a person.
         sample: Its first bytes.
         reason: `too_large` (the frame, or the message for what it holds), or `not_a_frame`.
+        command: Its command and headers, where they could be read.
+        headers: As above.
     """
 
     detail: str
     sample: bytes = b""
     reason: BadReason = "not_a_frame"
+    command: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Received = Frame | BadFrame
@@ -235,8 +239,12 @@ class FrameDecoder:
 
     def _tell_bad(self, error: _MalformedError, data: bytes | bytearray, at: int) -> None:
         before = self._frames[-1] if self._frames else None
-        if not (isinstance(before, BadFrame) and before.reason == error.reason):
-            self._frames.append(BadFrame(str(error), bytes(data[at : at + 200]), error.reason))
+        detail, sample, reason = str(error), bytes(data[at : at + 200]), error.reason
+        if self._head is not None and reason == "too_large":  # it may have to be acknowledged
+            head = self._head
+            self._frames.append(BadFrame(detail, sample, reason, head.command, head.headers))
+        elif not (isinstance(before, BadFrame) and before.reason == reason):
+            self._frames.append(BadFrame(detail, sample, reason))
 
     def _skip(self, data: bytes | bytearray, at: int) -> int:
         end = data.find(_NUL, at)

@@ -133,6 +133,20 @@ def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None
     write_one(copy)  # it is a whole journal of the old version
 
 
+def test_a_journal_of_the_first_version_is_brought_forward(path: Path) -> None:
+    write_one(path, 3)
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE queue")
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    write_one(path)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT count(*) FROM event").fetchone() == (4,)
+    assert db.execute("SELECT * FROM queue").fetchall() == []
+    db.close()
+    assert path.with_name("journal.db.v1").exists()
+
+
 def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
     write_one(path)
 
@@ -141,8 +155,9 @@ def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
         raise ZeroDivisionError
 
     db = schema.connect(path, "rw")
+    newer = schema.VERSION + 1
     with pytest.raises(ZeroDivisionError):
-        schema.migrate(db, path, schema.VERSION, steps={1: fail}, target=2)
+        schema.migrate(db, path, schema.VERSION, steps={schema.VERSION: fail}, target=newer)
     with pytest.raises(JournalError, match="too old"):
         schema.migrate(db, path, 0, steps={}, target=2)
     assert db.execute("SELECT count(*) FROM event").fetchone() == (1,)

@@ -204,6 +204,19 @@ async def test_gaps_are_kept_and_updated_by_id(path: Path) -> None:
         assert store.opened.last_gap == 4
 
 
+async def test_when_a_brokers_queues_were_empty_is_kept_until_it_is_to_be_forgotten(
+    path: Path,
+) -> None:
+    async with journal(path) as store:
+        assert store.opened.queues_emptied == {}
+        store.queues_empty(["a", "b"], START)
+        await store.settle()
+        store.queues_empty(["b"], None)
+        store.queues_empty(["c"], START)
+    async with journal(path) as store:
+        assert store.opened.queues_emptied == {"a": START, "c": START}
+
+
 async def test_a_dead_letter_counts_as_done_with_all_before_it(path: Path) -> None:
     async with journal(path) as store:
         for number in range(4):

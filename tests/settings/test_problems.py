@@ -66,6 +66,13 @@ def test_all_are_told_at_once_each_with_its_source(
         ({"header": ("nonsense",)}, "--header: the value is not written NAME:VALUE"),
         ({"header": ("X:a\r\nY:b",)}, "--header: the value holds a line break, as none can"),
         ({"key_file": __file__}, "--key-file: needs cert_file, the certificate it belongs to"),
+        (
+            {"durable": "cti-1"},
+            (
+                "--durable: needs durable_expires (seconds) and durable_max_length (messages): "
+                "what the broker keeps for a listener that never comes back must have an end"
+            ),
+        ),
         ({"ca_file": "/none"}, "--ca-file: cannot read /none"),
         ({"device": ("",)}, "--device: is empty; leave the flag out, or give it a value"),
         ({"namespace": ""}, "--ns: is empty; leave the flag out, or give it a value"),

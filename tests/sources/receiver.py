@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,6 +51,7 @@ class Kept:
     accepted: list[str] = field(default_factory=list)
     backlogs: list[bool] = field(default_factory=list)
     recovered: list[bool] = field(default_factory=list)
+    queues_emptied: dict[str, datetime] = field(default_factory=dict)
     uncommitted: list[Callable[[], None]] | None = None  # None: all is committed at once
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -100,6 +101,13 @@ class Kept:
         self.recovered.append(recovered)
         self.told.set()
 
+    def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
+        for name in names:
+            if at is None:
+                self.queues_emptied.pop(name, None)
+            else:
+                self.queues_emptied[name] = at
+
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         del url, feed
         self.lost_.append(Lost(since, reason, detail))
@@ -135,9 +143,11 @@ def source_of(
 
 
 @asynccontextmanager
-async def running(source: WebSocketSource, interest: Interest | None = None) -> AsyncIterator[Kept]:
+async def running(
+    source: WebSocketSource, interest: Interest | None = None, **known: Any
+) -> AsyncIterator[Kept]:
     """Run a source; it is stopped at the end of the block, and that must not take long."""
-    kept = Kept()
+    kept = Kept(**known)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(source.run(kept, interest or Interest(NAMESPACE)))
         try:

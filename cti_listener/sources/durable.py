@@ -1,0 +1,297 @@
+"""A durable subscription through one life: what is acknowledged when, and when all is in.
+
+A life has one of these if its server keeps queues for us. `Past` is what a source knows of them
+from the lives before, and from earlier runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from math import inf
+from typing import Final
+
+from cti_listener.clock import Clock
+from cti_listener.log import log
+from cti_listener.sources.base import Receiver
+from cti_listener.wire.stomp_queues import Ack, Queues
+
+QUIET: Final = 1.0
+"""A queue that brings nothing for so long, in seconds, and has all acknowledged, is empty."""
+
+STAMPED: Final = 10.0
+"""How often it is kept, in seconds, that the queues are empty."""
+
+MISSED: Final = 2
+"""After so many heart-beats that did not come, a broker takes a connection for dead."""
+
+
+@dataclass(slots=True)
+class Past:
+    """What is known of the queues from before; queues go by `Durable.name_of`.
+
+    Attributes:
+        emptied: When each was last known to be empty.
+        taken: How many messages each brought since then, in lives that ended before it was again.
+        transient: Some message was one that does not outlive the broker.
+        attempts: Which attempt in a row the life at hand is.
+        unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
+            to bring messages to; monotonic, infinite where nothing will tell it.
+    """
+
+    emptied: dict[str, datetime] = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
+    transient: bool = False
+    attempts: int = 1
+    unnoticed: float = -inf
+
+
+class Durable:
+    """Acknowledges what is committed, and judges whether a backlog is in and whole.
+
+    Args:
+        queues: The session's.
+        past: What is known from before; brought up to date here.
+        receiver: Commits, and hears of the backlog.
+        clock: The one clock.
+        place: The broker: the endpoint, without credentials, and the virtual host.
+        feed: The name of the connection.
+        flush: Sends what the codec has to send.
+    """
+
+    def __init__(  # noqa: PLR0917 - its one caller names them all
+        self,
+        queues: Queues,
+        past: Past,
+        receiver: Receiver,
+        clock: Clock,
+        place: str,
+        feed: str,
+        flush: Callable[[], None],
+    ) -> None:
+        """Wait until the subscriptions stand."""
+        self.queues = queues
+        self._past = past
+        self._receiver = receiver
+        self._clock = clock
+        self._place = place
+        self._feed = feed
+        self._flush = flush
+        self._acks: list[Ack] = []
+        self._over = False
+        self._owed: tuple[str, ...] = ()  # whose backlogs make up for the outage
+        self._doubts: list[str] = []  # that these hold all
+        self._told = self._settled = False  # that they are in, and this is committed
+        self._covered: datetime | None = None  # up to when nothing can have been dropped since
+        self._look_at = self._stamp_at = inf
+
+    # Acknowledgements
+
+    def take(self) -> None:
+        """Have acknowledged what was handed over since the last call, once it is committed."""
+        acks = self.queues.acks_due()
+        if acks:
+            self._receiver.when_committed(partial(self._acknowledge, acks))
+
+    def _acknowledge(self, acks: list[Ack]) -> None:
+        if self._over:
+            return  # an ack is for the connection that the message came by
+        if not self._acks:  # one commit brings many: send them together
+            asyncio.get_running_loop().call_soon(self._send_acks)
+        self._acks += acks
+
+    def _send_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        if acks and not self._over:
+            self.queues.acknowledge(acks)
+            self._flush()
+
+    async def leave(self, timeout: float) -> None:
+        """Wait until all that was handed over is committed and acknowledged, but not too long."""
+        committed = asyncio.get_running_loop().create_future()
+        self._receiver.when_committed(partial(_complete, committed))
+        await asyncio.wait([committed], timeout=timeout)
+        self._send_acks()
+        self._over = True
+
+    # The backlog
+
+    def stands(self) -> None:
+        """Note that the subscriptions stand: from now on their backlogs come."""
+        if self._over:
+            return
+        self._owed = tuple(self.queues.ids)
+        self._doubts = self._doubts_of(self._owed)
+        # Until it is known to be empty, no later run is to rely on it.
+        self._receiver.queues_empty(self._names(self._owed), None)
+        self._look_at = self._clock.monotonic() + QUIET
+        self.queues.look()
+
+    def _doubts_of(self, subscriptions: Iterable[str]) -> list[str]:
+        """Say why these may not hold all that was published since they were last empty."""
+        past, now = self._past, self._clock.now()
+        doubts = [] if self.queues.keeps else ["the server is not known to keep queues"]
+        for name in self._names(subscriptions):
+            emptied = past.emptied.get(name)
+            if emptied is None:
+                doubts.append(f"{name} is new, or was not all in when it was left")
+            elif (now - emptied).total_seconds() >= self.queues.terms.expires:
+                doubts.append(f"{name} was left for longer than it is kept")
+        if past.unnoticed == inf:
+            doubts.append("the broker may still send to a connection that is dead")
+        return doubts
+
+    def tick(self, last_sign: datetime, *, reading: bool) -> str | None:
+        """Judge whether backlogs are in; call it every second or so.
+
+        Args:
+            last_sign: When the last byte came.
+            reading: Whether we read.
+
+        Returns:
+            Why the life must end: a queue has dropped what we were too slow to take.
+        """
+        queues, now = self.queues, self._clock.monotonic()
+        if not reading:
+            queues.look_away()
+            self._doubt(self._full)
+            self._look_at = now + QUIET
+        if now < self._look_at or inf > self._past.unnoticed > now:
+            return None
+        self._look_at = now + QUIET
+        queues.look()
+        if not self._told:
+            if all(map(queues.is_empty, self._owed)):
+                self._covered = last_sign
+                self._catch_up()
+            return None
+        if self._full:
+            return self._look_at_full(self._full)
+        self._covered = last_sign
+        if self._settled and now >= self._stamp_at:
+            self._stamp(last_sign)
+        return None
+
+    def _catch_up(self) -> None:
+        """Tell that the backlogs are in, and whether they were all there was."""
+        past, most = self._past, self.queues.terms.max_length
+        past.transient = past.transient or self.queues.transient
+        doubts = list(self._doubts)
+        for one in self._owed:
+            name = self._name_of(one)
+            if not self.queues.is_confirmed(one):
+                doubts.append(f"{name} was not confirmed")
+            if self.queues.is_shared(one):
+                log.error(
+                    "queue_shared",
+                    queue=name,
+                    advice="another listener takes from it; give each its own id (durable)",
+                )
+                doubts.append(f"{name} is shared with another listener")
+            if past.taken[name] + self.queues.count(one) >= most:
+                doubts.append(
+                    f"{name} held all it may, {most} messages, so it may have dropped some"
+                )
+        if past.transient and past.attempts > 1:
+            doubts.append("the broker was away, and messages are published that do not outlive it")
+        log.info(
+            "backlog_in",
+            feed=self._feed,
+            messages=sum(map(self.queues.count, self._owed)),
+            recovered=not doubts,
+            doubts=doubts,
+        )
+        self._told = True
+        self._receiver.caught_up(self._feed, recovered=not doubts)
+        self._receiver.when_committed(self._settle)
+
+    def _settle(self) -> None:
+        """Begin anew, now that what was told is kept."""
+        if self._over:
+            return
+        self._settled = True
+        if self._past.unnoticed == inf:
+            self._past.unnoticed = -inf  # that was said
+        for one in self._owed:
+            self._past.taken.pop(self._name_of(one), None)
+            if self.queues.is_empty(one):
+                self.queues.forget_count(one)
+        if self._covered is not None:
+            self._stamp(self._covered)
+
+    def _stamp(self, last_sign: datetime) -> None:
+        """Keep that the queues are empty."""
+        queues = self.queues
+        self._stamp_at = self._clock.monotonic() + min(STAMPED, queues.terms.expires / 10)
+        names = self._names(
+            one for one in queues.ids if queues.is_empty(one) and queues.is_confirmed(one)
+        )
+        self._past.emptied.update(dict.fromkeys(names, last_sign))
+        self._receiver.queues_empty(names, last_sign)
+
+    def _look_at_full(self, full: list[str]) -> str | None:
+        """Mind those for which the broker kept something back: it drops what is too much."""
+        self._doubt(full)
+        if not all(map(self.queues.is_empty, full)):
+            return None
+        most = self.queues.terms.max_length
+        lost = [one for one in full if self.queues.count(one) >= most]
+        if lost:
+            return f"we were slow, and {lost[0]} may have dropped what was above {most} messages"
+        for one in full:
+            self.queues.forget_count(one)
+        self._stamp_at = -inf
+        return None
+
+    def _doubt(self, subscriptions: Iterable[str]) -> None:
+        """Rely on these no more."""
+        names = [one for one in self._names(subscriptions) if one in self._past.emptied]
+        if names:
+            for name in names:
+                del self._past.emptied[name]
+            self._receiver.queues_empty(names, None)
+
+    def ended(self, last_sign: datetime, *, unnoticed: float | None) -> datetime:
+        """Note that the life ended: nothing more is acknowledged.
+
+        Args:
+            last_sign: When the last byte came.
+            unnoticed: How often the broker expects a heart-beat of ours, if the connection ended
+                without its knowing: it learns by their absence. 0: it does not. None: it knows.
+
+        Returns:
+            Up to when nothing was missed.
+        """
+        past, queues = self._past, self.queues
+        self._over = True
+        past.transient = past.transient or queues.transient
+        if unnoticed is not None:
+            spell = MISSED * unnoticed + QUIET if unnoticed else inf
+            past.unnoticed = max(past.unnoticed, self._clock.monotonic() + spell)
+        if not self._settled:
+            past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
+        if not self._full or self._covered is None:
+            return last_sign
+        self._doubt(self._full)
+        return min(last_sign, self._covered)
+
+    @property
+    def _full(self) -> list[str]:
+        """Those for which the broker had to keep something back since they were empty."""
+        return [one for one in self.queues.ids if self.queues.was_full(one)]
+
+    def _names(self, subscriptions: Iterable[str]) -> list[str]:
+        return [self._name_of(one) for one in subscriptions]
+
+    def _name_of(self, subscription: str) -> str:
+        """Name a queue among those of all brokers."""
+        return f"{subscription} at {self._place}"
+
+
+def _complete(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

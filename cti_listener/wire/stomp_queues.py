@@ -1,0 +1,374 @@
+"""Durable subscriptions of a STOMP session: queues that RabbitMQ keeps while we are away.
+
+The session (`wire.stomp`) asks here how to subscribe, and shows every message. What is known here
+is what must be acknowledged, and whether what a queue held when we came, its backlog, is all in.
+
+Nothing in STOMP tells how much a queue holds. A queue that has nothing to acknowledge and brings
+nothing for a while is empty. One that is never quiet gets a twin: a plain subscription to the same
+destination, which shows one event that is published from then on. When the queue has brought that
+one too, all that it held before is in.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b, md5
+from typing import Any, Final, NamedTuple
+
+from cti_listener.values import identity, routing_key
+from cti_listener.wire.stomp_frames import Frame, encode
+
+ACKS_A_MESSAGE: Final = 500
+"""How many ACK frames go into one WebSocket message at most."""
+
+TWIN_AFTER: Final = 2
+"""A queue that was not quiet at so many looks is compared with its twin ..."""
+
+TWIN_EVERY: Final = 10
+"""... and again after so many more, should that have shown nothing."""
+
+TWIN_HOLDS: Final = 300
+"""For so many looks a twin's event is left unacknowledged. RabbitMQ allows half an hour."""
+
+RECENT: Final = 10_000
+"""How many events are remembered to find the twin's among them."""
+
+_TOPIC: Final = "/topic/"
+_INEQUIVALENT: Final = re.compile(r"inequivalent arg '([\w-]{1,40})'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a durable subscription is to be.
+
+    Attributes:
+        name: Begins the id of each; unique per replica and feed.
+        expires: How long the broker keeps it without us, in seconds.
+        max_length: How many messages it holds; with more, the oldest are dropped.
+        prefetch: How many are on their way, unacknowledged, at once.
+    """
+
+    name: str
+    expires: float
+    max_length: int
+    prefetch: int
+
+    def id_for(self, destination: str) -> str:
+        """Return the subscription's id: the same in every run, another for each destination."""
+        return f"{self.name}.{blake2b(destination.encode(), digest_size=6).hexdigest()}"
+
+    def headers(self, destination: str) -> dict[str, str]:
+        """Return the headers of its SUBSCRIBE, but for the receipt."""
+        return {
+            "id": self.id_for(destination),
+            "destination": destination,
+            "durable": "true",
+            "auto-delete": "false",  # by default RabbitMQ's goes with its last consumer
+            "ack": "client-individual",
+            "prefetch-count": str(self.prefetch),
+            "x-expires": str(round(self.expires * 1000)),
+            "x-max-length": str(self.max_length),
+        }
+
+
+class Ack(NamedTuple):
+    """What acknowledges one message.
+
+    Attributes:
+        subscription: The id of the subscription it came by.
+        message: The message's `ack` header, or before STOMP 1.2 its `message-id`.
+    """
+
+    subscription: str
+    message: str
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One durable subscription."""
+
+    destination: str
+    confirmed: bool = False  # by its RECEIPT, or a message
+    empty: bool = False  # all it held has come
+    full: bool = False  # the broker had to wait until we acknowledge
+    taken: int = 0
+    unacknowledged: int = 0
+    fresh: bool = False  # it brought what it had brought to nobody before
+    transient: bool = False  # it brought what does not outlive the broker
+    shared: bool = False  # something that was in it came to somebody else
+    looked: int = -1  # what was taken at the last look
+    looks: int = 0
+    held: int = 0  # how many messages it brought until it was empty
+    twin: str | None = None  # its id, once there is one
+    twin_ack: str | None = None  # acknowledges the event it shows; until then it shows no other
+    twin_looks: int = 0  # for how long
+    comparing: bool = False  # the twin is to show an event, and has not
+    mark: int | None = None  # that event, which the queue has yet to bring
+    recent: set[int] = field(default_factory=set)  # what it brought while the twin showed nothing
+
+
+class Queues:
+    """The durable subscriptions of one session.
+
+    Args:
+        terms: What they are to be.
+        post: Has a WebSocket message sent.
+
+    Attributes:
+        version: Of STOMP, once it is known.
+        server: What the server calls itself.
+        terms: As above.
+        late: Whether the message taken last comes behind such as had come before it: the broker
+            took it back from another connection, which was dead.
+    """
+
+    def __init__(self, terms: Terms, post: Callable[[bytes], None]) -> None:
+        """Begin with none."""
+        self.terms = terms
+        self.version = "1.0"
+        self.server = ""
+        self.late = False
+        self._post = post
+        self._queues: dict[str, _Queue] = {}
+        self._twins: dict[str, _Queue] = {}
+        self._due: list[Ack] = []
+
+    def __repr__(self) -> str:
+        return f"<Queues {self.terms.name}: {self._queues.keys()}>"
+
+    def __contains__(self, subscription: str) -> bool:
+        return subscription in self._queues
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the server is one that is known to keep a queue so asked for."""
+        return self.server.startswith("RabbitMQ")
+
+    def ask(self, destination: str) -> dict[str, str]:
+        """Take a destination in; return the headers of its SUBSCRIBE, but for the receipt."""
+        headers = self.terms.headers(destination)
+        self._queues[headers["id"]] = _Queue(destination)
+        return headers
+
+    def confirm(self, subscription: str) -> None:
+        """Note a RECEIPT."""
+        if subscription in self._queues:
+            self._queues[subscription].confirmed = True
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each."""
+        return tuple(self._queues)
+
+    # Messages
+
+    def take(self, headers: Mapping[str, str], payload: dict[str, Any] | None) -> bool:
+        """Take a MESSAGE; return False if it was only for us, and is to be shown to nobody.
+
+        Args:
+            headers: Its headers.
+            payload: The event in it; None if it holds none.
+        """
+        subscription = headers.get("subscription", "")
+        queue = self._queues.get(subscription)
+        if queue is None:
+            twin = self._twins.get(subscription)
+            if twin is not None:
+                self._twin_shows(twin, headers, payload)
+            return twin is None
+        queue.confirmed = True
+        queue.taken += 1
+        again = headers.get("redelivered") == "true"
+        self.late = again and queue.fresh
+        queue.fresh = queue.fresh or not again
+        if headers.get("persistent") != "true":
+            queue.transient = True
+        message = self._ack_of(headers)
+        if message is not None:
+            self._due.append(Ack(subscription, message))
+            queue.unacknowledged += 1
+            if queue.unacknowledged >= self.terms.prefetch:
+                self._has_to_wait(queue)
+        if payload is not None and (queue.comparing or queue.mark is not None):
+            self._compare(queue, payload)
+        return True
+
+    def _has_to_wait(self, queue: _Queue) -> None:
+        """Note that the broker sends nothing before we read or acknowledge, but keeps it.
+
+        From here on what it brings is a backlog once more.
+        """
+        if queue.empty:
+            queue.empty, queue.full = False, True
+            queue.taken, queue.looked, queue.looks = 0, -1, TWIN_AFTER - 1
+
+    # Acknowledgements
+
+    def acks_due(self) -> list[Ack]:
+        """Return what acknowledges the messages that came since the last call."""
+        due, self._due = self._due, []
+        return due
+
+    def acknowledge(self, acks: Sequence[Ack]) -> None:
+        """Have these acknowledged."""
+        for at in range(0, len(acks), ACKS_A_MESSAGE):
+            some = acks[at : at + ACKS_A_MESSAGE]
+            self._post(b"".join(self._frame(ack) for ack in some))
+        for ack in acks:
+            self._queues[ack.subscription].unacknowledged -= 1
+
+    def _frame(self, ack: Ack) -> bytes:
+        """Write an ACK as the version has it; 1.0 and 1.1 name the message's own headers."""
+        if self.version == "1.2":
+            return encode(Frame("ACK", {"id": ack.message}), "1.2")
+        headers = {"subscription": ack.subscription, "message-id": ack.message}
+        return encode(Frame("ACK", headers), self.version)
+
+    def _ack_of(self, headers: Mapping[str, str]) -> str | None:
+        return headers.get("ack" if self.version == "1.2" else "message-id")
+
+    # Backlogs
+
+    def look(self) -> None:
+        """Judge which queues are empty; call it every second or so, while reading."""
+        for subscription, queue in self._queues.items():
+            if queue.twin_ack is not None:
+                queue.twin_looks += 1
+                if queue.twin_looks >= TWIN_HOLDS:
+                    self._release_twin(queue)
+            if queue.empty:
+                continue
+            quiet = not queue.unacknowledged and queue.taken == queue.looked
+            if quiet or not self.keeps:  # what keeps nothing has no backlog
+                queue.shared = queue.mark is not None
+                self._emptied(queue)
+                continue
+            queue.looked = queue.taken
+            queue.looks += 1
+            if queue.looks % TWIN_EVERY == TWIN_AFTER:
+                self._ask_twin(subscription, queue)
+
+    def look_away(self) -> None:
+        """Note that nothing was read: the broker keeps what comes, and silence says nothing."""
+        for queue in self._queues.values():
+            self._has_to_wait(queue)
+            queue.looked = -1
+
+    def is_empty(self, subscription: str) -> bool:
+        """Tell whether all that a queue held is in."""
+        return self._queues[subscription].empty
+
+    def was_full(self, subscription: str) -> bool:
+        """Tell whether the broker had to keep something back for us, since `forget_count`."""
+        return self._queues[subscription].full
+
+    def is_confirmed(self, subscription: str) -> bool:
+        """Tell whether a queue is known to stand: by its RECEIPT, or by a message."""
+        return self._queues[subscription].confirmed
+
+    def is_shared(self, subscription: str) -> bool:
+        """Tell whether a queue is empty that has not brought what its twin did."""
+        return self._queues[subscription].shared
+
+    def count(self, subscription: str) -> int:
+        """Return how many messages came until the queue was empty, or so far.
+
+        They count from `forget_count`, or from when the broker had to keep some back.
+        """
+        queue = self._queues[subscription]
+        return queue.held if queue.empty else queue.taken
+
+    def forget_count(self, subscription: str) -> None:
+        """Begin to count anew."""
+        queue = self._queues[subscription]
+        queue.taken = queue.held = 0
+        queue.full = False
+
+    @property
+    def transient(self) -> bool:
+        """Whether any message came that does not outlive the broker."""
+        return any(queue.transient for queue in self._queues.values())
+
+    # Twins
+
+    def _ask_twin(self, subscription: str, queue: _Queue) -> None:
+        """Have the twin show an event that is published from now on.
+
+        It stays subscribed, and is shown one message at a time, while the broker drops all others:
+        to unsubscribe in a busy stream draws an ERROR for each message that is on its way.
+        """
+        queue.comparing, queue.mark, queue.recent = True, None, set()
+        if queue.twin is not None:
+            self._release_twin(queue)
+            return
+        queue.twin = f"{subscription}.twin"
+        self._twins[queue.twin] = queue
+        headers = {
+            "id": queue.twin,
+            "destination": queue.destination,
+            "ack": "client-individual",
+            "prefetch-count": "1",
+            "x-max-length": "0",
+        }
+        self._post(encode(Frame("SUBSCRIBE", headers), self.version))
+
+    def _release_twin(self, queue: _Queue) -> None:
+        """Have the twin show another event, if it shows one."""
+        if queue.twin is not None and queue.twin_ack is not None:
+            self._post(self._frame(Ack(queue.twin, queue.twin_ack)))
+            queue.twin_ack = None
+
+    def _twin_shows(
+        self, queue: _Queue, headers: Mapping[str, str], payload: dict[str, Any] | None
+    ) -> None:
+        queue.twin_ack, queue.twin_looks = self._ack_of(headers), 0
+        if not queue.comparing:
+            return
+        if payload is None:
+            self._release_twin(queue)
+            return
+        queue.comparing = False
+        queue.mark = _mark(payload)
+        if queue.mark in queue.recent:
+            self._emptied(queue)
+        queue.recent = set()
+
+    def _compare(self, queue: _Queue, payload: dict[str, Any]) -> None:
+        mark = _mark(payload)
+        if queue.mark == mark:
+            self._emptied(queue)
+        elif queue.comparing and len(queue.recent) < RECENT:
+            queue.recent.add(mark)
+
+    def _emptied(self, queue: _Queue) -> None:
+        queue.empty, queue.held = True, queue.taken
+        queue.comparing, queue.mark, queue.recent = False, None, set()
+
+
+def queue_name(destination: str, subscription: str) -> str | None:
+    """Return what RabbitMQ calls the queue of a durable subscription; None if that is not known.
+
+    It is a digest of the two, as Erlang writes a pair of texts.
+    """
+    if not destination.startswith(_TOPIC):
+        return None
+    texts = [text.encode() for text in (destination.removeprefix(_TOPIC), subscription)]
+    pair = b"\x83h\x02" + b"".join(b"k" + len(text).to_bytes(2) + text for text in texts)
+    digest = urlsafe_b64encode(md5(pair, usedforsecurity=False).digest()).decode()
+    return f"stomp-subscription-{digest.rstrip('=')}"
+
+
+def differing_argument(detail: str) -> str | None:
+    """Return which argument RabbitMQ says a queue has otherwise; None if it says no such thing."""
+    found = _INEQUIVALENT.search(detail)
+    if found is None:
+        return None
+    setting = {"x-expires": "durable_expires", "x-max-length": "durable_max_length"}.get(found[1])
+    return f"{found[1]} ({setting})" if setting else found[1]
+
+
+def _mark(payload: dict[str, Any]) -> int:
+    return hash(identity(payload, routing_key(payload)))

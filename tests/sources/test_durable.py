@@ -1,0 +1,381 @@
+"""What a durable subscription asks of a life: acks after the commit, and an honest verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from cti_listener.sources.durable import MISSED, QUIET, STAMPED, Durable, Past
+from cti_listener.testing import ManualClock
+from tests.examples import make
+from tests.sources.receiver import Kept
+from tests.wire.test_stomp import A, B
+from tests.wire.test_stomp_queues import ID, TERMS, TWIN, Broker
+
+PLACE = "ws://cti.test, /"
+NAME = f"{ID} at {PLACE}"
+
+
+class Life:
+    """A life as `Durable` sees one, without a socket."""
+
+    def __init__(
+        self,
+        before: Life | None = None,
+        *destinations: str,
+        confirmed: bool = True,
+        **options: Any,
+    ) -> None:
+        self.clock: ManualClock = ManualClock() if before is None else before.clock
+        self.past: Past = Past() if before is None else before.past
+        self.kept: Kept = Kept() if before is None else before.kept
+        self.kept.recovered.clear()
+        self.broker = Broker(*(destinations or (A,)), **options)
+        self.durable = Durable(
+            self.broker.queues,
+            self.past,
+            self.kept,
+            self.clock,
+            place=PLACE,
+            feed="a",
+            flush=lambda: None,
+        )
+        if confirmed:
+            for one in self.broker.queues.ids:
+                self.broker.say("RECEIPT", {"receipt-id": f"subscribe-{one}"})
+        self.broker.heard()
+        self.durable.stands()
+
+    async def take(self, count: int = 1, **headers: str) -> None:
+        for _ in range(count):
+            self.broker.bring(make(), **{"persistent": "true", **headers})
+        self.durable.take()
+        await asyncio.sleep(0)
+
+    async def tick(self, seconds: float = QUIET, *, reading: bool = True) -> str | None:
+        await self.clock.advance(seconds)
+        return self.durable.tick(self.clock.now(), reading=reading)
+
+    async def settle(self) -> bool:
+        """Wait until the backlog is in; return whether it made up for the outage."""
+        for _ in range(3):
+            await self.tick()
+        (recovered,) = self.kept.recovered
+        return recovered
+
+    def end(self, unnoticed: float | None = None) -> float:
+        """End it; return how long ago it covered everything, in seconds."""
+        now = self.clock.now()
+        return (now - self.durable.ended(now, unnoticed=unnoticed)).total_seconds()
+
+    @property
+    def acked(self) -> int:
+        return [command for command, _ in self.broker.heard()].count("ACK")
+
+
+async def known(**options: Any) -> Life:
+    """Return a life whose queue is known to have been empty, at its end."""
+    first = Life(**options)
+    await first.settle()
+    first.end()
+    return first
+
+
+# Acknowledgements
+
+
+async def test_nothing_is_acknowledged_before_its_commit() -> None:
+    life = Life()
+    life.kept.uncommitted = []
+    await life.take(3)
+    assert life.acked == 0
+    life.kept.uncommitted.pop()()
+    await asyncio.sleep(0)
+    assert life.acked == 3
+
+
+async def test_what_one_commit_brought_is_acknowledged_at_once() -> None:
+    life = Life()
+    life.kept.uncommitted = []
+    await life.take()
+    await life.take()
+    for call in life.kept.uncommitted:
+        call()
+    assert life.acked == 0
+    await asyncio.sleep(0)
+    (sent,) = life.broker.codec.data_to_send()
+    assert sent.count(b"ACK\n") == 2
+
+
+async def test_an_ack_of_a_life_that_ended_is_never_sent() -> None:
+    life = Life()
+    life.kept.uncommitted = []
+    await life.take(3)
+    life.end()
+    life.kept.uncommitted.pop()()
+    await asyncio.sleep(0)
+    assert life.acked == 0
+
+
+async def test_whoever_leaves_waits_for_what_is_being_committed() -> None:
+    life = Life()
+    life.kept.uncommitted = []
+    await life.take(2)
+    leaving = asyncio.get_running_loop().create_task(life.durable.leave(10.0))
+    await asyncio.sleep(0)
+    assert life.acked == 0
+    for call in life.kept.uncommitted:
+        call()
+    await leaving
+    assert life.acked == 2
+
+
+async def test_whoever_leaves_does_not_wait_for_ever() -> None:
+    life = Life()
+    life.kept.uncommitted = []
+    await life.take(2)
+    await life.durable.leave(0.01)
+    for call in life.kept.uncommitted:
+        call()
+    await asyncio.sleep(0)
+    assert life.acked == 0
+
+
+# When a backlog is in
+
+
+async def test_a_backlog_is_in_after_a_quiet_second() -> None:
+    life = Life(await known())
+    await life.take(3)
+    await life.tick()
+    assert life.kept.recovered == []
+    await life.tick(QUIET / 2)
+    assert life.kept.recovered == []
+    await life.tick(QUIET / 2)
+    assert life.kept.recovered == [True]
+    await life.tick()
+    assert life.kept.recovered == [True]  # told once
+
+
+async def test_a_backlog_is_not_in_while_reading_is_paused() -> None:
+    life = Life(await known())
+    for _ in range(10):
+        await life.tick(reading=False)
+    await life.tick(QUIET / 2)
+    assert life.kept.recovered == []
+    assert await life.settle()
+
+
+async def test_a_backlog_is_not_in_while_anything_is_not_committed() -> None:
+    life = Life(await known())
+    life.kept.uncommitted = []
+    await life.take()
+    for _ in range(5):
+        await life.tick()
+    assert life.kept.recovered == []
+    life.kept.uncommitted.pop()()
+    life.kept.uncommitted = None
+    await asyncio.sleep(0)
+    assert await life.settle()
+
+
+async def test_every_destination_must_be_in() -> None:
+    first = Life(None, A, B)
+    await first.settle()
+    first.end()
+    life = Life(first, A, B)
+    for _ in range(5):
+        life.broker.bring(make(), TERMS.id_for(B))
+        await life.tick()
+    assert life.kept.recovered == []
+    life.durable.take()
+    assert await life.settle()
+
+
+async def test_in_a_busy_centre_a_backlog_is_in_when_its_queue_brings_what_its_twin_shows() -> None:
+    life = Life(await known())
+    live = make()
+    await life.take()
+    await life.tick()
+    life.broker.bring(live, TWIN)
+    await life.take()
+    await life.tick()
+    assert life.kept.recovered == []
+    life.broker.bring(live, persistent="true")
+    await life.take()
+    await life.tick()
+    assert life.kept.recovered == [True]
+
+
+# What makes up for an outage
+
+
+async def test_a_queue_that_never_was_makes_up_for_nothing_and_is_relied_on_from_then_on() -> None:
+    first = Life()
+    assert first.kept.queues_emptied == {}
+    assert not await first.settle()
+    assert list(first.kept.queues_emptied) == [NAME]
+    first.end()
+    assert await Life(first).settle()
+
+
+async def test_what_an_earlier_run_knew_of_a_queue_is_relied_on() -> None:
+    clock = ManualClock()
+    for age, recovered in ((TERMS.expires - 10, True), (TERMS.expires, False)):
+        life = Life()
+        life.past.emptied[NAME] = clock.now() - timedelta(seconds=age)
+        life.durable.stands()
+        assert await life.settle() is recovered
+
+
+async def test_a_queue_left_for_longer_than_it_is_kept_makes_up_for_nothing() -> None:
+    first = await known()
+    await first.clock.advance(TERMS.expires)
+    assert not await Life(first).settle()
+
+
+async def test_a_queue_that_held_all_it_may_makes_up_for_nothing() -> None:
+    for count, recovered in ((TERMS.max_length - 1, True), (TERMS.max_length, False)):
+        life = Life(await known())
+        await life.take(count)
+        assert await life.settle() is recovered
+
+
+async def test_what_a_life_before_took_out_of_a_queue_counts_as_well() -> None:
+    life = Life(await known())
+    await life.take(TERMS.max_length // 2)
+    life.end()
+    after = Life(life)
+    await after.take(TERMS.max_length // 2)
+    assert not await after.settle()
+    after.end()
+    assert await Life(after).settle()
+
+
+async def test_a_queue_nobody_confirmed_makes_up_for_nothing() -> None:
+    assert not await Life(await known(), confirmed=False).settle()
+
+
+async def test_a_server_that_keeps_no_queues_makes_up_for_nothing() -> None:
+    assert not await Life(await known(), server="ActiveMQ/6").settle()
+
+
+async def test_messages_that_do_not_outlive_the_broker_make_up_for_no_outage_of_it() -> None:
+    for attempts, persistent, recovered in (
+        (1, "false", True),
+        (2, "false", False),
+        (2, "true", True),
+    ):
+        first = Life()
+        await first.take(persistent=persistent)
+        await first.settle()
+        first.end()
+        first.past.attempts = attempts
+        assert await Life(first).settle() is recovered
+
+
+async def test_a_queue_that_somebody_else_takes_from_makes_up_for_nothing_and_is_told_of() -> None:
+    life = Life(await known())
+    await life.take()
+    await life.tick()
+    life.broker.bring(make(), TWIN)
+    with capture_logs() as logs:
+        assert not await life.settle()
+    assert [entry["queue"] for entry in logs if entry["event"] == "queue_shared"] == [NAME]
+
+
+async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for() -> None:
+    first = Life()
+    await first.settle()
+    first.end(unnoticed=10.0)
+    life = Life(first)
+    for _ in range(round(MISSED * 10.0)):
+        await life.tick()
+    assert life.kept.recovered == []
+    assert await life.settle()
+
+
+async def test_one_it_never_notices_makes_up_for_nothing() -> None:
+    first = Life()
+    await first.settle()
+    first.end(unnoticed=0.0)
+    life = Life(first)
+    assert not await life.settle()
+    life.end()
+    assert await Life(life).settle()
+
+
+# What later runs may rely on
+
+
+async def test_a_later_run_may_rely_on_a_queue_only_while_it_is_known_to_be_empty() -> None:
+    life = Life(await known())
+    assert life.kept.queues_emptied == {}
+    await life.settle()
+    stamped = life.kept.queues_emptied[NAME]
+    assert stamped == life.clock.now() - timedelta(seconds=2 * QUIET)
+    await life.tick(min(STAMPED, TERMS.expires / 10))
+    assert life.kept.queues_emptied[NAME] == life.clock.now()
+
+
+async def test_it_may_not_before_it_is_committed_that_the_backlog_is_in() -> None:
+    life = Life(await known())
+    life.kept.uncommitted = []
+    await life.settle()
+    assert life.kept.queues_emptied == {}
+    life.end()
+    for call in life.kept.uncommitted:
+        call()
+    assert life.kept.queues_emptied == {}
+
+
+# A queue that overflows beside us
+
+
+async def test_a_queue_that_overflows_while_we_are_slow_ends_the_life_and_counts_as_missed() -> (
+    None
+):
+    life = Life(await known())
+    await life.settle()
+    await life.tick(reading=False)
+    await life.tick(reading=False)
+    assert life.kept.queues_emptied == {}
+    await life.take(TERMS.max_length)
+    await life.tick()
+    why = [await life.tick(), await life.tick()][-1]
+    assert why is not None
+    assert "dropped" in why
+    assert life.end() >= 4 * QUIET  # since before reading was paused
+    assert not await Life(life).settle()
+
+
+async def test_a_queue_that_does_not_is_relied_on_again() -> None:
+    life = Life(await known())
+    await life.settle()
+    life.kept.uncommitted = []
+    await life.take(TERMS.prefetch + 1)
+    await life.tick()
+    assert life.kept.queues_emptied == {}
+    calls, life.kept.uncommitted = life.kept.uncommitted, None
+    for call in calls:
+        call()
+    await asyncio.sleep(0)
+    for _ in range(3):
+        assert await life.tick() is None
+    assert list(life.kept.queues_emptied) == [NAME]
+    assert life.end() == 0
+    assert await Life(life).settle()
+
+
+async def test_a_life_that_ends_while_a_queue_waits_for_us_covers_less() -> None:
+    life = Life(await known())
+    await life.settle()
+    life.kept.uncommitted = []
+    await life.take(TERMS.prefetch)
+    await life.clock.advance(5.0)
+    assert life.end() == pytest.approx(5.0)
+    assert not await Life(life).settle()
