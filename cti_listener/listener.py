@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cti_listener.clock import Clock, SystemClock
-from cti_listener.commits import Commits
 from cti_listener.dedupe import Dedupe
-from cti_listener.dispatcher import Dispatcher
+from cti_listener.engine import Engine
 from cti_listener.errors import ConfigurationError, HandlerError, NotRunningError
 from cti_listener.event_base import Event
 from cti_listener.feeds import Feeds
-from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import MAX_SIZE, RETENTION, Journal, Synchronous
+from cti_listener.keywords import make_source, refuse_forgetful, refuse_ids, zone_of
 from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
-from cti_listener.pipeline import Pipeline
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
-from cti_listener.router import Handler, Kind, Order, WhenFull, is_half_an_id, make_wish
+from cti_listener.router import Handler, Kind, Order, WhenFull, make_wish
 from cti_listener.sources.base import Source
-from cti_listener.sources.merged import MergedSource, feed_names
+from cti_listener.sources.merged import feed_names
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
-from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.stats import Stats
 from cti_listener.streams import EventStream, Expectation
 from cti_listener.watchdog import Watchdog
@@ -102,7 +96,7 @@ class Listener:
         **connection: Unpack[ConnectionKeywords],
     ) -> None:
         """Keep what to listen to; nothing is opened before `run()` or `async with`."""
-        _refuse_ids(devices, agents)
+        refuse_ids(devices, agents)
         for name, limit in (
             ("dedupe_window", dedupe_window),
             ("dedupe_age", dedupe_age),
@@ -112,86 +106,61 @@ class Listener:
         ):
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
-        self._clock = clock or SystemClock()
-        self._interest = Interest(namespace, devices, agents)
-        self._lane_size = lane_size
+        clock = clock or SystemClock()
         feeds = feed_names(redundancy)
-        hangs_in = _zone(zone)
+        hangs_in = zone_of(zone)
         if isinstance(url, str | Sequence):
             urls = [url] if isinstance(url, str) else list(url)
             options = ConnectionOptions.from_keywords(connection)
-            _refuse_forgetful(
+            refuse_forgetful(
                 options,
                 window=dedupe_window if redundancy > 1 or len(urls) > 1 else None,
                 dedupe_age=dedupe_age,
                 journal_retention=None if journal is None else journal_retention,
             )
-            make = partial(
-                _websocket_source,
-                urls=urls,
+            url = make_source(
+                urls,
                 feeds=feeds,
                 wire=wire,
                 auth=auth,
                 options=options,
                 zone=hangs_in,
-                clock=self._clock,
+                clock=clock,
             )
-            self._source: Source = (
-                make(feeds[0]) if redundancy == 1 else MergedSource(make, feeds, clock=self._clock)
-            )
-        else:
-            self._source = url
-        self._handover = Handover()
-        self._commits = (
-            None
-            if journal is None
-            else Commits(
-                Journal(
-                    journal,
-                    synchronous=journal_synchronous,
-                    retention=journal_retention,
-                    max_size=journal_max_size,
-                    clock=self._clock,
-                ),
-                self._handover,
-                clock=self._clock,
-                zone=hangs_in,
-                pressure=partial(self._press, "journal"),
-                failed=self._crash,
-            )
-        )
-        self._pipeline = Pipeline(
+        self._interest = Interest(namespace, devices, agents)
+        self._lane_size = lane_size
+        self._engine = Engine(
+            url,
             self._interest,
-            Dedupe(dedupe_window, dedupe_age),
-            self._clock,
-            self._handover,
-            commits=self._commits,
+            clock=clock,
+            dedupe=Dedupe(dedupe_window, dedupe_age),
+            journal=None
+            if journal is None
+            else Journal(
+                journal,
+                synchronous=journal_synchronous,
+                retention=journal_retention,
+                max_size=journal_max_size,
+                clock=clock,
+            ),
+            zone=hangs_in,
             feeds=Feeds(feeds) if redundancy > 1 else None,
             hold=splice_hold,
-            later=self._later,
+            watchdog=Watchdog(block_limit),
         )
-        self._watchdog = Watchdog(block_limit)
-        self._dispatcher = Dispatcher(
-            now=self._clock.now,
-            tell=self._handover.tell,
-            pressure=partial(self._press, "lanes"),
-            crashed=self._crash,
-        )
-        self._handover.attach(self._dispatcher)
-        self._pressing: set[str] = set()
+        self._handover = self._engine.handover
         self._task: asyncio.Task[None] | None = None
-        self._running: asyncio.Timeout | None = None
-        self._beside: asyncio.TaskGroup | None = None
-        self._beside_source: set[asyncio.Task[None]] = set()  # what goes on there, until the end
-        self._crashed: BaseException | None = None
-        self._stopping = False
-        self._stopped: asyncio.Event | None = None
-        self._end: asyncio.Task[list[Unhandled]] | None = None
 
     def __repr__(self) -> str:
         stats = self.stats()
-        state = "stopped" if self._stopping else "connected" if stats.connected else "not connected"
-        where = ", ".join(self._source.endpoints)
+        state = (
+            "stopped"
+            if self._engine.stopping
+            else "connected"
+            if stats.connected
+            else "not connected"
+        )
+        where = ", ".join(self._engine.source.endpoints)
         counts = f"{stats.distinct} events, {stats.waiting} waiting"
         return f"<Listener {where} {self._interest!r} {state}, {counts}>"
 
@@ -249,8 +218,8 @@ class Listener:
             **attributes,
         )
 
-        durable = name is not None and self._commits is not None
-        if durable and self._stopped is not None:
+        durable = name is not None and self._engine.durable
+        if durable and self._engine.began:
             raise HandlerError(
                 str(name), "is durable, since it has a name; register it before the start"
             )
@@ -373,7 +342,7 @@ class Listener:
         Raises:
             ConfigurationError: A short id without a namespace, or half an id.
         """
-        _refuse_ids(devices, agents)
+        refuse_ids(devices, agents)
         before = set(self._interest.devices), set(self._interest.agents)
         self._interest.add(devices, agents)
         await self._follow(before)
@@ -384,7 +353,7 @@ class Listener:
         Raises:
             ConfigurationError: One was not listened to, or nobody would be left.
         """
-        _refuse_ids(devices, agents)
+        refuse_ids(devices, agents)
         before = set(self._interest.devices), set(self._interest.agents)
         self._interest.remove(devices, agents)
         await self._follow(before)
@@ -392,7 +361,7 @@ class Listener:
     async def _follow(self, before: tuple[set[str], set[str]]) -> None:
         """Have the source follow the changed wish; undo it if it cannot be written on the wire."""
         try:
-            await self._source.update()
+            await self._engine.source.update()
         except ConfigurationError:
             self._interest.devices, self._interest.agents = before
             raise
@@ -405,54 +374,11 @@ class Listener:
         Raises:
             RefusedError: The server said no before it ever said yes.
             UnreachableError: `max_attempts` failed in a row.
+            JournalError: The journal cannot be used, or written any more.
+            ConfigurationError: A destination or an endpoint cannot be used as asked.
             NotRunningError: It runs already, or ran before.
         """
-        if self._stopped is not None:
-            raise NotRunningError("this listener runs already, or did; make a new one")
-        self._stopped = asyncio.Event()
-        if self._stopping:
-            self._stopped.set()
-            return  # it was stopped before it began
-        self._watchdog.start()
-        async with asyncio.TaskGroup() as self._beside:
-            if self._commits is not None:
-                self._spawn(self._keep_life())
-            error = await self._live()
-            for task in self._beside_source:
-                task.cancel()
-        self._beside = None
-        if error is not None:
-            raise error
-
-    async def _live(self) -> Exception | None:
-        """Run to the end; return what ended it, if anything but `stop()` did."""
-        error: Exception | None = None
-        try:
-            async with asyncio.timeout(None) as self._running:
-                self._dispatcher.start()
-                if self._commits is not None:
-                    self._pipeline.resume(await self._commits.open(self._dispatcher))
-                    await self._commits.replay()
-                await self._source.run(self._pipeline, self._interest)
-            await self._stopped_by_all()
-        except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below
-            ending = self._crashed or raised
-            error = ending if isinstance(ending, Exception) else None
-            await self.stop(drain=0.0 if isinstance(raised, asyncio.CancelledError) else 8.0)
-            if error is None:
-                raise ending from None
-        finally:
-            self._watchdog.stop()
-            self._pipeline.standing.ended()
-            self._end_taps(error)
-        return error
-
-    async def _stopped_by_all(self) -> None:
-        """Wait for the end of `stop()`; raise what broke meanwhile."""
-        if self._stopped is not None:
-            await self._stopped.wait()
-        if self._crashed is not None:
-            raise self._crashed
+        await self._engine.run()
 
     async def stop(self, drain: float = 8.0) -> list[Unhandled]:
         """Take no more events, close the connection, let the handlers finish.
@@ -465,35 +391,10 @@ class Listener:
                 connection's close timeout, side by side.
 
         Returns:
-            What was left unhandled, by lane; empty when all is done.
+            What was left unhandled, by lane; empty when all is done. With a journal, what is left
+            of a durable handler's is done by the next run.
         """
-        self._stopping = True
-        if self._end is None:
-            self._end = asyncio.get_running_loop().create_task(self._stop(drain), name="cti-stop")
-        with self._dispatcher.excused():
-            return await asyncio.shield(self._end)
-
-    async def _stop(self, drain: float) -> list[Unhandled]:
-        commits, clock = self._commits, self._clock
-        try:
-            until = clock.monotonic() + drain
-            if commits is not None:
-                commits.note_life(self._source.last_sign)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._source.stop())
-                # What it still brings is in the lanes before they are drained.
-                await asyncio.sleep(0)
-                if commits is not None:
-                    await commits.settle(drain)
-                left = await self._dispatcher.drain(max(0.0, until - clock.monotonic()))
-            if commits is not None:
-                await commits.close()
-            return left
-        finally:
-            if self._stopped is None:
-                self._end_taps(None)
-            else:
-                self._stopped.set()
+        return await self._engine.stop(drain)
 
     async def __aenter__(self) -> Self:
         """Start; return when the first subscription stands.
@@ -501,7 +402,7 @@ class Listener:
         Raises:
             CtiError: As `run()`.
         """
-        subscribed = self._pipeline.standing.first = asyncio.get_running_loop().create_future()
+        subscribed = self._engine.first_subscribed()
         self._task = asyncio.get_running_loop().create_task(self.run(), name="cti-listener")
         try:
             await asyncio.wait((self._task, subscribed), return_when="FIRST_COMPLETED")
@@ -527,141 +428,10 @@ class Listener:
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
-        watch = self._watchdog
-        return replace(self._pipeline.stats(), blocked=watch.blocked, longest_block=watch.longest)
+        return self._engine.stats()
 
     # Private
 
     def _refuse_if_stopped(self) -> None:
-        if self._stopping:
+        if self._engine.stopping:
             raise NotRunningError("the listener is stopped")
-
-    def _end_taps(self, error: Exception | None) -> None:
-        """Tell streams and expectations that nothing more will come."""
-        for tap in self._handover.taps:
-            tap.ended(error)
-
-    def _press(self, who: str, full: bool) -> None:  # noqa: FBT001 - a callback's one argument
-        """Pause reading while a lane that blocks is full, or the disk is behind."""
-        before = bool(self._pressing)
-        (self._pressing.add if full else self._pressing.discard)(who)
-        if self._pressing and not before:
-            self._source.pause()
-        elif before and not self._pressing:
-            self._source.resume()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside the source, until it ends or the listener does."""
-        assert self._beside is not None  # noqa: S101 - for the type checker: it runs
-        task = self._beside.create_task(self._watched(work))
-        self._beside_source.add(task)
-        task.add_done_callback(self._beside_source.discard)
-
-    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - told to `run()`, which raises it
-            self._crash(error)
-
-    async def _keep_life(self) -> None:
-        assert self._commits is not None  # noqa: S101 - for the type checker
-        await self._commits.run(lambda: self._source.last_sign)
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call after so many seconds, if the listener runs then."""
-
-        async def wait() -> None:
-            await self._clock.sleep(seconds)
-            call()
-
-        if self._beside is not None:
-            self._spawn(wait())
-
-    def _crash(self, error: BaseException) -> None:
-        """End `run()` with a bug of ours; nobody else would ever hear of it."""
-        self._crashed = self._crashed or error
-        if self._running is not None and not self._stopping:
-            self._running.reschedule(asyncio.get_running_loop().time())
-
-
-def _websocket_source(
-    feed: str,
-    *,
-    urls: Sequence[str],
-    feeds: Sequence[str],
-    wire: WireChoice,
-    auth: Auth | None,
-    options: ConnectionOptions,
-    zone: tzinfo,
-    clock: Clock,
-) -> WebSocketSource:
-    """Make the source of one feed; each begins at a URL of its own, if there are as many."""
-    first = feeds.index(feed) % max(1, len(urls))
-    return WebSocketSource(
-        [*urls[first:], *urls[:first]],
-        wire=wire,
-        auth=auth,
-        options=options,
-        zone=zone,
-        clock=clock,
-        feed=feed,
-    )
-
-
-def _refuse_forgetful(
-    options: ConnectionOptions,
-    *,
-    window: int | None,
-    dedupe_age: float,
-    journal_retention: float | None,
-) -> None:
-    """Refuse a durable subscription whose events would be lost, or be taken for new once more.
-
-    Args:
-        options: Says whether there is one.
-        window: How many events are remembered, where several queues bring the same; else None.
-        dedupe_age: For how long, in this process.
-        journal_retention: For how long, from one to the next; None: there is no journal.
-    """
-    expires, length = options.durable_expires, options.durable_max_length
-    if options.durable is None or expires is None or length is None:
-        return
-    if journal_retention is None:
-        raise ConfigurationError(
-            "durable", "needs a journal: what was acknowledged would be lost with the process"
-        )
-    for name, age in (("dedupe_age", dedupe_age), ("journal_retention", journal_retention)):
-        if expires > age:
-            raise ConfigurationError(
-                "durable_expires",
-                f"must not be above {name} ({age:g} s), or what the broker brings again after so"
-                f" long is taken for new; raise {name}",
-            )
-    if window is not None and length > window:
-        raise ConfigurationError(
-            "durable_max_length",
-            f"must not be above dedupe_window ({window}) where several queues bring the same"
-            " events, or what one of them brings late is taken for new; raise dedupe_window",
-        )
-
-
-def _refuse_ids(devices: Sequence[str], agents: Sequence[str]) -> None:
-    """Refuse what would be taken apart into letters, and ids that nobody can have."""
-    for name, ids in (("devices", devices), ("agents", agents)):
-        if isinstance(ids, str):
-            raise ConfigurationError(name, f"is a list of ids: {name}=[{ids!r}]")
-        for one in ids:
-            if "@" in one and is_half_an_id(one):
-                problem = f"{one!r} is half an id; write 8002, or 8002@zhen04.cc"
-                raise ConfigurationError(name.removesuffix("s"), problem)
-
-
-def _zone(zone: str | tzinfo) -> tzinfo:
-    if isinstance(zone, tzinfo):
-        return zone
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ConfigurationError(
-            "zone", f"{zone!r} is no time zone; write it as Asia/Shanghai"
-        ) from None

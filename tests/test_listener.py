@@ -673,7 +673,7 @@ async def test_a_cancelled_run_ends_at_once(listener: Listener, source: FakeSour
 
 async def test_a_crash_of_ours_ends_the_run_with_it(listener: Listener, source: FakeSource) -> None:
     async with asyncio.timeout(PATIENCE):
-        asyncio.get_running_loop().call_soon(listener._crash, RuntimeError("our bug"))  # noqa: SLF001 - there is no known bug
+        asyncio.get_running_loop().call_soon(listener._engine.crash, RuntimeError("our bug"))  # noqa: SLF001 - there is no known bug
         with pytest.raises(RuntimeError, match="our bug"):
             await listener.run()
 

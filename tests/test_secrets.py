@@ -41,6 +41,7 @@ from cti_listener import (
 )
 from cti_listener.settings import SettingsError, load
 from cti_listener.simulator import SimulatorServer
+from cti_listener.sources.base import Source
 from cti_listener.sources.options import ConnectionOptions
 from tests.canaries import (
     HTTP_WAYS,
@@ -108,10 +109,14 @@ class Embedded:
     notices: list[Notice] = dataclasses.field(default_factory=list)
     error: CtiError | None = None
 
+    @property
+    def source(self) -> Source:
+        return self.listener._engine.source  # noqa: SLF001 - nobody is shown it, but a debugger
+
 
 EMBEDDED: dict[str, Callable[[Embedded], object]] = {
     "its repr": lambda it: f"{it.listener!r} {it.listener}",
-    "its source's": lambda it: f"{it.listener._source!r} {it.listener._source.endpoints}",  # noqa: SLF001
+    "its source's": lambda it: [it.source, it.source.endpoints],
     "its options' and its credentials'": lambda _: (ConnectionOptions(**OPTIONS), CREDENTIALS),
     "every object's that it holds": lambda it: it.objects,
     "its stats": lambda it: it.listener.stats(),
