@@ -142,6 +142,7 @@ class Listener:
                     synchronous=journal_synchronous,
                     retention=journal_retention,
                     max_size=journal_max_size,
+                    remember=dedupe_age,
                     clock=self._clock,
                 ),
                 self._handover,
@@ -423,7 +424,6 @@ class Listener:
                 self._dispatcher.start()
                 if self._commits is not None:
                     self._pipeline.resume(await self._commits.open(self._dispatcher))
-                    await self._commits.replay()
                 await self._source.run(self._pipeline, self._interest)
             await self._stopped_by_all()
         except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below

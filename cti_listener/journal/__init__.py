@@ -13,7 +13,8 @@ from cti_listener.journal.base import (
     Entry,
     JournalStats,
     Opened,
-    digest,
+    Seqs,
+    hash_of,
 )
 from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
 from cti_listener.journal.writer import Synchronous
@@ -27,6 +28,7 @@ __all__ = [
     "Journal",
     "JournalStats",
     "Opened",
+    "Seqs",
     "Synchronous",
-    "digest",
+    "hash_of",
 ]

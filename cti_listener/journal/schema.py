@@ -28,22 +28,19 @@ CHECKED_UP_TO: Final = 64 << 20
 TABLES: Final = """
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    last_seq INTEGER NOT NULL,              -- never falls back, whatever is deleted
-    last_sign REAL
+    last_sign REAL                          -- an event that came later is one as well
 );
 CREATE TABLE event (
-    seq INTEGER PRIMARY KEY,
-    digest BLOB NOT NULL,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,              -- seconds since 1970, as all times here
     feed TEXT NOT NULL,
     wanted INTEGER NOT NULL,                -- which set of handlers it is owed
-    redelivered INTEGER NOT NULL,
+    redelivered INTEGER NOT NULL DEFAULT 0,
     late INTEGER NOT NULL,
     payload TEXT NOT NULL
 );
-CREATE INDEX event_device ON event (device);  -- a lane refills by (device, seq)
 CREATE INDEX event_call ON event (call);      -- does its call live?
 CREATE TABLE handler (
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- a forgotten one's id never comes again
@@ -70,7 +67,6 @@ CREATE TABLE dead (
     failed_at REAL NOT NULL,
     error TEXT NOT NULL,
     retry INTEGER NOT NULL,                 -- asked for on the command line
-    digest BLOB NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,
@@ -79,7 +75,7 @@ CREATE TABLE dead (
     payload TEXT NOT NULL
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
-INSERT INTO state VALUES (1, 0, NULL);
+INSERT INTO state VALUES (1, NULL);
 """
 
 Step = Callable[[sqlite3.Connection], None]

@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 async def _write(path: Path, count: int) -> None:
     async with journal(path) as store:
         for number in range(count):
-            store.append(entry(number, payload={"pad": "x" * 500}))
+            store.add(entry(number, payload={"pad": "x" * 500}))
 
 
 def write_one(path: Path, count: int = 1) -> None:
@@ -50,7 +50,7 @@ def refused(path: Path) -> str:
 def test_it_is_made_for_its_owner_alone(path: Path) -> None:
     async def look() -> list[int]:
         async with journal(path) as store:
-            store.append(entry(1))
+            store.add(entry(1))
             await store.settle()
             return [stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()]
 
