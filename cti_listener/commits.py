@@ -134,6 +134,7 @@ class Commits:
         device: str | None,
         delivery: Delivery,
         *,
+        digest: int,
         event: Event | None,
         handlers: Sequence[Handler],
     ) -> None:
@@ -143,6 +144,7 @@ class Commits:
             payload: The object as received.
             device: Its routing key.
             delivery: What is ours about it.
+            digest: Tells it from all others.
             event: Its model, if it had to be read; else it is read when it is handed over. A model
                 is some objects, and thousands may wait: the garbage collector would go over them
                 again and again.
@@ -155,6 +157,7 @@ class Commits:
             device,
             delivery,
             wanting,
+            digest=digest,
             device=device,
             call=call if type(call) is str else plain_text(call),
             received_at=delivery.received_at or self._clock.now(),

@@ -24,7 +24,7 @@ from cti_listener.events import class_of, parse_event
 from cti_listener.feeds import APART, Feeds, Held
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
-from cti_listener.journal import Opened
+from cti_listener.journal import Opened, digest
 from cti_listener.log import log
 from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
 from cti_listener.standing import Standing
@@ -142,7 +142,7 @@ class Pipeline:
         if not self.interest.wants(payload, device, destination):
             self._not_asked_for += 1
             return
-        name = hash(key)
+        name = hash(key) if self._commits is None else digest(key)
         if self._feeds is None:
             self._admit(payload, device, key, name, delivery)
         else:
@@ -175,7 +175,7 @@ class Pipeline:
         if handlers is None:
             event = parse_event(payload, device=device, delivery=delivery)
             handlers = router.match(event, device)
-        self._commits.append(payload, device, delivery, event=event, handlers=handlers)
+        self._commits.append(payload, device, delivery, digest=name, event=event, handlers=handlers)
 
     def _mind_counter(self, serial: int, key: tuple[Any, ...], heard: datetime) -> None:
         namespace, kind, stamped = key[0], key[1], key[5]

@@ -14,7 +14,7 @@ from cti_listener.journal.base import (
     JournalStats,
     Opened,
     Seqs,
-    hash_of,
+    digest,
 )
 from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
 from cti_listener.journal.writer import Synchronous
@@ -30,5 +30,5 @@ __all__ = [
     "Opened",
     "Seqs",
     "Synchronous",
-    "hash_of",
+    "digest",
 ]

@@ -5,23 +5,24 @@ Everyone who speaks with the journal takes these from `cti_listener.journal`.
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from cti_listener.errors import JournalError
 from cti_listener.notices import Gap
-from cti_listener.values import identity, routing_key
 
 NO_DEVICE: Final = ""
 """The lane of events without a device; no device is named so. None is the lane of all devices."""
 
-COLUMNS: Final = 7
+COLUMNS: Final = 8
 """How many columns of an event the loop hands to the writer: `rows.EVENT_COLUMNS`."""
 
 EXIT_CODE: Final = 74
@@ -70,7 +71,7 @@ class Opened:
         last_event: The newest event still there, as it was received; retried ones aside.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
-        seen: The hashes (`hash_of`) of the latest events, newest last.
+        seen: The digests of the latest events, newest last.
     """
 
     last_sign: datetime | None
@@ -143,9 +144,13 @@ class Batch:
         return bool(self.rows or self.marks or self.dead or self.gaps)
 
 
-def hash_of(payload: dict[str, Any]) -> int:
-    """Return what tells an event from others in this process: the hash of its identity."""
-    return hash(identity(payload, routing_key(payload)))
+def digest(identity: tuple[Any, ...]) -> int:
+    """Return what tells an event from others in every process, of its `values.identity`.
+
+    64 bits, signed. Version 2 of the format writes the same values as the same bytes anywhere.
+    """
+    told = blake2b(marshal.dumps(identity, 2), digest_size=8)
+    return int.from_bytes(told.digest(), signed=True)
 
 
 def explained(path: Path, error: sqlite3.Error | OSError) -> JournalError:

@@ -19,6 +19,18 @@ from cti_listener.journal.base import NO_DEVICE, Seqs
 DEATHS: Final = 500
 """How many dead letters come to life in one commit."""
 
+_KEPT: Final = "digest, received_at, device, call, feed, late, payload"
+"""What a dead letter keeps of its event."""
+
+_BURY: Final = f"""
+    INSERT INTO dead (handler, seq, failed_at, error, retry, {_KEPT})
+    SELECT ?, seq, ?, ?, 0, {_KEPT} FROM event WHERE seq = ?
+"""  # noqa: S608 - our own words
+
+_EXHUME: Final = f"""
+    INSERT INTO event (wanted, redelivered, {_KEPT}) SELECT ?, 1, {_KEPT} FROM dead WHERE id = ?
+"""  # noqa: S608 - our own words
+
 _MARK: Final = rows.Insert(
     "INSERT INTO mark SELECT ?, column1, column2",
     2,
@@ -98,9 +110,7 @@ class Registry:
         """
         handler = self.register(name, last_seq)
         self._db.execute(
-            "INSERT INTO dead (handler, seq, failed_at, error, retry, received_at, device, call,"
-            " feed, late, payload) SELECT ?, seq, ?, ?, 0, received_at, device, call,"
-            " feed, late, payload FROM event WHERE seq = ?",
+            _BURY,
             (handler, rows.stamp(self._clock.now()), error, seq),
         )
         self._db.execute(
@@ -124,12 +134,7 @@ class Registry:
 
     def _bring_back(self, name: str, letter: int) -> int:
         """Make a dead letter the newest event, owed to its handler alone; return its number."""
-        seq = self._db.execute(
-            "INSERT INTO event (received_at, device, call, feed, late, payload, wanted,"
-            " redelivered) SELECT received_at, device, call, feed, late, payload, ?, 1"
-            " FROM dead WHERE id = ?",
-            (self.wanted((name,), 0), letter),
-        ).lastrowid
+        seq = self._db.execute(_EXHUME, (self.wanted((name,), 0), letter)).lastrowid
         self._db.execute("DELETE FROM dead WHERE id = ?", (letter,))
         return seq or 0
 

@@ -21,13 +21,13 @@ from cti_listener.journal.base import Entry
 from cti_listener.notices import Gap
 from cti_listener.values import EventKey
 
-EVENT_COLUMNS: Final = "received_at, device, call, feed, wanted, late, payload"
+EVENT_COLUMNS: Final = "digest, received_at, device, call, feed, wanted, late, payload"
 """An event's columns in the order in which the loop hands them over."""
 
-WANTED: Final = 4
+WANTED: Final = 5
 """Which of these is `wanted`; the loop puts the handlers' names there, the writer their number."""
 
-PAYLOAD: Final = 6
+PAYLOAD: Final = 7
 
 ENTRY_COLUMNS: Final = "seq, device, call, received_at, feed, redelivered, late, payload"
 """What `entry_of` is built from."""

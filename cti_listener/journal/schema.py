@@ -32,6 +32,7 @@ CREATE TABLE state (
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
+    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,              -- seconds since 1970, as all times here
@@ -67,6 +68,7 @@ CREATE TABLE dead (
     failed_at REAL NOT NULL,
     error TEXT NOT NULL,
     retry INTEGER NOT NULL,                 -- asked for on the command line
+    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,

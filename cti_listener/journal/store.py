@@ -155,6 +155,7 @@ class Journal:
     def append(
         self,
         *context: Any,
+        digest: int,
         device: str | None,
         call: str | None,
         received_at: datetime,
@@ -167,6 +168,7 @@ class Journal:
 
         Args:
             *context: The caller's own, which `committed` hands back; as much for each event.
+            digest: Tells it from others, see `digest()`.
             device: Its routing key; None where nothing told.
             call: Its call, for retention and purge.
             received_at: When it came, aware.
@@ -178,7 +180,7 @@ class Journal:
         if self._open:
             pending = self._pending
             text, at = rows.encode(payload), rows.stamp(received_at)
-            pending.rows += (at, device, call, feed, owed, late, text)
+            pending.rows += (digest, at, device, call, feed, owed, late, text)
             pending.contexts += context
             if not self._busy:
                 self._wake()

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
 from cti_listener.clock import Clock
-from cti_listener.events import load_json
 from cti_listener.journal import rows, schema
-from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained, hash_of
+from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
 from cti_listener.journal.registry import DEATHS, Registry
 from cti_listener.journal.upkeep import Upkeep, first_since
 from cti_listener.log import log
@@ -37,7 +37,7 @@ OVERHEAD: Final = 2000
 
 _EVENT: Final = rows.Insert(
     f"INSERT INTO event ({rows.EVENT_COLUMNS}) SELECT column1, column2, column3, column4, column5,"
-    " column6, CAST(column7 AS TEXT)",
+    " column6, column7, CAST(column8 AS TEXT)",
     COLUMNS,
 )
 _ENTRY: Final = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq = ?"  # noqa: S608 - our own words
@@ -171,10 +171,10 @@ class Writer:
         """Find out what a repeat may yet come of."""
         since = first_since(self._db, (last_sign or 0.0) - self._remember)
         found = self._db.execute(
-            "SELECT payload FROM event WHERE seq >= ? AND seq > ? ORDER BY seq",
+            "SELECT digest FROM event WHERE seq >= ? AND seq > ? ORDER BY seq",
             (since, self._last_seq - SEEN),
         )
-        return array("q", (hash_of(load_json(payload)) for (payload,) in found))
+        return array("q", chain.from_iterable(found))
 
     # Committing
 

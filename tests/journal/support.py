@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
-from cti_listener.journal import Entry, Journal, Opened, rows
+from cti_listener.journal import Entry, Journal, Opened, digest, rows
 from cti_listener.testing import ManualClock
 
 NAMESPACE = "zhen04.cc"
@@ -22,6 +22,7 @@ NAMESPACE = "zhen04.cc"
 class Sent:
     """An event that is put into the journal; `seq` is 0 until it is committed."""
 
+    digest: int
     payload: dict[str, Any]
     device: str | None
     call: str | None
@@ -49,6 +50,7 @@ def entry(number: int, **given: Any) -> Sent:
     call = given.pop("call", f"call-{number // 8}")
     payload = {"eventName": "delivered", "serial": number, "callId": call, "srcDeviceId": device}
     return Sent(
+        digest=digest((NAMESPACE, "csta", device, number)),
         device=device,
         call=call,
         received_at=given.pop("at", ManualClock().now()),
@@ -91,6 +93,7 @@ class Held(Journal):
     def add(self, one: Sent) -> None:
         self.append(
             one,
+            digest=one.digest,
             device=one.device,
             call=one.call,
             received_at=one.received_at,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cti_listener.errors import ConfigurationError, NotRunningError
-from cti_listener.journal import NO_DEVICE, Journal, JournalStats, hash_of
+from cti_listener.journal import NO_DEVICE, Journal, JournalStats, visits
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
 from cti_listener.values import EventKey
@@ -24,14 +24,14 @@ def path(tmp_path: Path) -> Path:
 
 async def test_what_was_appended_is_handed_back_committed_in_order(path: Path) -> None:
     async with journal(path) as store:
-        sent = [entry(number) for number in range(1000)]
+        sent = [entry(number) for number in range(3000)]  # more than one statement takes
         for one in sent:
             store.add(one)
         await store.settle()
         assert store.entries == sent
-        assert [one.seq for one in sent] == list(range(1, 1001))
+        assert [one.seq for one in sent] == list(range(1, 3001))
         assert len(store.groups) == 1  # all that one turn of the loop brought
-        assert store.stats().committed == 1000
+        assert store.stats().committed == 3000
         assert store.stats().pending == 0
 
 
@@ -104,7 +104,7 @@ async def test_what_was_not_done_is_there_after_a_restart_and_marked(path: Path)
         assert store.owed == 6
         assert store.opened.last_seq == 10
         assert len(store.opened.seen) == 10
-        assert store.opened.seen[-1] == hash_of(entry(9, device="d").payload)
+        assert store.opened.seen[-1] == entry(9, device="d").digest
         store.add(entry(10, device="d"))
         await store.settle()
         found = await asyncio.to_thread(store.read, await store.undone())
@@ -177,6 +177,27 @@ async def test_the_last_sign_of_life_is_kept(path: Path) -> None:
         store.add(entry(1, at=START + timedelta(seconds=5)))  # an event is one, too
     async with journal(path, clock=clock) as store:
         assert store.opened.last_sign == START + timedelta(seconds=5)
+
+
+def retry_all(path: Path) -> None:
+    with visits.visit(path, write=True) as db:
+        assert visits.retry(db)
+
+
+async def test_a_retried_letter_is_not_the_last_that_came(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, clock=clock) as store:
+        store.add(entry(1))
+        await store.settle()
+        store.dead("work", 1, "boom")
+        await clock.advance(60)
+        last = entry(2, at=clock.now())
+        store.add(last)
+    await asyncio.to_thread(retry_all, path)
+    async with journal(path, clock=clock) as store:
+        assert store.opened.last_seq == 3
+        assert store.opened.last_event == last.payload
+        assert store.opened.last_sign == last.received_at
 
 
 async def test_gaps_are_kept_and_updated_by_id(path: Path) -> None:

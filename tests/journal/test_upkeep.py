@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cti_listener.journal import hash_of
 from cti_listener.testing import START, ManualClock
 from tests.journal.support import Held, entry, journal
 
@@ -86,7 +85,7 @@ async def test_what_came_too_long_before_is_not_told_as_seen(path: Path) -> None
         await add(store, clock, range(5, 8))
     await clock.advance(1000)  # it counts from the last sign of life
     async with journal(path, remember=100, clock=clock) as store:
-        assert list(store.opened.seen) == [hash_of(entry(number).payload) for number in range(5, 8)]
+        assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
 
 
 async def test_what_was_deleted_cannot_be_found_in_the_file(path: Path) -> None:
