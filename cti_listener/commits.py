@@ -102,7 +102,7 @@ class Commits:
         """Keep signs of life and refill lanes, until cancelled.
 
         Args:
-            last_sign: Tells when the last byte came of a connection that stands, if one does.
+            last_sign: Tells up to when nothing was missed by a connection that stands, if one does.
         """
         async with asyncio.TaskGroup() as self._books.tasks:
             while True:

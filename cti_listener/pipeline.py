@@ -232,13 +232,19 @@ class Pipeline:
         """Note that a feed is in step with another: it covers all since it stood."""
         stand = self.standing.stands.get(feed)
         if stand is not None and not self._ledger.is_covered_by(feed):
-            self.standing.covers(feed, stand.since)
+            self._covers(feed, stand.since)
+
+    def _covers(self, feed: str, since: datetime, *, backlog: bool = False) -> None:
+        """Note that a feed covers all that happens from then on; if we die, it was so till then."""
+        self.standing.covers(feed, since, backlog=backlog)
+        if self._commits is not None:
+            self._commits.note_life(since)
 
     def _splice(self, feeds: Feeds, number: int) -> None:
         """End a splice now, whatever its feed may be ahead of."""
         for feed in self.standing.stands:
             if feeds.splice_of(feed) == number and not self._ledger.is_covered_by(feed):
-                self.standing.covers(feed, self._clock.now())
+                self._covers(feed, self._clock.now())
         for one, late in feeds.spliced(number, self._clock.monotonic()):
             self._admit(*(_late(one.what) if late else one.what))
 
@@ -269,7 +275,7 @@ class Pipeline:
             self._later(self._hold, partial(self._splice, self._feeds, number))
         else:
             since = self.standing.stands[feed].since
-            self.standing.covers(feed, since, backlog=backlog)
+            self._covers(feed, since, backlog=backlog)
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """What a broker kept for a feed is in."""

@@ -63,7 +63,7 @@ class Opened:
     """What the journal knew when it was opened.
 
     Attributes:
-        last_sign: The last sign of life of the run before; None for a fresh journal.
+        last_sign: The last sign of life of the run before; None: it never listened.
         unfinished: What the handlers that are registered now have yet to do: by name and device
             (`NO_DEVICE` for events without one) the events' numbers, oldest first.
         absent: The same of handlers that are not registered now, by name; `forget` drops them.

@@ -35,9 +35,6 @@ ENTRY_COLUMNS: Final = "seq, device, call, received_at, feed, redelivered, late,
 LAST_SEQ: Final = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event')"
 """The newest event's number; it never falls back, whatever is deleted."""
 
-NEWEST: Final = "FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
-"""The event that came last, of those still there."""
-
 _LAST: Final = 2**63 - 1
 _MOST: Final = 1024
 """How many rows a statement has at most; each of its variables costs memory for ever."""
@@ -141,16 +138,11 @@ def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry:
     )
 
 
-def last_sign(db: sqlite3.Connection) -> float | None:
-    """Return the last sign of life there is: a stored one, or the last event."""
-    (noted,) = db.execute("SELECT last_sign FROM state").fetchone()
-    row = db.execute(f"SELECT received_at {NEWEST}").fetchone()
-    return max((one for one in (noted, *(row or ())) if one is not None), default=None)
-
-
 def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the newest event there is, as it was received."""
-    row = db.execute(f"SELECT payload {NEWEST}").fetchone()
+    """Return the event that came last, of those still there, as it was received."""
+    row = db.execute(
+        "SELECT payload FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
     return None if row is None else load_json(row[0])
 
 

@@ -28,7 +28,7 @@ CHECKED_UP_TO: Final = 64 << 20
 TABLES: Final = """
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    last_sign REAL                          -- an event that came later is one as well
+    last_sign REAL                          -- up to when nothing was missed
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted

@@ -45,7 +45,7 @@ class Journal:
         synchronous: `full`: what is committed outlives a power cut; `normal`: a crash of ours.
         retention: How long what is done stays, and its call's rows with it, in seconds.
         max_size: The file's size limit in bytes; reaching it fails a commit.
-        remember: Those that came so many seconds before the last sign of life are told as seen.
+        remember: Events that came so many seconds before the last one are told as seen.
         clock: The one clock.
 
     Attributes:
@@ -208,9 +208,12 @@ class Journal:
             self._wake()
 
     def alive(self, at: datetime) -> None:
-        """Note a sign of life; call it as often as you like, once a second is written."""
+        """Note a sign of life: all that was sent before it is appended.
+
+        Call it as often as you like; once a second it is written.
+        """
         if self._open:
-            self._pending.sign = at
+            self._pending.sign = max(at, self._pending.sign or at)
             now = self._clock.monotonic()
             if now >= self._sign_due:
                 self._sign_due = now + SIGN_INTERVAL

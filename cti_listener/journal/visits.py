@@ -78,6 +78,7 @@ def handler_number(db: sqlite3.Connection, name: str) -> int:
 def summary(db: sqlite3.Connection, path: Path) -> Facts:
     """Tell how the journal stands."""
     (last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
+    (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
     (events,) = db.execute("SELECT count(*) FROM event").fetchone()
     (first,) = db.execute("SELECT received_at FROM event ORDER BY seq LIMIT 1").fetchone() or (
         None,
@@ -90,7 +91,7 @@ def summary(db: sqlite3.Connection, path: Path) -> Facts:
         "events": events,
         "lastSeq": last_seq,
         "oldest": _time(first),
-        "lastSign": _time(rows.last_sign(db)),
+        "lastSign": _time(last_sign),
         "bytes": path.stat().st_size + (log.stat().st_size if log.exists() else 0),
         "gaps": gaps,
         "openGaps": still,

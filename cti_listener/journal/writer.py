@@ -76,7 +76,7 @@ class Writer:
         synchronous: `full`: what is committed outlives a power cut; `normal`: a crash.
         retention: How long what is done stays, in seconds.
         max_size: The size limit, in bytes.
-        remember: Events that came so many seconds before the last sign of life are told as seen.
+        remember: Events that came so many seconds before the last one are told as seen.
         clock: The one clock.
     """
 
@@ -143,7 +143,6 @@ class Writer:
         db.execute("UPDATE handler SET active = 0")
         for name in handlers:
             self._debts.register(name, self._last_seq)
-        self._note_life(rows.last_sign(db))
         self._take_retries()
         self._upkeep.look(db)
         db.execute("COMMIT")
@@ -152,7 +151,7 @@ class Writer:
         db = self._db
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
         gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
-        last_sign = rows.last_sign(db)
+        (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
@@ -164,15 +163,18 @@ class Writer:
             last_event=rows.last_payload(db),
             last_gap=last_gap,
             open_gaps=tuple(rows.gap_of(body) for (body,) in gaps),
-            seen=self._seen(last_sign),
+            seen=self._seen(),
         )
 
-    def _seen(self, last_sign: float | None) -> array[int]:
+    def _seen(self) -> array[int]:
         """Find out what a repeat may yet come of."""
-        since = first_since(self._db, (last_sign or 0.0) - self._remember)
+        query = "SELECT received_at FROM event ORDER BY seq DESC LIMIT 1"
+        last = self._db.execute(query).fetchone()
+        if last is None:
+            return array("q")
         found = self._db.execute(
             "SELECT digest FROM event WHERE seq >= ? AND seq > ? ORDER BY seq",
-            (since, self._last_seq - SEEN),
+            (first_since(self._db, last[0] - self._remember), self._last_seq - SEEN),
         )
         return array("q", chain.from_iterable(found))
 
@@ -222,7 +224,8 @@ class Writer:
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
         if batch.sign is not None:
-            self._note_life(rows.stamp(batch.sign))
+            sign = rows.stamp(batch.sign)
+            db.execute("UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)", (sign,))
         if self._upkeep.due:
             self._upkeep.step(db, batch.events)
         db.execute("COMMIT")
@@ -249,10 +252,6 @@ class Writer:
             entries.append((name, rows.entry_of(row, 0)))
             self._last_seq = seq
         return entries
-
-    def _note_life(self, sign: float | None) -> None:
-        if sign is not None:
-            self._db.execute("UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)", (sign,))
 
     # Between two commits
 

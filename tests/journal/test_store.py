@@ -174,9 +174,11 @@ async def test_the_last_sign_of_life_is_kept(path: Path) -> None:
         assert store.stats().commits == commits  # at most one a second of its own
     async with journal(path, clock=clock) as store:
         assert store.opened.last_sign == START + timedelta(seconds=0.9)
-        store.add(entry(1, at=START + timedelta(seconds=5)))  # an event is one, too
+        store.add(entry(1, at=START + timedelta(seconds=5)))
+        store.alive(START)  # no later than what is known
     async with journal(path, clock=clock) as store:
-        assert store.opened.last_sign == START + timedelta(seconds=5)
+        # An event is none: others that were sent before it may have lain in the socket yet.
+        assert store.opened.last_sign == START + timedelta(seconds=0.9)
 
 
 def retry_all(path: Path) -> None:
@@ -197,7 +199,6 @@ async def test_a_retried_letter_is_not_the_last_that_came(path: Path) -> None:
     async with journal(path, clock=clock) as store:
         assert store.opened.last_seq == 3
         assert store.opened.last_event == last.payload
-        assert store.opened.last_sign == last.received_at
 
 
 async def test_gaps_are_kept_and_updated_by_id(path: Path) -> None:

@@ -83,7 +83,7 @@ async def test_what_came_too_long_before_is_not_told_as_seen(path: Path) -> None
         await add(store, clock, range(5))
         await clock.advance(150)
         await add(store, clock, range(5, 8))
-    await clock.advance(1000)  # it counts from the last sign of life
+    await clock.advance(1000)  # it counts from the last event
     async with journal(path, remember=100, clock=clock) as store:
         assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
 
