@@ -15,59 +15,78 @@ import resource
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.throughput import make_event
 from cti_listener.clock import SystemClock
-from cti_listener.journal import Entry, Journal, digest
+from cti_listener.journal import Journal, digest
 from cti_listener.journal.writer import Synchronous
 from cti_listener.values import identity, routing_key
 
 BURST = 50
+OWED = ("work",)
 UNDER_WAY = 20_000
 
 
-def make_entries(events: int, devices: int) -> list[Entry]:
+@dataclass(slots=True)
+class Sent:
+    """An event as `Journal.append` takes it."""
+
+    digest: int
+    device: str | None
+    call: str
+    received_at: datetime
+    payload: dict[str, Any]
+
+
+def make_entries(events: int, devices: int) -> list[Sent]:
     entries = []
     for number in range(events):
         payload = json.loads(make_event(number, devices))
+        call = f"{number // 8:08x}-3c92-11e8-bbcd-33878bfda0e8"
         device = routing_key(payload)
-        entries.append(
-            Entry(
-                digest=digest(identity(payload, device)),
-                device=device,
-                call=f"{number // 8:08x}-3c92-11e8-bbcd-33878bfda0e8",
-                received_at=datetime.now(UTC),
-                feed="a",
-                payload=payload,
-                owed=("work",),
-            )
-        )
+        told = digest(identity(payload, device))
+        entries.append(Sent(told, device, call, datetime.now(UTC), payload))
     return entries
 
 
-async def burst(path: Path, synchronous: Synchronous, entries: list[Entry], *, done: bool) -> str:
+def append(store: Journal, sent: Sent) -> None:
+    store.append(
+        sent,
+        digest=sent.digest,
+        device=sent.device,
+        call=sent.call,
+        received_at=sent.received_at,
+        feed="a",
+        payload=sent.payload,
+        owed=OWED,
+    )
+
+
+async def burst(path: Path, synchronous: Synchronous, entries: list[Sent], *, done: bool) -> str:
     store = Journal(path, synchronous=synchronous, clock=SystemClock())
     sizes: list[int] = []
     landed = 0
     less_under_way = asyncio.Event()
 
-    def committed(group: list[Entry]) -> None:
+    def committed(first: int, group: list[Sent]) -> None:
         nonlocal landed
         landed += len(group)
         sizes.append(len(group))
         less_under_way.set()
         if done:
-            for entry in group:
-                store.done("work", entry.device, entry.seq)
+            for seq, entry in enumerate(group, first):
+                store.done("work", entry.device, seq)
 
     store.committed = committed
     await store.open(["work"])
     began, cpu = time.perf_counter(), time.process_time()
     for at in range(0, len(entries), BURST):
         for entry in entries[at : at + BURST]:
-            store.append(entry)
+            append(store, entry)
         await asyncio.sleep(0)
         while at + BURST - landed > (UNDER_WAY if at + BURST < len(entries) else 0):
             less_under_way.clear()
@@ -84,15 +103,15 @@ async def burst(path: Path, synchronous: Synchronous, entries: list[Entry], *, d
     )
 
 
-async def alone(path: Path, synchronous: Synchronous, entries: list[Entry]) -> str:
+async def alone(path: Path, synchronous: Synchronous, entries: list[Sent]) -> str:
     store = Journal(path, synchronous=synchronous, clock=SystemClock())
     came = asyncio.Event()
-    store.committed = lambda _group: came.set()
+    store.committed = lambda _first, _group: came.set()
     await store.open(["work"])
     times = []
     for entry in entries:
         began = time.perf_counter()
-        store.append(entry)
+        append(store, entry)
         await came.wait()
         came.clear()
         times.append((time.perf_counter() - began) * 1000)

@@ -2,36 +2,36 @@
 
 Between the pipeline and the hand-over. An event is appended with the names of the durable handlers
 that want it; once it is on disk it is handed over, and what came behind it, notices and
-acknowledgements, has its turn. The journal's side of the lanes is here too: what a handler is done
-with, what it failed on, what a full lane left on disk, and what an earlier run left undone.
+acknowledgements, has its turn. What becomes of it then stands in the `books`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, tzinfo
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
+from cti_listener.books import Books, read_event
 from cti_listener.clock import Clock
 from cti_listener.dispatcher import Dispatcher
-from cti_listener.errors import JournalError
 from cti_listener.event_base import Delivery, Event
-from cti_listener.events import parse_event
 from cti_listener.handover import Handover
-from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats, Opened
-from cti_listener.lanes import Lane
+from cti_listener.journal import Entry, Journal, JournalStats, Opened
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
-from cti_listener.values import EventKey, identity, routing_key
+from cti_listener.values import EventKey, identity, plain_text, routing_key
 
 UNDER_WAY: Final = 20_000
 """How many events wait for their commit before reading is paused; it goes on at half as many."""
 
-PAGE: Final = 1000
-"""How many unfinished events are read at once."""
+TURN: Final = 64
+"""How many events are handed over before the handlers have their turn."""
+
+MOST_SETS: Final = 1000
+"""How many sets of handlers that want the same event are remembered."""
 
 INTERVAL: Final = 1.0
 """How often a sign of life is kept, and retries are looked for, in seconds."""
@@ -64,15 +64,18 @@ class Commits:
         self._handover = handover
         self._dispatcher: Dispatcher
         self._clock = clock
-        self._zone = zone
+        self._books = Books(journal, zone=zone, failed=self._broke)
         self._pressure = pressure
         self._pressing = False
         self._failed = failed
         self._appended = self._landed = 0
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
+        self._arrived: deque[Iterator[None]] = deque()  # on disk, and not all handed over
+        self._sets: dict[tuple[Handler, ...], tuple[tuple[Handler, ...], tuple[str, ...]]] = {}
         self._settled: asyncio.Future[None] | None = None
-        self._tasks: asyncio.TaskGroup
+        self._broken = False
         journal.committed = self._committed
+        journal.retried = self._retried
         journal.failed = self._broke
 
     def __repr__(self) -> str:
@@ -81,37 +84,27 @@ class Commits:
     # Life
 
     async def open(self, dispatcher: Dispatcher) -> Opened:
-        """Open the journal for the durable handlers there are.
+        """Open the journal for the durable handlers there are, and go on where it ended.
+
+        What an earlier run left undone stays in the journal, and its lanes refill from there before
+        they take anything new; it is marked as redelivered.
 
         Raises:
             JournalError: It cannot be used as it is.
         """
+        durable = self._durable()
+        opened = await self._journal.open(list(durable))
         self._dispatcher = dispatcher
-        dispatcher.keeper = self
-        return await self._journal.open([one.name for one in self._durable()])
-
-    async def replay(self) -> None:
-        """Put into lanes what an earlier run left undone, marked as such; before anything new.
-
-        Raises:
-            JournalError: It cannot be read.
-        """
-        for handler in self._durable():
-            after = 0
-            while found := await self._unfinished(handler, None, after, PAGE):
-                for entry in found:
-                    self._dispatcher.put(handler, entry.device, self._event(entry), entry.seq)
-                after = found[-1].seq
-                if handler.order == "all" and self._dispatcher.has_spilled(handler):
-                    break  # its one lane finds the rest itself
+        self._books.open(dispatcher, durable, opened.unfinished)
+        return opened
 
     async def run(self, last_sign: Callable[[], datetime | None]) -> None:
         """Keep signs of life and refill lanes, until cancelled.
 
         Args:
-            last_sign: Tells when the last byte came of a connection that stands, if one does.
+            last_sign: Tells up to when nothing was missed by a connection that stands, if one does.
         """
-        async with asyncio.TaskGroup() as self._tasks:
+        async with asyncio.TaskGroup() as self._books.tasks:
             while True:
                 self.note_life(last_sign())
                 await self._clock.sleep(INTERVAL)
@@ -125,7 +118,7 @@ class Commits:
 
     async def settle(self, timeout: float) -> None:
         """Wait until all that was appended is handed over, or the time is over."""
-        if self._appended > self._landed and timeout > 0:
+        if self._appended > self._landed and timeout > 0 and not self._broken:
             self._settled = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._settled], timeout=timeout)
 
@@ -137,33 +130,60 @@ class Commits:
 
     def append(
         self,
-        event: Event,
+        payload: dict[str, Any],
         device: str | None,
+        delivery: Delivery,
         *,
-        digest: bytes,
-        handlers: Iterable[Handler],
-        payload: dict[str, object],
+        digest: int,
+        event: Event | None,
+        handlers: Sequence[Handler],
     ) -> None:
-        """Have an event committed, then handed over to these handlers."""
-        delivery = event.delivery
-        wanting = tuple(handlers)
-        self._appended += 1
+        """Have an event committed, then handed over to these handlers.
+
+        Args:
+            payload: The object as received.
+            device: Its routing key.
+            delivery: What is ours about it.
+            digest: Tells it from all others.
+            event: Its model, if it had to be read; else it is read when it is handed over. A model
+                is some objects, and thousands may wait: the garbage collector would go over them
+                again and again.
+            handlers: Who wants it.
+        """
+        wanting, owed = self._who(handlers)
+        call = payload.get("callId")
         self._journal.append(
-            Entry(
-                digest=digest,
-                device=device,
-                call=event.call_id,
-                received_at=delivery.received_at or self._clock.now(),
-                feed=delivery.feed,
-                payload=payload,
-                owed=tuple([one.name for one in wanting if one.durable]),
-                late=delivery.late,
-                context=(event, wanting),
-            )
+            payload if event is None else event,
+            device,
+            delivery,
+            wanting,
+            digest=digest,
+            device=device,
+            call=call if type(call) is str else plain_text(call),
+            received_at=delivery.received_at or self._clock.now(),
+            feed=delivery.feed,
+            payload=payload,
+            owed=owed,
+            late=delivery.late,
         )
+        self._appended += 1
         if not self._pressing and self._appended - self._landed > UNDER_WAY:
             self._pressing = True
             self._pressure(True)  # noqa: FBT003 - the name of the callback says it
+
+    def _who(self, handlers: Sequence[Handler]) -> tuple[tuple[Handler, ...], tuple[str, ...]]:
+        """Return the handlers, and the names of the durable ones; the same tuples for the same.
+
+        So an event on its way keeps nothing of its own that the garbage collector looks at.
+        """
+        wanting = tuple(handlers)
+        known = self._sets.get(wanting)
+        if known is None:
+            if len(self._sets) > MOST_SETS:
+                self._sets.clear()
+            names = tuple([one.name for one in wanting if one.durable])
+            known = self._sets[wanting] = wanting, names
+        return known
 
     def behind(self, call: Callable[[], None]) -> None:
         """Call once all that was appended before is committed; at once, if it is."""
@@ -180,30 +200,63 @@ class Commits:
         """Keep when these queues of a broker were known to be empty; None: forget it."""
         self._journal.queues_empty(names, at)
 
-    def _committed(self, entries: list[Entry]) -> None:
-        behind = self._behind
-        for entry in entries:
-            if entry.context is None:
-                self._try_again(entry)
-                continue
-            event, handlers = entry.context
-            self._landed += 1
-            self._handover.give(event, entry.device, handlers, entry.seq)
-            while behind and behind[0][0] <= self._landed:
-                behind.popleft()[1]()
+    # What is on disk
+
+    def _committed(self, first: int, contexts: list[Any]) -> None:
+        self._arrive(self._hand_over(first, contexts))
+
+    def _retried(self, entries: list[tuple[str, Entry]]) -> None:
+        self._arrive(self._try_again(entries))
+
+    def _arrive(self, group: Iterator[None]) -> None:
+        self._arrived.append(group)
+        if len(self._arrived) == 1:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand over some of what is on disk; the handlers have their turn before the next."""
+        try:
+            while self._arrived:
+                if sum(1 for _ in islice(self._arrived[0], TURN)) == TURN:
+                    asyncio.get_running_loop().call_soon(self._go_on)
+                    break
+                self._arrived.popleft()
+        except Exception as error:  # noqa: BLE001 - a bug of ours; all is on disk, so go no further
+            self._arrived.clear()
+            self._broke(error)
+            return
         if self._pressing and self._appended - self._landed <= UNDER_WAY // 2:
             self._pressing = False
             self._pressure(False)  # noqa: FBT003 - as above
         if self._appended == self._landed:
             self._tell_settled()
 
-    def _try_again(self, entry: Entry) -> None:
-        """Put a dead letter at the tail of its lane: somebody asked for it on the command line."""
-        for handler in self._durable():
-            if handler.name in entry.owed:
-                self._dispatcher.put(handler, entry.device, self._event(entry), entry.seq)
+    def _hand_over(self, first: int, contexts: list[Any]) -> Iterator[None]:
+        """Hand a group over, event by event."""
+        behind, give = self._behind, self._handover.give
+        each = iter(contexts)
+        for seq, (what, device, delivery, handlers) in enumerate(
+            zip(each, each, each, each, strict=True), first
+        ):
+            event = read_event(what, device, delivery) if type(what) is dict else what
+            self._landed += 1
+            if event is not None:
+                give(event, device, handlers, seq)
+            while behind and behind[0][0] <= self._landed:
+                behind.popleft()[1]()
+            yield
+
+    def _try_again(self, entries: list[tuple[str, Entry]]) -> Iterator[None]:
+        """Put dead letters at the tail of their lanes: somebody asked on the command line."""
+        durable = self._durable()
+        for name, entry in entries:
+            event = self._books.event_of(entry)
+            if name in durable and event is not None:
+                self._dispatcher.put(durable[name], entry.device, event, entry.seq)
+            yield
 
     def _broke(self, error: BaseException) -> None:
+        self._broken = True
         self._behind.clear()  # nothing is acknowledged that is not on disk
         self._tell_settled()
         self._failed(error)
@@ -212,50 +265,8 @@ class Commits:
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
 
-    # The books of durable handlers
-
-    def done(self, lane: Lane, seq: int) -> None:
-        """Note that a lane is done with an event, and so with all before it."""
-        self._journal.done(lane.handler.name, _name_of(lane), seq)
-
-    def dead(self, lane: Lane, seq: int, error: BaseException) -> None:
-        """Keep an event that a handler failed on for good."""
-        text = "".join(traceback.format_exception(error))
-        self._journal.dead(lane.handler.name, seq, text)
-
-    def refill(self, lane: Lane) -> None:
-        """Find what a lane left in the journal, and bring it."""
-        self._tasks.create_task(self._refill(lane), name="cti-refill")
-
-    async def _refill(self, lane: Lane) -> None:
-        limit = lane.handler.lane_size
-        try:
-            found = await self._unfinished(lane.handler, _name_of(lane), lane.last_seq, limit)
-        except JournalError as error:
-            self._broke(error)
-            return
-        events = [(entry.seq, self._event(entry)) for entry in found]
-        self._dispatcher.refilled(lane, events, complete=len(found) < limit)
-
-    async def _unfinished(
-        self, handler: Handler, device: str | None, after: int, limit: int
-    ) -> Sequence[Entry]:
-        return await asyncio.to_thread(
-            self._journal.unfinished, handler.name, device=device, after=after, limit=limit
-        )
-
-    def _durable(self) -> list[Handler]:
-        return [one for one in self._handover.handlers if one.durable]
-
-    def _event(self, entry: Entry) -> Event:
-        delivery = Delivery(
-            entry.received_at,
-            entry.feed,
-            self._zone,
-            redelivered=entry.redelivered,
-            late=entry.late,
-        )
-        return parse_event(entry.payload, device=entry.device, delivery=delivery)
+    def _durable(self) -> dict[str, Handler]:
+        return {one.name: one for one in self._handover.handlers if one.durable}
 
     def stats(self) -> JournalStats:
         """Return a frozen snapshot of the journal."""
@@ -266,8 +277,3 @@ def last_before(opened: Opened) -> EventKey | None:
     """Return what identifies the last event that earlier runs had."""
     payload = opened.last_event
     return None if payload is None else EventKey(*identity(payload, routing_key(payload)))
-
-
-def _name_of(lane: Lane) -> str | None:
-    """Return a lane's name in the journal."""
-    return None if lane.handler.order == "all" else lane.device or NO_DEVICE

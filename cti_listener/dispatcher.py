@@ -14,7 +14,7 @@ somebody else cancelled makes way for a new one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final
@@ -92,9 +92,7 @@ class Dispatcher:
             device = None
         lane = self._lanes.get((handler.number, device))
         if lane is None:
-            lane = self._lanes[handler.number, device] = Lane(handler, device)
-            self._crew.ready.append(lane)
-            self._crew.see_to_it()
+            lane = self._begin(handler, device)
         if handler.durable:
             self._put_durable(lane, happening, seq)
             return
@@ -102,6 +100,29 @@ class Dispatcher:
         self._count_in(handler)
         if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
             self._overfull(lane)
+
+    def _begin(self, handler: Handler, device: str | None) -> Lane:
+        lane = self._lanes[handler.number, device] = Lane(handler, device)
+        self._crew.ready.append(lane)
+        self._crew.see_to_it()
+        return lane
+
+    def resume(self, handler: Handler, device: str | None, left: Iterable[int]) -> None:
+        """Begin a durable handler's lane with what an earlier run left in the journal for it.
+
+        Args:
+            handler: Whose lane.
+            device: Which one.
+            left: The places of the events there, in order; one at least.
+        """
+        lane = self._begin(handler, device)
+        lane.leave(left)
+        self._spilled.add(lane)
+
+    def room(self, handler: Handler) -> int:
+        """Tell how many happenings a lane of a durable handler may be refilled with at once."""
+        size = handler.lane_size
+        return max(1, min(size, size * TOTAL - handler.waiting))
 
     def _put_durable(self, lane: Lane, happening: Happening, seq: int) -> None:
         """Append, or leave it in the journal where there is no room."""
@@ -114,21 +135,17 @@ class Dispatcher:
             self._spilled.add(lane)
             log.info("lane_spilled", handler=handler.name, device=lane.device)
 
-    def has_spilled(self, handler: Handler) -> bool:
-        """Tell whether a lane of this handler has left something in the journal."""
-        return any(lane.handler is handler for lane in self._spilled)
-
-    def refilled(self, lane: Lane, found: Sequence[tuple[int, Event]], *, complete: bool) -> None:
-        """Take what a lane had left in the journal.
+    def refilled(self, lane: Lane, found: Sequence[tuple[int, Event]], asked: int) -> None:
+        """Take some of what a lane had left in the journal.
 
         Args:
             lane: Which lane.
             found: Places and events, the oldest first.
-            complete: The journal had no more when it was asked.
+            asked: How many of those that were left were asked for.
         """
         if not self._crew.open:
             return
-        for _ in range(lane.refill(found, complete=complete)):
+        for _ in range(lane.refill(found, asked)):
             self._count_in(lane.handler)
         if lane.spill is None:
             self._spilled.discard(lane)
@@ -142,7 +159,7 @@ class Dispatcher:
         """Have a spilled lane refilled, if that was not asked for already."""
         spill = lane.spill
         if spill is not None and not spill.asked and self.keeper is not None:
-            spill.asked = spill.until
+            spill.asked = True
             self.keeper.refill(lane)
 
     def _overfull(self, lane: Lane) -> None:

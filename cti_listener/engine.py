@@ -151,7 +151,6 @@ class Engine:
                 self.dispatcher.start()
                 if self._commits is not None:
                     self._pipeline.resume(await self._commits.open(self.dispatcher))
-                    await self._commits.replay()
                 await self.source.run(self._pipeline, self._interest)
             await self._stopped_by_all()
         except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below

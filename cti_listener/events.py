@@ -278,14 +278,18 @@ def parse_event(
         BadMessageError: `raw` is text that is not JSON, or not an object.
     """
     payload = raw if isinstance(raw, dict) else load_object(raw)
-    name = payload.get("eventName")
-    kind = CATALOGUE.get(name, UnknownEvent) if isinstance(name, str) else UnknownEvent
-    event = kind.read(payload)
+    event = class_of(payload).read(payload)
     if device is not None:
         event.__dict__["device"] = device
     if delivery is not None:
         event.__dict__["delivery"] = delivery
     return event
+
+
+def class_of(payload: Payload) -> type[Event]:
+    """Return the class that an event object is read as."""
+    name = payload.get("eventName")
+    return CATALOGUE.get(name, UnknownEvent) if isinstance(name, str) else UnknownEvent
 
 
 def load_object(raw: object) -> dict[str, Any]:

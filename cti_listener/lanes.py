@@ -7,8 +7,9 @@ and it refills from there (`Spill`).
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -38,13 +39,13 @@ class Spill:
     """What a full lane left in the journal.
 
     Attributes:
-        until: The newest event left there.
-        asked: Up to where the journal was asked for it; 0: it was not.
-        behind: Notices that wait for it, each with the newest event it came after.
+        left: Their numbers, oldest first.
+        asked: The first of them are on their way.
+        behind: Notices that wait for them, each with the event it came after.
     """
 
-    until: int
-    asked: int = 0
+    left: array[int]
+    asked: bool = False
     behind: deque[tuple[int, Notice]] = field(default_factory=deque)
 
 
@@ -55,7 +56,6 @@ class Lane:
         queue: What waits, oldest first.
         seqs: The place of each of these in the journal, 0 for a notice; only a durable handler's
             lane keeps them.
-        last_seq: The newest event that this lane has taken.
         running: What its handler is at.
         worker: Who runs it now.
         hole: What it dropped and has not told.
@@ -67,7 +67,6 @@ class Lane:
         "device",
         "handler",
         "hole",
-        "last_seq",
         "parked",
         "queue",
         "running",
@@ -82,7 +81,6 @@ class Lane:
         self.device = device
         self.queue: deque[Happening] = deque()
         self.seqs: deque[int] = deque()
-        self.last_seq = 0
         self.running: Happening | None = None
         self.worker: asyncio.Task[object] | None = None
         self.hole: Hole | None = None
@@ -103,22 +101,26 @@ class Lane:
         spill = self.spill
         if spill is not None:
             if isinstance(happening, Notice):
-                spill.behind.append((spill.until, happening))
+                spill.behind.append((spill.left[-1], happening))
             else:
-                spill.until = seq
+                spill.left.append(seq)
             return False
         if full and seq and self.queue:
-            self.spill = Spill(seq)
+            self.leave([seq])
             return False
         self._append(happening, seq)
         return True
 
-    def refill(self, found: Sequence[tuple[int, Event]], *, complete: bool) -> int:
-        """Take what was left in the journal, with the notices that belong among it.
+    def leave(self, seqs: Iterable[int]) -> None:
+        """Leave events in the journal, one at least; what comes later stays behind them."""
+        self.spill = Spill(array("q", seqs))
+
+    def refill(self, found: Sequence[tuple[int, Event]], asked: int) -> int:
+        """Take some of what was left in the journal, with the notices that belong among it.
 
         Args:
-            found: What the journal has of it, the oldest first.
-            complete: It had no more when it was asked.
+            found: What the journal had of it, the oldest first: all that nobody erased.
+            asked: How many of the oldest were asked for.
 
         Returns:
             How many happenings were taken.
@@ -129,8 +131,9 @@ class Lane:
         for seq, event in found:
             self._pass_notices(spill, seq)
             self._append(event, seq)
-        asked, spill.asked = spill.asked, 0
-        if complete and spill.until == asked:  # else more was left there meanwhile
+        spill.asked = False
+        del spill.left[:asked]
+        if not spill.left:
             self._pass_notices(spill, None)
             self.spill = None
         return len(self.queue) - before
@@ -143,8 +146,6 @@ class Lane:
     def _append(self, happening: Happening, seq: int) -> None:
         self.queue.append(happening)
         self.seqs.append(seq)
-        if seq:
-            self.last_seq = seq
 
 
 class Keeper(Protocol):
@@ -157,7 +158,7 @@ class Keeper(Protocol):
         """Keep an event that a handler failed on for good."""
 
     def refill(self, lane: Lane) -> None:
-        """Find what a lane left in the journal, and bring it: `Dispatcher.refilled`."""
+        """Bring the first of what a lane left in the journal: by `Dispatcher.refilled`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,7 @@ class Listener:
                 synchronous=journal_synchronous,
                 retention=journal_retention,
                 max_size=journal_max_size,
+                remember=dedupe_age,
                 clock=clock,
             ),
             zone=hangs_in,

@@ -20,7 +20,7 @@ from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
-from cti_listener.events import parse_event
+from cti_listener.events import class_of, parse_event
 from cti_listener.feeds import Feeds, Held
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
@@ -43,7 +43,6 @@ class _Taken(NamedTuple):
         payload: As received.
         device: Its routing key.
         key: Its identity.
-        mark: The digest of that, for the journal; empty without one.
         name: What dedupe knows it by.
         delivery: What is ours about it.
     """
@@ -51,7 +50,6 @@ class _Taken(NamedTuple):
     payload: dict[str, Any]
     device: str | None
     key: tuple[Any, ...]
-    mark: bytes
     name: int
     delivery: Delivery
 
@@ -115,8 +113,8 @@ class Pipeline:
 
     def resume(self, opened: Opened) -> None:
         """Go on where the journal's last run ended: what it saw is seen, its gaps go on."""
-        for mark in opened.seen:
-            self._dedupe.admit(int.from_bytes(mark[:8]), self._now)
+        for name in opened.seen:
+            self._dedupe.admit(name, self._now)
         self.queues_emptied = dict(opened.queues_emptied)
         self._ledger.resume(
             opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
@@ -150,22 +148,17 @@ class Pipeline:
         if not self.interest.wants(payload, device, destination):
             self._not_asked_for += 1
             return
-        if self._commits is None:
-            mark, name = b"", hash(key)
-        else:
-            mark = digest(key)
-            name = int.from_bytes(mark[:8])
+        name = hash(key) if self._commits is None else digest(key)
         if self._feeds is None:
-            self._admit(payload, device, key, mark, name, delivery)
+            self._admit(payload, device, key, name, delivery)
         else:
-            self._take_in_step(self._feeds, _Taken(payload, device, key, mark, name, delivery))
+            self._take_in_step(self._feeds, _Taken(payload, device, key, name, delivery))
 
-    def _admit(  # noqa: PLR0917 - as a `_Taken` has them; a tuple less for each event
+    def _admit(
         self,
         payload: dict[str, Any],
         device: str | None,
         key: tuple[Any, ...],
-        mark: bytes,
         name: int,
         delivery: Delivery,
     ) -> None:
@@ -178,12 +171,17 @@ class Pipeline:
         self._last_event_at = delivery.received_at
         if self._ledger.awaiting:
             self._ledger.note(EventKey(*key))
-        event = parse_event(payload, device=device, delivery=delivery)
-        handlers = self._handover.handlers.match(event, device)
+        router = self._handover.handlers
+        event = None
         if self._commits is None:
-            self._handover.give(event, device, handlers)
-        else:
-            self._commits.append(event, device, digest=mark, handlers=handlers, payload=payload)
+            event = parse_event(payload, device=device, delivery=delivery)
+            self._handover.give(event, device, router.match(event, device))
+            return
+        handlers = router.match_unread(class_of(payload), device)
+        if handlers is None:
+            event = parse_event(payload, device=device, delivery=delivery)
+            handlers = router.match(event, device)
+        self._commits.append(payload, device, delivery, digest=name, event=event, handlers=handlers)
 
     def _mind_counter(self, serial: int, key: tuple[Any, ...], heard: datetime) -> None:
         namespace, kind, stamped = key[0], key[1], key[5]
@@ -257,8 +255,10 @@ class Pipeline:
             self._covers(feed, stand.since)
 
     def _covers(self, feed: str, since: datetime) -> None:
-        """Note that a feed covers all from then on."""
+        """Note that a feed covers all that happens from then on; if we die, it was so till then."""
         self.standing.covers(feed, since, backlog=feed in self._backlogs)
+        if self._commits is not None:
+            self._commits.note_life(since)
 
     def _mind_held(self, feeds: Feeds) -> None:
         """Let go on what waits for events that are held back, once none is."""

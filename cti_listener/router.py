@@ -288,6 +288,18 @@ class Router(Generic[W]):
                 return [one for one in tuple(found) if one.wish.admits(event)]
         return found
 
+    def match_unread(self, kind: type[Event], device: str | None) -> Sequence[W] | None:
+        """Return whoever wants events of this class and device; None: the event has to be read."""
+        if kind is UnknownEvent:
+            return None
+        found: Sequence[W] = self._anywhere.get(kind, ())
+        if self._by_device and device is not None and (here := self._by_device.get(device)):
+            found = [*found, *here.get(kind, ())]
+        for one in found:
+            if not one.wish.plain:
+                return None
+        return found
+
     def match_notice(self, notice: Notice) -> Sequence[W]:
         """Return whoever wants this notice: of its devices, or of all if it concerns all."""
         kind = type(notice)

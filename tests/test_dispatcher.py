@@ -14,10 +14,10 @@ import pytest
 import tenacity
 from structlog.testing import capture_logs
 
-from cti_listener.dispatcher import TURN, Dispatcher
+from cti_listener.dispatcher import TOTAL, TURN, Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.events import parse_event
-from cti_listener.lanes import NOTICES
+from cti_listener.lanes import NOTICES, Lane
 from cti_listener.notices import Connected, Gap, Notice, Overflow
 from cti_listener.registration import as_coroutine_function, make_retry
 from cti_listener.router import Handler, make_wish
@@ -829,3 +829,171 @@ async def test_counts_are_of_now_and_since_the_start(dispatcher: Dispatcher) -> 
     gate.open.set()
     assert await dispatcher.drain(PATIENCE) == []
     assert (handler.waiting, handler.handled, dispatcher.waiting) == (0, 3, 0)
+
+
+# What is left in the journal
+
+
+class Books:
+    """Keeps what durable handlers did, and what their lanes ask for."""
+
+    def __init__(self) -> None:
+        self.finished: list[int] = []
+        self.buried: list[tuple[int, str]] = []
+        self.asking: list[Lane] = []
+
+    def done(self, lane: Lane, seq: int) -> None:
+        assert lane.handler.durable
+        self.finished.append(seq)
+
+    def dead(self, lane: Lane, seq: int, error: BaseException) -> None:
+        assert lane.handler.durable
+        self.buried.append((seq, str(error)))
+
+    def refill(self, lane: Lane) -> None:
+        self.asking.append(lane)
+
+    def answer(self, dispatcher: Dispatcher) -> None:
+        """Bring the first lane that asked what it left, as the journal does."""
+        lane = self.asking.pop(0)
+        assert lane.spill is not None
+        seqs = list(lane.spill.left[: dispatcher.room(lane.handler)])
+        dispatcher.refilled(lane, [(seq, event(seq)) for seq in seqs], len(seqs))
+
+
+@pytest.fixture
+def books(dispatcher: Dispatcher) -> Books:
+    dispatcher.keeper = books = Books()
+    return books
+
+
+async def all_answered(dispatcher: Dispatcher, books: Books) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while dispatcher.waiting or books.asking:
+            if books.asking:
+                books.answer(dispatcher)
+            await asyncio.sleep(0)
+
+
+async def test_each_event_a_durable_handler_is_done_with_is_told(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    async def handle(one: Event) -> None:
+        assert isinstance(one, Event | Gap)
+        if getattr(one, "serial", None) == 2:
+            raise ValueError("two")
+
+    handler = handler_of(handle, Event, Gap, durable=True)
+    dispatcher.start()
+    for seq in (1, 2, 3):
+        dispatcher.put(handler, "8002", event(seq), seq)
+    dispatcher.put(handler, "8002", gap())  # is in no journal
+    await all_done(dispatcher)
+    assert (books.finished, books.buried) == ([1, 3], [(2, "two")])
+
+
+async def test_a_full_durable_lane_goes_on_in_the_journal_in_order(
+    dispatcher: Dispatcher, books: Books, told: Told
+) -> None:
+    gate = Gate()
+    handler = handler_of(gate, Event, Gap, lane_size=3, durable=True, overflow="block")
+    dispatcher.start()
+    for seq in range(1, 21):
+        dispatcher.put(handler, "8002", event(seq), seq)
+        await asyncio.sleep(0)
+    dispatcher.put(handler, "8002", gap())
+    assert (handler.waiting, books.asking) == (4, [])  # one is running
+    gate.open.set()
+    await all_answered(dispatcher, books)
+    assert gate.done == [*range(1, 21), "gap"]
+    assert books.finished == list(range(1, 21))
+    assert (handler.dropped, told.pressure, told.notices) == (0, [], [])
+    assert repr(dispatcher).startswith("<Dispatcher 0 waiting in 0 lanes")
+
+
+async def test_a_lane_asks_once_and_waits_for_the_answer(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    handler = handler_of(nothing, lane_size=2, durable=True)
+    dispatcher.start()
+    for seq in range(1, 9):
+        dispatcher.put(handler, "8002", event(seq), seq)
+    await all_done(dispatcher)
+    assert len(books.asking) == 1
+    dispatcher.put(handler, "8002", event(9), 9)  # waits behind what is left
+    await asyncio.sleep(0)
+    assert dispatcher.waiting == 0
+    await all_answered(dispatcher, books)
+    assert books.finished == list(range(1, 10))
+
+
+async def test_a_lane_goes_on_with_what_an_earlier_run_left_before_anything_new(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    handler = handler_of(nothing, lane_size=2, durable=True)
+    dispatcher.resume(handler, "8002", [3, 5, 8])
+    dispatcher.put(handler, "8002", event(9), 9)
+    dispatcher.put(handler, "8003", event(10), 10)
+    dispatcher.start()
+    await all_done(dispatcher)
+    assert books.finished == [10]  # other devices do not wait
+    await all_answered(dispatcher, books)
+    assert books.finished == [10, 3, 5, 8, 9]
+
+
+async def test_an_answer_that_finds_nothing_ends_the_waiting(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    """Somebody erased the events meanwhile."""
+    handler = handler_of(nothing, durable=True)
+    dispatcher.start()
+    dispatcher.resume(handler, "8002", [3, 5])
+    await until(lambda: books.asking)
+    dispatcher.refilled(books.asking.pop(), [], 2)
+    assert repr(dispatcher).startswith("<Dispatcher 0 waiting in 0 lanes")
+    assert await dispatcher.drain(PATIENCE) == []
+
+
+async def test_draining_waits_for_what_is_in_the_journal(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    handler = handler_of(nothing, lane_size=1, durable=True)
+    dispatcher.start()
+    for seq in range(1, 7):
+        dispatcher.put(handler, "8002", event(seq), seq)
+    draining = asyncio.get_running_loop().create_task(dispatcher.drain(PATIENCE))
+    await until(lambda: books.asking and not dispatcher.waiting)
+    assert not draining.done()
+    await all_answered(dispatcher, books)
+    assert await draining == []
+    assert books.finished == list(range(1, 7))
+
+
+async def test_what_a_lane_left_in_the_journal_stays_there_at_the_end(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    gate = Gate()
+    handler = handler_of(gate, lane_size=2, durable=True)
+    dispatcher.start()
+    for seq in range(1, 9):
+        dispatcher.put(handler, "8002", event(seq), seq)
+        await asyncio.sleep(0)
+    (left,) = await dispatcher.drain(0.0)
+    assert [one.serial for one in left.happenings if isinstance(one, Event)] == [1, 2, 3]
+    assert books.finished == []
+    lane = Lane(handler, "8002")
+    dispatcher.refilled(lane, [(4, event(4))], 1)  # an answer that comes too late
+    assert not lane.queue
+
+
+async def test_lanes_are_refilled_by_less_when_their_handler_has_much(
+    dispatcher: Dispatcher, books: Books
+) -> None:
+    gate = Gate()
+    handler = handler_of(gate, lane_size=2, durable=True)
+    assert dispatcher.room(handler) == 2
+    for seq in range(1, 2 * TOTAL):
+        dispatcher.put(handler, f"d{seq}", event(seq), seq)
+    assert dispatcher.room(handler) == 1
+    dispatcher.put(handler, "one", event(), 1000)
+    assert dispatcher.room(handler) == 1  # never none, or a lane would wait for ever

@@ -13,6 +13,7 @@ from cti_listener.journal.base import (
     Entry,
     JournalStats,
     Opened,
+    Seqs,
     digest,
 )
 from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
@@ -27,6 +28,7 @@ __all__ = [
     "Journal",
     "JournalStats",
     "Opened",
+    "Seqs",
     "Synchronous",
     "digest",
 ]

@@ -5,12 +5,16 @@ Everyone who speaks with the journal takes these from `cti_listener.journal`.
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
+from array import array
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cti_listener.errors import JournalError
 from cti_listener.notices import Gap
@@ -18,37 +22,38 @@ from cti_listener.notices import Gap
 NO_DEVICE: Final = ""
 """The lane of events without a device; no device is named so. None is the lane of all devices."""
 
+COLUMNS: Final = 8
+"""How many columns of an event the loop hands to the writer: `rows.EVENT_COLUMNS`."""
+
 EXIT_CODE: Final = 74
 """How a run ends that its journal ended."""
 
 
+Seqs: TypeAlias = "array[int]"
+"""Numbers of events, 8 bytes each: there may be millions of them."""
+
+
 @dataclass(slots=True)
 class Entry:
-    """One event on its way to disk, or back from it.
+    """One event as it came back from disk.
 
     Attributes:
-        digest: 16 bytes that tell it from others in every process, see `digest()`.
         device: Its routing key; None where nothing told.
         call: Its call, for retention and purge.
         received_at: When it came, aware.
         feed: The connection that brought it.
         payload: The object as received.
-        owed: The names of the durable handlers that want it.
-        seq: Its place in the journal, given at commit.
-        context: The caller's own; never stored, handed back at commit.
+        seq: Its place in the journal.
         redelivered: An earlier run may have begun it, or it was dead and is tried once more.
         late: It came after events that should have followed it.
     """
 
-    digest: bytes
     device: str | None
     call: str | None
     received_at: datetime
     feed: str
     payload: dict[str, Any]
-    owed: tuple[str, ...]
-    seq: int = 0
-    context: Any = None
+    seq: int
     redelivered: bool = False
     late: bool = False
 
@@ -58,25 +63,26 @@ class Opened:
     """What the journal knew when it was opened.
 
     Attributes:
-        last_sign: The last sign of life of the run before; None for a fresh journal.
-        unfinished: How often a handler that is registered now has yet to run, over all events.
+        last_sign: The last sign of life of the run before; None: it never listened.
+        unfinished: What the handlers that are registered now have yet to do: by name and device
+            (`NO_DEVICE` for events without one) the events' numbers, oldest first.
         absent: The same of handlers that are not registered now, by name; `forget` drops them.
         last_seq: The newest event's; what is unfinished up to here may have been begun.
-        last_event: The newest event still there, as it was received.
+        last_event: The newest event still there, as it was received; retried ones aside.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
-        seen: The digests within the retention, newest last; at most 200,000.
+        seen: The digests of the latest events, newest last.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
     """
 
     last_sign: datetime | None
-    unfinished: int
+    unfinished: dict[str, dict[str, Seqs]]
     absent: dict[str, int]
     last_seq: int
     last_event: dict[str, Any] | None
     last_gap: int
     open_gaps: tuple[Gap, ...]
-    seen: tuple[bytes, ...]
+    seen: array[int]
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
 
 
@@ -110,32 +116,45 @@ class Batch:
     """What the loop hands to the writer for one commit.
 
     Attributes:
-        entries: Events, in the order they were appended.
-        texts: Their payloads as JSON.
+        rows: The columns of the events (`rows.EVENT_COLUMNS`), one event after the other.
+        contexts: The caller's own, so much for each event.
         marks: By handler and device: up to which event it is done.
         dead: Handler, event and traceback of what failed.
         gaps: By id.
         sign: The last sign of life.
+        look: Whether to look what the command line asked for.
         queues: When these were known to be empty; None: that is to be forgotten.
     """
 
-    entries: list[Entry] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    marks: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    rows: list[Any] = field(default_factory=list)
+    contexts: list[Any] = field(default_factory=list)
+    marks: defaultdict[str, dict[str | None, int]] = field(
+        default_factory=partial(defaultdict, dict)
+    )
     dead: list[tuple[str, int, str]] = field(default_factory=list)
     gaps: dict[int, Gap] = field(default_factory=dict)
     sign: datetime | None = None
     queues: dict[str, datetime | None] = field(default_factory=dict)
+    look: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events these are."""
+        return len(self.rows) // COLUMNS
 
     @property
     def urgent(self) -> bool:
         """Whether it should not wait; a sign of life can."""
-        return bool(self.entries or self.marks or self.dead or self.gaps or self.queues)
+        return bool(self.rows or self.marks or self.dead or self.gaps or self.queues)
 
 
-def digest(identity: tuple[Any, ...]) -> bytes:
-    """Return what tells an event from others in every process, of its `values.identity`."""
-    return blake2b(repr(identity).encode(), digest_size=16).digest()
+def digest(identity: tuple[Any, ...]) -> int:
+    """Return what tells an event from others in every process, of its `values.identity`.
+
+    64 bits, signed. Version 2 of the format writes the same values as the same bytes anywhere.
+    """
+    told = blake2b(marshal.dumps(identity, 2), digest_size=8)
+    return int.from_bytes(told.digest(), signed=True)
 
 
 def explained(path: Path, error: sqlite3.Error | OSError) -> JournalError:

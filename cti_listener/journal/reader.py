@@ -1,13 +1,18 @@
-"""What a handler has yet to do, read beside the writer: for replay, and for lanes that spilled."""
+"""What is on disk, read beside the writer: for lanes that left something there."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from cti_listener.journal import rows, schema
 from cti_listener.journal.base import Entry, explained
+
+_CHUNK: Final = 500
+"""How many events are asked for in one statement."""
 
 
 class Reader:
@@ -23,36 +28,29 @@ class Reader:
         self._db: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
-    def unfinished(
-        self, handler: str, device: str | None, *, after: int, limit: int, earlier: int
-    ) -> list[Entry]:
-        """Return what a handler has yet to do, oldest first.
+    def read(self, seqs: Sequence[int], *, earlier: int) -> list[Entry]:
+        """Return these events, less those that were erased meanwhile.
 
         Args:
-            handler: Its name.
-            device: Only this device's, `NO_DEVICE`: only those without one; None: all.
-            after: Only those after this one.
-            limit: How many at most.
-            earlier: Up to here an earlier run may have begun it.
+            seqs: Their numbers, in order.
+            earlier: Up to here an earlier run may have begun them.
 
         Raises:
             JournalError: The file cannot be read.
         """
+        found: list[Entry] = []
         with self._lock:
             try:
                 if self._db is None:
                     self._db = schema.connect(self._path, "ro")
-                query = "SELECT id FROM handler WHERE name = ?"
-                known = self._db.execute(query, (handler,)).fetchone()
-                if known is None:
-                    return []
-                found = self._db.execute(
-                    rows.undone(device, rows.EVENT_COLUMNS),
-                    rows.undone_between(known[0], device=device, after=after, limit=limit),
-                ).fetchall()
+                for at in range(0, len(seqs), _CHUNK):
+                    chosen = ", ".join(map(str, seqs[at : at + _CHUNK]))
+                    query = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq IN ({chosen})"  # noqa: S608 - whole numbers
+                    rows_found = self._db.execute(f"{query} ORDER BY seq").fetchall()
+                    found += [rows.entry_of(row, earlier) for row in rows_found]
             except sqlite3.Error as error:
                 raise explained(self._path, error) from error
-        return [rows.entry_of(row, (handler,), earlier) for row in found]
+        return found
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""

@@ -6,15 +6,36 @@ The writer calls it within its transactions.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 from cti_listener.clock import Clock
 from cti_listener.journal import rows
-from cti_listener.journal.base import NO_DEVICE
+from cti_listener.journal.base import NO_DEVICE, Seqs
 
-DEATHS: int = 500
+DEATHS: Final = 500
 """How many dead letters come to life in one commit."""
+
+_KEPT: Final = "digest, received_at, device, call, feed, late, payload"
+"""What a dead letter keeps of its event."""
+
+_BURY: Final = f"""
+    INSERT INTO dead (handler, seq, failed_at, error, retry, {_KEPT})
+    SELECT ?, seq, ?, ?, 0, {_KEPT} FROM event WHERE seq = ?
+"""  # noqa: S608 - our own words
+
+_EXHUME: Final = f"""
+    INSERT INTO event (wanted, redelivered, {_KEPT}) SELECT ?, 1, {_KEPT} FROM dead WHERE id = ?
+"""  # noqa: S608 - our own words
+
+_MARK: Final = rows.Insert(
+    "INSERT INTO mark SELECT ?, column1, column2",
+    2,
+    "ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+)
 
 
 class Registry:
@@ -61,19 +82,25 @@ class Registry:
         self._sets[owed] = int(number)
         return int(number)
 
-    def mark(self, marks: Mapping[tuple[str, str | None], int], last_seq: int) -> None:
+    def all_wanted(self, owed: Sequence[tuple[str, ...]], last_seq: int) -> list[int]:
+        """Return the numbers of many sets of handlers."""
+        for one in set(owed):
+            self.wanted(one, last_seq)
+        sets = self._sets
+        return [sets[one] for one in owed]
+
+    def mark(self, marks: Mapping[str, dict[str | None, int]], last_seq: int) -> None:
         """Note how far each lane is; the lane of all devices raises its handler's floor."""
-        flat: list[Any] = []
-        for (name, device), seq in marks.items():
+        for name, lanes in marks.items():
             handler = self.register(name, last_seq)
-            if device is None:
+            whole = lanes.pop(None, None)
+            if whole is not None:
                 self._db.execute(
-                    "UPDATE handler SET floor = max(floor, ?) WHERE id = ?", (seq, handler)
+                    "UPDATE handler SET floor = max(floor, ?) WHERE id = ?", (whole, handler)
                 )
-            else:
-                flat += (handler, device, seq)
-        tail = "ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)"
-        rows.insert_many(self._db, "INSERT INTO mark", 3, flat, tail)
+            flat: list[Any] = [None] * (2 * len(lanes))
+            flat[::2], flat[1::2] = lanes.keys(), lanes.values()
+            rows.insert_many(self._db, _MARK, flat, (handler,))
 
     def bury(self, name: str, seq: int, error: str, last_seq: int) -> None:
         """Keep what failed, with its event, and count it done.
@@ -83,9 +110,7 @@ class Registry:
         """
         handler = self.register(name, last_seq)
         self._db.execute(
-            "INSERT INTO dead (handler, seq, failed_at, error, retry, digest, device, call,"
-            " received_at, feed, late, payload) SELECT ?, seq, ?, ?, 0, digest, device, call,"
-            " received_at, feed, late, payload FROM event WHERE seq = ?",
+            _BURY,
             (handler, rows.stamp(self._clock.now()), error, seq),
         )
         self._db.execute(
@@ -94,32 +119,41 @@ class Registry:
             (handler, NO_DEVICE, seq),
         )
 
-    def exhume(self) -> list[Any]:
-        """Take out what the command line wants tried once more, for handlers that are here.
+    def exhume(self) -> list[tuple[str, int]]:
+        """Append what the command line wants tried once more, for handlers that are here.
 
         Returns:
-            Rows of the handler's name and `rows.EVENT_COLUMNS`.
+            The name of each one's handler, and its number as an event now.
         """
         found = self._db.execute(
-            "SELECT dead.id, handler.name, 0, digest, device, call, received_at, feed, 0, 1,"
-            " late, payload FROM dead JOIN handler ON handler.id = dead.handler"
+            "SELECT dead.id, handler.name FROM dead JOIN handler ON handler.id = dead.handler"
             " WHERE retry AND handler.active ORDER BY dead.id LIMIT ?",
             (DEATHS,),
         ).fetchall()
-        for row in found:
-            self._db.execute("DELETE FROM dead WHERE id = ?", row[:1])
-        return [row[1:] for row in found]
+        return [(name, self._bring_back(name, letter)) for letter, name in found]
 
-    def unfinished(self) -> tuple[int, dict[str, int]]:
-        """Count what the handlers of this run have to do, and by name what absent ones had."""
-        here, absent = 0, {}
+    def _bring_back(self, name: str, letter: int) -> int:
+        """Make a dead letter the newest event, owed to its handler alone; return its number."""
+        seq = self._db.execute(_EXHUME, (self.wanted((name,), 0), letter)).lastrowid
+        self._db.execute("DELETE FROM dead WHERE id = ?", (letter,))
+        return seq or 0
+
+    def unfinished(self) -> tuple[dict[str, dict[str, Seqs]], dict[str, int]]:
+        """Find what is left to do.
+
+        Returns:
+            What the handlers of this run have yet to do, by name and device; and by name how much
+            absent ones had.
+        """
+        here: dict[str, dict[str, Seqs]] = {}
+        absent: dict[str, int] = {}
         for number, name, active in self._db.execute("SELECT id, name, active FROM handler"):
-            (count,) = self._db.execute(
-                f"SELECT count(*) FROM ({rows.undone(None, 'seq')})",  # noqa: S608 - our own words
-                rows.undone_between(number),
-            ).fetchone()
-            if active:
-                here += count
-            else:
-                absent[name] = count
+            found = self._db.execute(rows.undone("device, seq"), rows.undone_between(number))
+            if not active:
+                absent[name] = sum(1 for _ in found)
+                continue
+            lanes: defaultdict[str, Seqs] = defaultdict(partial(array, "q"))
+            for device, seq in found:
+                lanes[NO_DEVICE if device is None else rows.text_of(device)].append(seq)
+            here[name] = lanes
         return here, absent

@@ -12,39 +12,105 @@ from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from cti_listener.journal.base import NO_DEVICE, Entry
+from pydantic_core import to_json
+
+from cti_listener.events import load_json
+from cti_listener.journal.base import Entry
 from cti_listener.notices import Gap
 from cti_listener.values import EventKey
 
-encode: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
-"""A payload to text. ASCII only, so that a lone surrogate is text as well."""
+EVENT_COLUMNS: Final = "digest, received_at, device, call, feed, wanted, late, payload"
+"""An event's columns in the order in which the loop hands them over."""
 
-EVENT_COLUMNS: Final = (
-    "seq, digest, device, call, received_at, feed, wanted, redelivered, late, payload"
-)
+WANTED: Final = 5
+"""Which of these is `wanted`; the loop puts the handlers' names there, the writer their number."""
+
+PAYLOAD: Final = 7
+
+ENTRY_COLUMNS: Final = "seq, device, call, received_at, feed, redelivered, late, payload"
+"""What `entry_of` is built from."""
+
+LAST_SEQ: Final = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event')"
+"""The newest event's number; it never falls back, whatever is deleted."""
+
 _LAST: Final = 2**63 - 1
-_WIDTHS: Final = (256, 64, 16, 4, 1)
-"""Statements of so many rows: few, so that each is compiled once."""
+_MOST: Final = 1024
+"""How many rows a statement has at most; each of its variables costs memory for ever."""
+
+_to_ascii: Final = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+
+
+class Insert(NamedTuple):
+    """A statement that inserts many rows.
+
+    Attributes:
+        head: Up to the source of the rows, whose columns are `column1` and so on.
+        columns: How many of these there are; the first is never NULL.
+        tail: What comes behind.
+    """
+
+    head: str
+    columns: int
+    tail: str = ""
 
 
 def insert_many(
-    db: sqlite3.Connection, head: str, columns: int, flat: list[Any], tail: str = ""
-) -> None:
-    """Insert rows that stand one after the other in `flat`."""
-    at, left = 0, len(flat) // columns
-    for width in _WIDTHS:
-        while left >= width:
-            until = at + width * columns
-            db.execute(_statement(head, columns, width, tail), flat[at:until])
-            at, left = until, left - width
+    db: sqlite3.Connection, insert: Insert, flat: list[Any], first: Sequence[Any] = ()
+) -> int | None:
+    """Insert rows that stand one after the other in `flat`; return the last one's number.
+
+    Args:
+        db: Where.
+        insert: How.
+        flat: All columns.
+        first: What the statement's head asks for.
+    """
+    number = None
+    columns = insert.columns
+    most = min(_MOST, db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
+    for at in range(0, len(flat), most * columns):
+        some = flat[at : at + most * columns]
+        # Statements of so many rows that there are few of them, each compiled once.
+        width = min(most, 1 << (len(some) // columns - 1).bit_length())
+        some += [None] * (width * columns - len(some))
+        statement = _statement(insert, width)
+        try:
+            number = db.execute(statement, (*first, *some)).lastrowid
+        except UnicodeEncodeError:  # a lone surrogate, in the name of a device or call
+            number = db.execute(statement, (*first, *map(storable, some))).lastrowid
+    return number
 
 
 @cache
-def _statement(head: str, columns: int, rows: int, tail: str) -> str:
-    row = f"({', '.join('?' * columns)})"
-    return f"{head} VALUES {', '.join([row] * rows)} {tail}"
+def _statement(insert: Insert, width: int) -> str:
+    row = f"({', '.join('?' * insert.columns)})"
+    rows = ", ".join([row] * width)
+    return f"{insert.head} FROM (VALUES {rows}) WHERE column1 IS NOT NULL {insert.tail}"
+
+
+def encode(payload: dict[str, Any]) -> bytes | str:
+    """Write a payload as JSON that `load_json` reads as the same object."""
+    try:
+        return to_json(payload, inf_nan_mode="constants")
+    except ValueError:  # a lone surrogate, which has no UTF-8, or deeply nested
+        return _to_ascii(payload)
+
+
+def storable(value: Any) -> Any:
+    """Return what SQLite can keep: a text with a lone surrogate has no UTF-8 and goes as bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def text_of(stored: Any) -> Any:
+    """Return the text that was made storable; None stays None."""
+    return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else stored
 
 
 def stamp(time: datetime) -> float:
@@ -57,17 +123,15 @@ def time_of(stamp: float) -> datetime:
     return datetime.fromtimestamp(stamp, UTC)
 
 
-def entry_of(row: Sequence[Any], owed: tuple[str, ...], redelivered_up_to: int) -> Entry:
-    """Build an entry of `EVENT_COLUMNS`."""
-    seq, digest, device, call, received_at, feed, _, redelivered, late, payload = row
+def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry:
+    """Build an entry of `ENTRY_COLUMNS`."""
+    seq, device, call, received_at, feed, redelivered, late, payload = row
     return Entry(
-        digest=digest,
-        device=device,
-        call=call,
+        device=text_of(device),
+        call=text_of(call),
         received_at=time_of(received_at),
         feed=feed,
-        payload=json.loads(payload),
-        owed=owed,
+        payload=load_json(payload),
         seq=seq,
         redelivered=bool(redelivered) or seq <= redelivered_up_to,
         late=bool(late),
@@ -75,9 +139,11 @@ def entry_of(row: Sequence[Any], owed: tuple[str, ...], redelivered_up_to: int) 
 
 
 def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the newest event there is, as it was received."""
-    row = db.execute("SELECT payload FROM event ORDER BY seq DESC LIMIT 1").fetchone()
-    return None if row is None else json.loads(row[0])
+    """Return the event that came last, of those still there, as it was received."""
+    row = db.execute(
+        "SELECT payload FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else load_json(row[0])
 
 
 def gap_body(gap: Gap) -> str:
@@ -111,27 +177,25 @@ def _plain(value: object) -> object:
             return value  # an EventKey is a tuple, and so a list
 
 
-def undone(device: str | None, columns: str) -> str:
+def undone(columns: str) -> str:
     """Return the query of what a handler has yet to do, oldest first.
 
     A row is done when it is not above the handler's floor, or not above the mark of its device.
 
     Args:
-        device: One lane's, or None: all of them.
         columns: What to select, of `event`.
 
     Returns:
         SQL, to be asked with what `undone_between()` returns.
     """
-    lane = {None: "TRUE", NO_DEVICE: "event.device IS NULL"}.get(device, "event.device = :device")
     qualified = ", ".join(f"event.{name}" for name in columns.split(", "))
     return f"""
         SELECT {qualified} FROM event
         LEFT JOIN mark ON mark.handler = :handler AND mark.device = coalesce(event.device, '')
-        WHERE {lane} AND event.seq > :after AND event.seq <= :until
+        WHERE event.seq > max(:after, (SELECT floor FROM handler WHERE id = :handler))
+        AND event.seq <= :until
         AND event.seq > coalesce(mark.seq, 0)
         AND event.wanted IN (SELECT wanted FROM member WHERE handler = :handler)
-        AND event.seq > (SELECT floor FROM handler WHERE id = :handler)
         ORDER BY event.seq LIMIT :limit
     """  # noqa: S608 - of our own words
 
@@ -147,7 +211,7 @@ UNDONE_BY_ANY: Final = """
 
 
 def undone_between(
-    handler: int, *, after: int = 0, until: int = _LAST, limit: int = -1, device: str | None = None
-) -> dict[str, Any]:
+    handler: int, *, after: int = 0, until: int = _LAST, limit: int = -1
+) -> dict[str, int]:
     """Return the parameters of `undone()`: which handler, and which rows."""
-    return {"handler": handler, "after": after, "until": until, "limit": limit, "device": device}
+    return {"handler": handler, "after": after, "until": until, "limit": limit}

@@ -15,7 +15,7 @@ from typing import Final
 from cti_listener.errors import JournalError
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 2
+VERSION: Final = 1
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -28,22 +28,20 @@ CHECKED_UP_TO: Final = 64 << 20
 TABLES: Final = """
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    last_seq INTEGER NOT NULL,              -- never falls back, whatever is deleted
-    last_sign REAL
+    last_sign REAL                          -- up to when nothing was missed
 );
 CREATE TABLE event (
-    seq INTEGER PRIMARY KEY,
-    digest BLOB NOT NULL,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
+    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,              -- seconds since 1970, as all times here
     feed TEXT NOT NULL,
     wanted INTEGER NOT NULL,                -- which set of handlers it is owed
-    redelivered INTEGER NOT NULL,
+    redelivered INTEGER NOT NULL DEFAULT 0,
     late INTEGER NOT NULL,
     payload TEXT NOT NULL
 );
-CREATE INDEX event_device ON event (device);  -- a lane refills by (device, seq)
 CREATE INDEX event_call ON event (call);      -- does its call live?
 CREATE TABLE handler (
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- a forgotten one's id never comes again
@@ -70,7 +68,7 @@ CREATE TABLE dead (
     failed_at REAL NOT NULL,
     error TEXT NOT NULL,
     retry INTEGER NOT NULL,                 -- asked for on the command line
-    digest BLOB NOT NULL,
+    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,
@@ -80,13 +78,11 @@ CREATE TABLE dead (
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
 CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
-INSERT INTO state VALUES (1, 0, NULL);
+INSERT INTO state VALUES (1, NULL);
 """
 
-_QUEUES: Final = "CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL)"
-
 Step = Callable[[sqlite3.Connection], object]
-STEPS: Final[Mapping[int, Step]] = {1: lambda db: db.execute(_QUEUES)}
+STEPS: Final[Mapping[int, Step]] = {}
 """What brings a journal of this version to the next one."""
 
 

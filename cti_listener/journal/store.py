@@ -23,12 +23,13 @@ from cti_listener.errors import ConfigurationError, NotRunningError
 from cti_listener.journal import rows
 from cti_listener.journal.base import Batch, Entry, JournalStats, Opened
 from cti_listener.journal.reader import Reader
-from cti_listener.journal.writer import Landed, Synchronous, Writer
+from cti_listener.journal.writer import Landed, Retried, Synchronous, Writer
 from cti_listener.log import log
 from cti_listener.notices import Gap
 
 MAX_SIZE: Final = 4 << 30
 RETENTION: Final = 86400.0
+REMEMBER: Final = 3600.0
 SIGN_INTERVAL: Final = 1.0
 
 
@@ -36,7 +37,7 @@ class Journal:
     """Keeps events on disk until every durable handler is done with them, and a while longer.
 
     `append`, `done`, `dead`, `alive` and `gap` belong to the event loop and return at once; after a
-    failure or `close()` they change nothing any more. `unfinished` waits for the disk: call it in a
+    failure or `close()` they change nothing any more. `read` waits for the disk: call it in a
     thread.
 
     Args:
@@ -44,10 +45,14 @@ class Journal:
         synchronous: `full`: what is committed outlives a power cut; `normal`: a crash of ours.
         retention: How long what is done stays, and its call's rows with it, in seconds.
         max_size: The file's size limit in bytes; reaching it fails a commit.
+        remember: Events that came so many seconds before the last one are told as seen.
         clock: The one clock.
 
     Attributes:
-        committed: Called in the event loop after each commit that brought events, in order.
+        committed: Called in the event loop after each commit that brought events, with the number
+            of the first, which the others follow one by one, and their contexts in a row.
+        retried: Called in the event loop with dead letters that the command line wants tried once
+            more, each with its handler's name: they are the newest events now.
         failed: Called in the event loop, once, when a commit failed; nothing more is committed.
 
     Raises:
@@ -61,6 +66,7 @@ class Journal:
         synchronous: Synchronous = "full",
         retention: float = RETENTION,
         max_size: int = MAX_SIZE,
+        remember: float = REMEMBER,
         clock: Clock,
     ) -> None:
         """Name the file; nothing is opened before `open()`."""
@@ -68,11 +74,19 @@ class Journal:
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
         self.path = Path(path)
-        self.committed: Callable[[list[Entry]], None] = lambda _entries: None
+        self.committed: Callable[[int, list[Any]], None] = lambda _first, _contexts: None
+        self.retried: Callable[[list[Retried]], None] = lambda _entries: None
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self._clock = clock
         self._max_size = max_size
-        self._writer = Writer(self.path, synchronous, retention, max_size, clock)
+        self._writer = Writer(
+            self.path,
+            synchronous,
+            retention=retention,
+            max_size=max_size,
+            remember=remember,
+            clock=clock,
+        )
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Future[None] | None = None
@@ -81,7 +95,7 @@ class Journal:
         self._open = False
         self._sign_due = 0.0
         self._in_writer = self._committed = self._commits = 0
-        self._last = Landed([], 0)
+        self._last = Landed(0, [], 0)
         self._first_seq = 0  # all up to here is of earlier runs
         self._reader = Reader(self.path)
 
@@ -115,7 +129,7 @@ class Journal:
             self._inbox.put(None)  # whatever the thread is at, it ends then
             raise
         self._first_seq = known.last_seq
-        self._last = self._writer.landed([])
+        self._last = self._writer.landed(0, [])
         self._open = True
         return known
 
@@ -138,13 +152,38 @@ class Journal:
 
     # What is written
 
-    def append(self, entry: Entry) -> None:
-        """Put an event into the next commit; `committed` hands it back."""
-        if not self._open:
-            return
-        self._pending.texts.append(rows.encode(entry.payload))
-        self._pending.entries.append(entry)
-        self._wake()
+    def append(
+        self,
+        *context: Any,
+        digest: int,
+        device: str | None,
+        call: str | None,
+        received_at: datetime,
+        feed: str,
+        payload: dict[str, Any],
+        owed: tuple[str, ...],
+        late: bool = False,
+    ) -> None:
+        """Put an event into the next commit.
+
+        Args:
+            *context: The caller's own, which `committed` hands back; as much for each event.
+            digest: Tells it from others, see `digest()`.
+            device: Its routing key; None where nothing told.
+            call: Its call, for retention and purge.
+            received_at: When it came, aware.
+            feed: The connection that brought it.
+            payload: The object as received.
+            owed: The names of the durable handlers that want it.
+            late: It came after events that should have followed it.
+        """
+        if self._open:
+            pending = self._pending
+            text, at = rows.encode(payload), rows.stamp(received_at)
+            pending.rows += (digest, at, device, call, feed, owed, late, text)
+            pending.contexts += context
+            if not self._busy:
+                self._wake()
 
     def done(self, handler: str, device: str | None, seq: int) -> None:
         """Note that a lane is done up to `seq`.
@@ -156,22 +195,29 @@ class Journal:
             seq: The event just finished; a lane is serial, so all before it are.
         """
         if self._open:
-            self._pending.marks[handler, device] = seq
-            self._wake()
+            self._pending.marks[handler][device] = seq
+            if not self._busy:
+                self._wake()
 
     def dead(self, handler: str, seq: int, error: str) -> None:
         """Keep an event that a handler failed on, with the traceback, and count it done."""
         if self._open:
-            self._pending.dead.append((handler, seq, error))
+            # A lone surrogate has no UTF-8, and a traceback quotes what came.
+            text = error.encode(errors="backslashreplace").decode()
+            self._pending.dead.append((handler, seq, text))
             self._wake()
 
     def alive(self, at: datetime) -> None:
-        """Note a sign of life; call it as often as you like, once a second is written."""
+        """Note a sign of life: all that was sent before it is appended.
+
+        Call it as often as you like; once a second it is written.
+        """
         if self._open:
-            self._pending.sign = at
+            self._pending.sign = max(at, self._pending.sign or at)
             now = self._clock.monotonic()
             if now >= self._sign_due:
                 self._sign_due = now + SIGN_INTERVAL
+                self._pending.look = True
                 self._wake()
 
     def gap(self, gap: Gap) -> None:
@@ -187,37 +233,28 @@ class Journal:
             self._wake()
 
     def poll_retries(self) -> None:
-        """Look whether the command line asked for something; every commit looks anyway.
-
-        Retried dead letters come by `committed`: without context, `redelivered`, owed to one.
-        """
+        """Look whether the command line asked for something; a sign of life looks as well."""
         if self._open:
+            self._pending.look = True
             self._wake()
 
     # What is read
 
-    def unfinished(
-        self, handler: str, *, device: str | None = None, after: int = 0, limit: int = 1000
-    ) -> list[Entry]:
-        """Return committed events that a handler has yet to do, oldest first; call it in a thread.
+    def read(self, seqs: Sequence[int]) -> list[Entry]:
+        """Return committed events, oldest first, less those that were erased; call it in a thread.
 
         Args:
-            handler: Its name.
-            device: Only this device's, `NO_DEVICE`: only those without one; None: all.
-            after: Only those after this one.
-            limit: How many at most.
+            seqs: Their numbers, in order.
 
         Raises:
             JournalError: The file cannot be read.
         """
-        return self._reader.unfinished(
-            handler, device, after=after, limit=limit, earlier=self._first_seq
-        )
+        return self._reader.read(seqs, earlier=self._first_seq)
 
     def stats(self) -> JournalStats:
         """Return a frozen snapshot; the disk is not asked."""
         return JournalStats(
-            pending=len(self._pending.entries) + self._in_writer,
+            pending=self._pending.events + self._in_writer,
             committed=self._committed,
             commits=self._commits,
             last_seq=self._last.last_seq,
@@ -241,21 +278,23 @@ class Journal:
 
     def _send(self) -> None:
         batch, self._pending = self._pending, Batch()
-        self._in_writer += len(batch.entries)
+        self._in_writer += batch.events
         self._inbox.put(batch)
 
     def _landed(self, batch: Batch, landed: Landed) -> None:
         """Hear of a commit: first let the writer go on, then tell."""
         self._commits += 1
-        self._committed += len(landed.entries)
-        self._in_writer -= len(batch.entries)
+        self._committed += batch.events + len(landed.retried)
+        self._in_writer -= batch.events
         self._last = landed
         self._busy = False
-        if self._open and self._pending.urgent:
+        if self._open and (self._pending.urgent or self._pending.look):
             self._busy = True
             self._send()
-        if landed.entries:
-            self.committed(landed.entries)
+        if landed.retried:
+            self.retried(landed.retried)
+        if batch.rows:
+            self.committed(landed.first, batch.contexts)
 
     def _broke(self, error: BaseException) -> None:
         self._open = False

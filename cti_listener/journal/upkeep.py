@@ -14,6 +14,7 @@ from typing import Final
 
 from cti_listener.clock import Clock
 from cti_listener.journal.rows import (
+    LAST_SEQ,
     UNDONE_BY_ANY,
     stamp,
     time_of,
@@ -56,7 +57,7 @@ class Upkeep:
         self._next_look = self._next_sweep = clock.monotonic()
         self._after: int | None = None  # where the sweep stands; None between two
         self._young = 0  # the first row within the retention, when the sweep began
-        self.bytes = self.dead = 0
+        self.bytes = self.used = self.dead = 0
         self.oldest_undone: datetime | None = None
 
     @property
@@ -88,22 +89,8 @@ class Upkeep:
         self._measure(db)
 
     def first_young(self, db: sqlite3.Connection) -> int:
-        """Return the first row within the retention; rows are in order of time, give or take."""
-        limit = stamp(self._clock.now() - timedelta(seconds=self._retention))
-        low, last = db.execute("SELECT min(seq), max(seq) FROM event").fetchone()
-        if low is None:
-            return 0
-        high = last + 1
-        while low < high:
-            middle = (low + high) // 2
-            at, seq = db.execute(
-                "SELECT received_at, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
-            ).fetchone()
-            if at < limit:
-                low = seq + 1
-            else:
-                high = middle
-        return int(low)
+        """Return the first row within the retention."""
+        return first_since(db, stamp(self._clock.now() - timedelta(seconds=self._retention)))
 
     def _sweep(self, db: sqlite3.Connection, after: int, limit: int) -> None:
         (until,) = db.execute(
@@ -118,14 +105,14 @@ class Upkeep:
     def _raise_floors(self, db: sqlite3.Connection) -> None:
         """Find out up to where each registered handler is done with everything."""
         oldest: float | None = None
-        (last,) = db.execute("SELECT last_seq FROM state").fetchone()
+        (last,) = db.execute(f"SELECT {LAST_SEQ}").fetchone()
         handlers = db.execute("SELECT id, floor FROM handler WHERE active").fetchall()
         for handler, floor in handlers:
             until = min(floor + FAR, last)
             if until <= floor:
                 continue
             first = db.execute(
-                undone(None, "seq, received_at"),
+                undone("seq, received_at"),
                 undone_between(handler, after=floor, until=until, limit=1),
             ).fetchone()
             if first is not None:
@@ -139,9 +126,27 @@ class Upkeep:
         (size,) = db.execute("PRAGMA page_size").fetchone()
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
-        self.bytes = pages * size
-        return int((pages - free) * size)
+        self.bytes, self.used = pages * size, (pages - free) * size
+        return self.used
 
     def _measure(self, db: sqlite3.Connection) -> None:
         self.room_taken(db)
         (self.dead,) = db.execute("SELECT count(*) FROM dead").fetchone()
+
+
+def first_since(db: sqlite3.Connection, limit: float) -> int:
+    """Return the first row that came since a time; rows are in order of time, give or take."""
+    low, last = db.execute("SELECT min(seq), max(seq) FROM event").fetchone()
+    if low is None:
+        return 0
+    high = last + 1
+    while low < high:
+        middle = (low + high) // 2
+        at, seq = db.execute(
+            "SELECT received_at, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+        ).fetchone()
+        if at < limit:
+            low = seq + 1
+        else:
+            high = middle
+    return int(low)

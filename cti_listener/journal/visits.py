@@ -77,7 +77,8 @@ def handler_number(db: sqlite3.Connection, name: str) -> int:
 
 def summary(db: sqlite3.Connection, path: Path) -> Facts:
     """Tell how the journal stands."""
-    last_seq, last_sign = db.execute("SELECT last_seq, last_sign FROM state").fetchone()
+    (last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
+    (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
     (events,) = db.execute("SELECT count(*) FROM event").fetchone()
     (first,) = db.execute("SELECT received_at FROM event ORDER BY seq LIMIT 1").fetchone() or (
         None,
@@ -100,7 +101,7 @@ def summary(db: sqlite3.Connection, path: Path) -> Facts:
 
 def _handler(db: sqlite3.Connection, number: int, name: str, _floor: int, active: int) -> Facts:
     count, oldest = db.execute(
-        f"SELECT count(*), min(received_at) FROM ({rows.undone(None, 'seq, received_at')})",  # noqa: S608 - our own words
+        f"SELECT count(*), min(received_at) FROM ({rows.undone('seq, received_at')})",  # noqa: S608 - our own words
         rows.undone_between(number),
     ).fetchone()
     (dead,) = db.execute("SELECT count(*) FROM dead WHERE handler = ?", (number,)).fetchone()
@@ -134,17 +135,17 @@ def events(
     """
     number = None if handler is None else handler_number(db, handler)
     if undone and number is not None:
-        source = rows.undone(None, "seq, device, call")
+        source = rows.undone("seq, device, call")
         values = rows.undone_between(number)
     else:
         owed = "wanted IN (SELECT wanted FROM member WHERE handler = :handler)"
         fits = [owed] * (number is not None) + [rows.UNDONE_BY_ANY] * undone
         source = f"SELECT seq, device, call FROM event WHERE {' AND '.join(fits) or 'TRUE'}"  # noqa: S608 - our own words
-        values = {"handler": number}
+        values = {"handler": number or 0}
     found = db.execute(
         f"SELECT seq FROM ({source}) WHERE (:only IS NULL OR device = :only)"  # noqa: S608 - our own words
         " AND (:of IS NULL OR call = :of) ORDER BY seq DESC LIMIT :most",
-        {**values, "only": device, "of": call, "most": limit or -1},
+        {**values, "only": rows.storable(device), "of": rows.storable(call), "most": limit or -1},
     ).fetchall()
     for (seq,) in reversed(found):
         told = event(db, seq)
@@ -163,8 +164,8 @@ def event(db: sqlite3.Connection, seq: int) -> Facts | None:
         "seq": seq,
         "receivedAt": _time(received_at),
         "feed": feed,
-        "device": device,
-        "callId": call,
+        "device": rows.text_of(device),
+        "callId": rows.text_of(call),
         "redelivered": bool(redelivered),
         "handlers": dict(states.fetchall()),
         "event": json.loads(payload),
@@ -191,8 +192,8 @@ def dead(db: sqlite3.Connection, numbers: Sequence[int] = ()) -> Iterator[Facts]
                 "seq": seq,
                 "failedAt": _time(failed_at),
                 "toBeRetried": bool(retry),
-                "device": device,
-                "callId": call,
+                "device": rows.text_of(device),
+                "callId": rows.text_of(call),
                 "event": json.loads(payload),
                 "error": error,
             }

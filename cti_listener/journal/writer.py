@@ -6,29 +6,44 @@ It knows no event loop; `store` hands it batches and tells the loop what became 
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from cti_listener.clock import Clock
 from cti_listener.journal import rows, schema
-from cti_listener.journal.base import Batch, Entry, Opened, explained
+from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
 from cti_listener.journal.registry import DEATHS, Registry
-from cti_listener.journal.upkeep import Upkeep
+from cti_listener.journal.upkeep import Upkeep, first_since
 from cti_listener.log import log
 
 Synchronous = Literal["full", "normal"]
 
 SEEN: Final = 200_000
-"""How many digests are told at the start."""
+"""How many events at most are told as seen at the start."""
 
 CHECKPOINT: Final = 4000
 """After about so many pages the write-ahead log is brought into the file."""
 
 NEARLY_FULL: Final = 0.8
+
+OVERHEAD: Final = 2000
+"""How many bytes an event or a dead letter takes at most, beside twice its text."""
+
+_EVENT: Final = rows.Insert(
+    f"INSERT INTO event ({rows.EVENT_COLUMNS}) SELECT column1, column2, column3, column4, column5,"
+    " column6, column7, CAST(column8 AS TEXT)",
+    COLUMNS,
+)
+_ENTRY: Final = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq = ?"  # noqa: S608 - our own words
+
+
+Retried = tuple[str, Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +51,17 @@ class Landed:
     """What a commit left behind, for the loop.
 
     Attributes:
-        entries: What is committed: retried dead letters first, then what was appended.
+        first: The number of the first event that was appended; the others follow one by one.
+        retried: Dead letters that are to be tried once more, each with its handler's name; their
+            numbers are lower.
         last_seq: The newest event's.
         bytes: The file's size.
         oldest_undone: When the oldest event came that is not done.
         dead: How many dead letters there are.
     """
 
-    entries: list[Entry]
+    first: int
+    retried: list[Retried]
     last_seq: int
     bytes: int = 0
     oldest_undone: datetime | None = None
@@ -58,25 +76,34 @@ class Writer:
         synchronous: `full`: what is committed outlives a power cut; `normal`: a crash.
         retention: How long what is done stays, in seconds.
         max_size: The size limit, in bytes.
+        remember: Events that came so many seconds before the last one are told as seen.
         clock: The one clock.
     """
 
     def __init__(
-        self, path: Path, synchronous: Synchronous, retention: float, max_size: int, clock: Clock
+        self,
+        path: Path,
+        synchronous: Synchronous,
+        *,
+        retention: float,
+        max_size: int,
+        remember: float,
+        clock: Clock,
     ) -> None:
         """Open nothing yet."""
         self._path = path
         self._synchronous = synchronous
         self._max_size = max_size
+        self._remember = remember
         self._clock = clock
         self._lock = schema.Lock(path)
         self._upkeep = Upkeep(retention, clock)
         self._db: sqlite3.Connection
         self._debts: Registry
         self._last_seq = 0
-        self._last_sign: float | None = None
         self._version = -1  # changes when another process commits
         self._dirty = 0
+        self._grown = 0  # since the room was measured, at the most
         self._warned = False
 
     # Opening
@@ -110,42 +137,49 @@ class Writer:
         db.execute("PRAGMA secure_delete = ON")  # what was deleted is not to be found in the file
         (size,) = db.execute("PRAGMA page_size").fetchone()
         db.execute(f"PRAGMA max_page_count = {max(1, self._max_size // size)}")
-        state = db.execute("SELECT last_seq, last_sign FROM state").fetchone()
-        self._last_seq, self._last_sign = state
+        (self._last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
         self._debts = Registry(db, self._clock)
         db.execute("BEGIN IMMEDIATE")
         db.execute("UPDATE handler SET active = 0")
         for name in handlers:
             self._debts.register(name, self._last_seq)
         self._take_retries()
-        self._set_state()
         self._upkeep.look(db)
         db.execute("COMMIT")
 
     def _opened(self) -> Opened:
         db = self._db
-        digests = db.execute(
-            "SELECT digest FROM event WHERE seq >= ? ORDER BY seq DESC LIMIT ?",
-            (self._upkeep.first_young(db), SEEN),
-        ).fetchall()
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
         gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
+        (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
         return Opened(
-            last_sign=None if self._last_sign is None else rows.time_of(self._last_sign),
+            last_sign=None if last_sign is None else rows.time_of(last_sign),
             unfinished=unfinished,
             absent=absent,
             last_seq=self._last_seq,
             last_event=rows.last_payload(db),
             last_gap=last_gap,
             open_gaps=tuple(rows.gap_of(body) for (body,) in gaps),
-            seen=tuple(one for (one,) in reversed(digests)),
             queues_emptied={
                 name: rows.time_of(at) for name, at in db.execute("SELECT name, emptied FROM queue")
             },
+            seen=self._seen(),
         )
+
+    def _seen(self) -> array[int]:
+        """Find out what a repeat may yet come of."""
+        query = "SELECT received_at FROM event ORDER BY seq DESC LIMIT 1"
+        last = self._db.execute(query).fetchone()
+        if last is None:
+            return array("q")
+        found = self._db.execute(
+            "SELECT digest FROM event WHERE seq >= ? AND seq > ? ORDER BY seq",
+            (first_since(self._db, last[0] - self._remember), self._last_seq - SEEN),
+        )
+        return array("q", chain.from_iterable(found))
 
     # Committing
 
@@ -156,8 +190,8 @@ class Writer:
             JournalError: The disk is full, the limit reached, the file damaged or locked.
         """
         try:
-            self._warn_if_nearly_full(sum(map(len, batch.texts)))
-            entries = self._commit(batch)
+            self._mind_room(batch)
+            first, retried = self._commit(batch)
         except BaseException as error:
             with suppress(sqlite3.Error):
                 if self._db.in_transaction:
@@ -165,66 +199,62 @@ class Writer:
             if isinstance(error, sqlite3.Error):
                 raise explained(self._path, error) from error
             raise
-        return self.landed(entries)
+        return self.landed(first, retried)
 
-    def landed(self, entries: list[Entry]) -> Landed:
+    def landed(self, first: int, retried: list[Retried]) -> Landed:
         """Return how things stand, after these were committed."""
         upkeep = self._upkeep
-        return Landed(entries, self._last_seq, upkeep.bytes, upkeep.oldest_undone, upkeep.dead)
+        return Landed(
+            first, retried, self._last_seq, upkeep.bytes, upkeep.oldest_undone, upkeep.dead
+        )
 
-    def _commit(self, batch: Batch) -> list[Entry]:
-        db = self._db
-        (version,) = db.execute("PRAGMA data_version").fetchone()
-        idle = not batch.urgent and batch.sign is None
-        if idle and version == self._version and not self._upkeep.due:
-            return []
+    def _commit(self, batch: Batch) -> tuple[int, list[Retried]]:
+        """Write a batch; each statement hands the interpreter's lock over, so they are few."""
+        db, debts = self._db, self._debts
+        version = self._version
+        if batch.look:
+            (version,) = db.execute("PRAGMA data_version").fetchone()
+        visited = version != self._version
+        if not (batch.urgent or batch.sign or visited or self._upkeep.due):
+            return 0, []
         db.execute("BEGIN IMMEDIATE")
-        retried = self._take_retries() if version != self._version else []
-        self._insert(batch.entries, batch.texts)
+        retried = self._take_retries() if visited else []
+        first = self._insert(batch)
         for name, seq, error in batch.dead:
-            self._debts.bury(name, seq, error, self._last_seq)
-        self._debts.mark(batch.marks, self._last_seq)
+            debts.bury(name, seq, error, self._last_seq)
+        debts.mark(batch.marks, self._last_seq)
         for number, gap in batch.gaps.items():
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
         self._note_queues(batch)
-        self._note_life(batch)
-        self._set_state()
+        if batch.sign is not None:
+            sign = rows.stamp(batch.sign)
+            db.execute("UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)", (sign,))
         if self._upkeep.due:
-            self._upkeep.step(db, len(batch.entries))
+            self._upkeep.step(db, batch.events)
         db.execute("COMMIT")
-        self._dirty += len(batch.entries) + len(batch.marks) + 4
+        marks = sum(map(len, batch.marks.values()))
+        self._dirty += 6 + batch.events // 4 + min(marks, 64)  # about so many pages
         if len(retried) < DEATHS:
             self._version = version
-        return retried + batch.entries
+        return first, retried
 
-    def _insert(self, entries: list[Entry], texts: list[str]) -> None:
-        flat: list[Any] = []
-        before = seq = self._last_seq
-        wanted = self._debts.wanted
-        for entry, text in zip(entries, texts, strict=True):
-            seq += 1
-            entry.seq = seq
-            flat += (
-                seq,
-                entry.digest,
-                entry.device,
-                entry.call,
-                rows.stamp(entry.received_at),
-                entry.feed,
-                wanted(entry.owed, before),
-                entry.redelivered,
-                entry.late,
-                text,
-            )
-        rows.insert_many(self._db, f"INSERT INTO event ({rows.EVENT_COLUMNS})", 10, flat)
-        self._last_seq = seq
+    def _insert(self, batch: Batch) -> int:
+        """Append the events; return the first one's number."""
+        flat, columns = batch.rows, _EVENT.columns
+        wanted = slice(rows.WANTED, None, columns)
+        flat[wanted] = self._debts.all_wanted(flat[wanted], self._last_seq)
+        first = self._last_seq + 1
+        self._last_seq = rows.insert_many(self._db, _EVENT, flat) or self._last_seq
+        return first
 
-    def _take_retries(self) -> list[Entry]:
+    def _take_retries(self) -> list[Retried]:
         """Append the dead letters to be tried once more, as new events of one handler."""
-        found = self._debts.exhume()
-        entries = [rows.entry_of(row, (name,), 0) for name, *row in found]
-        self._insert(entries, [row[-1] for row in found])
+        entries = []
+        for name, seq in self._debts.exhume():
+            row = self._db.execute(_ENTRY, (seq,)).fetchone()
+            entries.append((name, rows.entry_of(row, 0)))
+            self._last_seq = seq
         return entries
 
     def _note_queues(self, batch: Batch) -> None:
@@ -233,20 +263,6 @@ class Writer:
                 self._db.execute("DELETE FROM queue WHERE name = ?", (name,))
             else:
                 self._db.execute("REPLACE INTO queue VALUES (?, ?)", (name, rows.stamp(at)))
-
-    def _note_life(self, batch: Batch) -> None:
-        """An event is a sign of life as well."""
-        signs = [] if batch.sign is None else [rows.stamp(batch.sign)]
-        if batch.entries:
-            signs.append(rows.stamp(batch.entries[-1].received_at))
-        if self._last_sign is not None:
-            signs.append(self._last_sign)
-        self._last_sign = max(signs, default=None)
-
-    def _set_state(self) -> None:
-        self._db.execute(
-            "UPDATE state SET last_seq = ?, last_sign = ?", (self._last_seq, self._last_sign)
-        )
 
     # Between two commits
 
@@ -264,15 +280,17 @@ class Writer:
         except sqlite3.Error as error:
             raise explained(self._path, error) from error
 
-    def _warn_if_nearly_full(self, more: int) -> None:
-        """Say that the limit is near, before it is met.
-
-        Args:
-            more: How many bytes of events are about to be written.
-        """
+    def _mind_room(self, batch: Batch) -> None:
+        """Say that the limit is near, before it is met; measure only where it may be."""
+        texts = batch.rows[rows.PAYLOAD :: COLUMNS]
+        more = sum(map(len, texts)) + sum(len(error) for _, _, error in batch.dead)
+        self._grown += 2 * more + OVERHEAD * (batch.events + len(batch.dead))
+        near = NEARLY_FULL * self._max_size
+        if self._upkeep.used + self._grown < near and not self._warned:
+            return
+        self._grown = 0
         used = self._upkeep.room_taken(self._db) + more
-        nearly = used >= NEARLY_FULL * self._max_size
-        if nearly and not self._warned:
+        if used >= near and not self._warned:
             log.warning(
                 "journal_nearly_full",
                 path=str(self._path),
@@ -280,7 +298,7 @@ class Writer:
                 limit=self._max_size,
                 advice="a handler is behind, or the limit too low; at the limit the run ends",
             )
-        self._warned = nearly
+        self._warned = used >= near
 
     def close(self) -> None:
         """Close the file and give the lock back."""

@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
-from cti_listener.journal import Entry, Journal, Opened, digest
+from cti_listener.journal import Entry, Journal, Opened, digest, rows
 from cti_listener.testing import ManualClock
 
 NAMESPACE = "zhen04.cc"
 
 
-def entry(number: int, **given: Any) -> Entry:
+@dataclass(slots=True, kw_only=True)
+class Sent:
+    """An event that is put into the journal; `seq` is 0 until it is committed."""
+
+    digest: int
+    payload: dict[str, Any]
+    device: str | None
+    call: str | None
+    received_at: datetime
+    owed: tuple[str, ...]
+    late: bool
+    seq: int = 0
+
+    def as_found(self, *, redelivered: bool = False) -> Entry:
+        """Return what comes back from disk."""
+        return Entry(
+            seq=self.seq,
+            device=self.device,
+            call=self.call,
+            received_at=self.received_at,
+            feed="a",
+            payload=self.payload,
+            redelivered=redelivered,
+            late=self.late,
+        )
+
+
+def entry(number: int, **given: Any) -> Sent:
     device = given.pop("device", f"{8000 + number % 4}@{NAMESPACE}")
     call = given.pop("call", f"call-{number // 8}")
     payload = {"eventName": "delivered", "serial": number, "callId": call, "srcDeviceId": device}
-    return Entry(
+    return Sent(
         digest=digest((NAMESPACE, "csta", device, number)),
         device=device,
         call=call,
         received_at=given.pop("at", ManualClock().now()),
-        feed="a",
         payload={**payload, **given.pop("payload", {})},
         owed=given.pop("owed", ("work",)),
+        late=given.pop("late", False),
         **given,
     )
 
@@ -36,15 +66,42 @@ class Held(Journal):
 
     def __init__(self, path: Path, *, clock: Clock | None = None, **options: Any) -> None:
         super().__init__(path, clock=clock or ManualClock(), **options)
-        self.groups: list[list[Entry]] = []
+        self.groups: list[list[Sent]] = []
+        self.retries: list[tuple[str, Entry]] = []
         self.failures: list[BaseException] = []
         self.opened: Opened
-        self.committed = self.groups.append
+        self.committed = self._keep
+        self.retried = self.retries.extend
         self.failed = self.failures.append
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Sent]:
         return [one for group in self.groups for one in group]
+
+    @property
+    def owed(self) -> int:
+        """How much was unfinished when it was opened."""
+        return sum(
+            len(seqs) for lanes in self.opened.unfinished.values() for seqs in lanes.values()
+        )
+
+    def _keep(self, first: int, group: list[Sent]) -> None:
+        for seq, one in enumerate(group, first):
+            one.seq = seq
+        self.groups.append(group)
+
+    def add(self, one: Sent) -> None:
+        self.append(
+            one,
+            digest=one.digest,
+            device=one.device,
+            call=one.call,
+            received_at=one.received_at,
+            feed="a",
+            payload=one.payload,
+            owed=one.owed,
+            late=one.late,
+        )
 
     async def settle(self) -> None:
         """Wait until everything that was asked for is on disk, or failed."""
@@ -53,9 +110,16 @@ class Held(Journal):
             while (self._busy or self._pending.urgent) and not self.failures:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
-    async def undone(self, handler: str = "work", **filters: Any) -> list[int]:
-        found = await asyncio.to_thread(self.unfinished, handler, **filters)
-        return [one.seq for one in found]
+    async def undone(self, handler: str = "work", device: str | None = None) -> list[int]:
+        """Return what a handler has yet to do, of one device or all, as it stands on disk."""
+        return await asyncio.to_thread(undone_in, self.path, handler, device)
+
+
+def undone_in(path: Path, handler: str, device: str | None = None) -> list[int]:
+    with closing(sqlite3.connect(path)) as db:
+        (number,) = db.execute("SELECT id FROM handler WHERE name = ?", (handler,)).fetchone()
+        found = db.execute(rows.undone("seq, device"), rows.undone_between(number)).fetchall()
+    return [seq for seq, of in found if device in (None, of)]
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Told:
 
 async def fill(store: Held) -> None:
     for number in range(6):
-        store.append(entry(number, device=f"d{number % 2}", call=f"call-{number % 2}"))
+        store.add(entry(number, device=f"d{number % 2}", call=f"call-{number % 2}"))
     await store.settle()
     store.done("work", "d0", 3)
     store.dead("work", 2, "Traceback (most recent call last):\n  ...\nValueError: boom\n")
@@ -147,15 +147,15 @@ def test_dead_letters_tell_the_error_and_on_demand_all_of_it(filled: Path, told:
 async def test_a_retried_letter_is_picked_up_while_running(path: Path, told: Told) -> None:
     async with journal(path) as store:
         await fill(store)
-        before = len(store.entries)
         answer = await told.beside("retry", path, 1)
         assert answer == "1 dead letter to be tried once more, by the listener that runs\n"
-        store.append(entry(50, device="d1"))
+        store.poll_retries()
+        store.add(entry(50, device="d1"))
         await store.settle()
-        again, new = store.entries[before:]
-        assert (again.seq, again.redelivered, again.owed) == (7, True, ("work",))
+        ((name, again),) = store.retries
+        assert (name, again.seq, again.redelivered) == ("work", 7, True)
         assert again.payload == entry(1, device="d1", call="call-1").payload
-        assert (new.seq, new.redelivered) == (8, False)
+        assert store.entries[-1].seq == 8
         assert await store.undone(device="d1") == [4, 6, 7, 8]  # at its lane's tail
         assert await told.beside("dead", path) == "none\n"
 
@@ -166,7 +166,7 @@ async def test_a_poll_picks_a_retried_letter_up(path: Path, told: Told) -> None:
         await told.beside("retry", path, "--all")
         store.poll_retries()
         await store.settle()
-        assert store.entries[-1].redelivered
+        assert [one.redelivered for _, one in store.retries] == [True]
         commits = store.stats().committed
         store.poll_retries()
         await store.settle()
@@ -179,7 +179,7 @@ def test_a_retried_letter_waits_for_the_next_start(filled: Path, told: Told) -> 
 
     async def start(name: str) -> tuple[int, list[int]]:
         async with journal(filled, [name]) as store:
-            return store.opened.unfinished, await store.undone()
+            return store.owed, await store.undone()
 
     assert asyncio.run(start("another")) == (0, [4, 5, 6])  # its handler is not here
     assert asyncio.run(start("work")) == (4, [4, 5, 6, 7])
@@ -199,10 +199,10 @@ async def test_forget_drops_what_does_not_run(path: Path, told: Told) -> None:
         assert "is in use" in await told.beside("forget", path, "old", code=2)
         answer = await told.beside("forget", path, "work")
         assert answer == "forgot work: 3 unfinished events, 1 dead letter\n"
-        store.append(entry(9, owed=("old",)))
+        store.add(entry(9, owed=("old",)))
         await store.settle()
     async with journal(path, ["work"]) as store:
-        assert store.opened.unfinished == 0  # the name is new again
+        assert store.owed == 0  # the name is new again
         assert store.opened.absent == {"old": 1}
 
 
@@ -219,7 +219,7 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
             call = f"call-{number // 10}"
             caller = NUMBER if number % 30 == 0 else f"1390000{number:04}"
             payload = {"callingDevice": f"{caller}@zhen04.cc"} if number % 10 == 0 else {}
-            store.append(entry(number, call=call, payload=payload))
+            store.add(entry(number, call=call, payload=payload))
         await store.settle()
         store.dead("work", 1, f"ValueError: {NUMBER}")
         lost = EventKey("zhen04.cc", "csta", "d", 1, "delivered", None, "call-3")
@@ -236,7 +236,7 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
         assert traces(path, "13900000010")
         left = await store.undone()
         assert len(left) == 200
-        store.append(entry(400))
+        store.add(entry(400))
         await store.settle()
         assert not store.failures
         assert len(await store.undone()) == 201
@@ -253,7 +253,7 @@ def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> 
                 pad = "x" * chance.randint(0, 1500)
                 payload = {"callingDevice": f"{caller}@zhen04.cc", "pad": pad}
                 device = f"{caller}@zhen04.cc" if number % 2 else "d"
-                store.append(entry(number, device=device, call=f"c{number}", payload=payload))
+                store.add(entry(number, device=device, call=f"c{number}", payload=payload))
                 if number % 50 == 0:
                     await store.settle()
 
@@ -307,7 +307,7 @@ def test_what_is_no_journal_is_said_in_a_line(path: Path, told: Told, command: s
 
 async def test_what_came_from_a_server_cannot_steer_the_terminal(path: Path, told: Told) -> None:
     async with journal(path) as store:
-        store.append(entry(1, device="\x1b[2J\x9b31m", payload={"x": "\x1b]0;owned\x07王"}))
+        store.add(entry(1, device="\x1b[2J\x9b31m", payload={"x": "\x1b]0;owned\x07王"}))
         await store.settle()
         for command in (["list", path], ["show", path, 1]):
             text = await told.beside(*command)

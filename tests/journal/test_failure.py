@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 async def fill(store: Held, until: int) -> None:
     for number in range(until):
-        store.append(entry(number, payload={"pad": "x" * 1000}))
+        store.add(entry(number, payload={"pad": "x" * 1000}))
         if number % 20 == 19:
             await store.settle()
         if store.failures:
@@ -41,7 +41,7 @@ async def test_at_the_size_limit_a_warning_comes_first_and_then_the_commit_fails
                 await clock.advance(1)
             committed = store.entries[-1].seq
             (failure,) = store.failures
-            store.append(entry(1))
+            store.add(entry(1))
             store.done("work", None, committed)
             await asyncio.sleep(0.05)
             assert store.entries[-1].seq == committed
@@ -52,21 +52,21 @@ async def test_at_the_size_limit_a_warning_comes_first_and_then_the_commit_fails
     assert path.stat().st_size <= 1_000_000  # noqa: ASYNC240 - a test
     async with journal(path) as store:  # a higher limit
         assert store.opened.last_seq == committed
-        assert store.opened.unfinished == committed
+        assert store.owed == committed
 
 
 async def test_a_commit_that_fails_half_way_leaves_nothing(path: Path) -> None:
     async with journal(path) as store:
-        store.append(entry(1))
+        store.add(entry(1))
         await store.settle()
         spoiler = sqlite3.connect(path)
         spoiler.execute(
-            "CREATE TRIGGER spoil BEFORE INSERT ON event WHEN new.seq = 300"
+            "CREATE TRIGGER spoil AFTER INSERT ON event WHEN new.seq = 300"
             " BEGIN SELECT raise(ABORT, 'spoilt'); END"
         )
         spoiler.close()
         for number in range(400):
-            store.append(entry(number))
+            store.add(entry(number))
         store.done("work", "8001@zhen04.cc", 1)
         await store.settle()
         assert len(store.failures) == 1
@@ -95,7 +95,7 @@ async def test_many_short_locks_of_others_are_waited_for(path: Path) -> None:
 
         task = asyncio.get_running_loop().run_in_executor(None, lock, 50)
         for number in range(200):
-            store.append(entry(number))
+            store.add(entry(number))
             await asyncio.sleep(0.001)
         await task
         await store.settle()

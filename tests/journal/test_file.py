@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 async def _write(path: Path, count: int) -> None:
     async with journal(path) as store:
         for number in range(count):
-            store.append(entry(number, payload={"pad": "x" * 500}))
+            store.add(entry(number, payload={"pad": "x" * 500}))
 
 
 def write_one(path: Path, count: int = 1) -> None:
@@ -50,7 +50,7 @@ def refused(path: Path) -> str:
 def test_it_is_made_for_its_owner_alone(path: Path) -> None:
     async def look() -> list[int]:
         async with journal(path) as store:
-            store.append(entry(1))
+            store.add(entry(1))
             await store.settle()
             return [stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()]
 
@@ -131,20 +131,6 @@ def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None
     copy = path.with_name(f"journal.db.v{schema.VERSION}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     write_one(copy)  # it is a whole journal of the old version
-
-
-def test_a_journal_of_the_first_version_is_brought_forward(path: Path) -> None:
-    write_one(path, 3)
-    db = sqlite3.connect(path)
-    db.execute("DROP TABLE queue")
-    db.execute("PRAGMA user_version = 1")
-    db.close()
-    write_one(path)
-    db = sqlite3.connect(path)
-    assert db.execute("SELECT count(*) FROM event").fetchone() == (4,)
-    assert db.execute("SELECT * FROM queue").fetchall() == []
-    db.close()
-    assert path.with_name("journal.db.v1").exists()
 
 
 def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:

@@ -15,34 +15,35 @@ import sys
 from pathlib import Path
 
 from cti_listener.clock import SystemClock
-from cti_listener.journal import Entry, Journal
-from tests.journal.support import entry
+from tests.journal.support import Held, Sent, entry
 
 
 async def main(path: Path, ledger: Path) -> None:
     told = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     chance = random.Random()
     clock = SystemClock()
-    store = Journal(path, clock=clock)
-    done: list[Entry] = []
+    store = Held(path, clock=clock)
+    done: list[tuple[str | None, int]] = []
 
     def note(lines: list[str]) -> None:
         os.write(told, "".join(lines).encode())
 
-    def committed(entries: list[Entry]) -> None:
-        note([f"c {one.seq} {one.payload['serial']}\n" for one in entries])
-        done.extend(entries)
+    def committed(first: int, group: list[Sent]) -> None:
+        numbered = list(enumerate(group, first))
+        note([f"c {seq} {one.payload['serial']}\n" for seq, one in numbered])
+        done.extend((one.device, seq) for seq, one in numbered)
 
-    def finish(entries: list[Entry]) -> None:
-        note([f"d {one.seq}\n" for one in entries])
-        for one in entries:
-            store.done("work", one.device, one.seq)
+    def finish(some: list[tuple[str | None, int]]) -> None:
+        note([f"d {seq}\n" for _, seq in some])
+        for device, seq in some:
+            store.done("work", device, seq)
 
     store.committed = committed
     opened = await store.open(["work"])
-    finish(await asyncio.to_thread(store.unfinished, "work", limit=1_000_000))
+    for device, seqs in opened.unfinished["work"].items():
+        finish([(device, seq) for seq in seqs])
     for number in range(opened.last_seq + 1, 10_000_000):
-        store.append(entry(number, at=clock.now()))
+        store.add(entry(number, at=clock.now()))
         if chance.random() < 0.1:
             await asyncio.sleep(0)
             some = chance.randint(0, len(done))

@@ -1,0 +1,105 @@
+"""Rows: what is written is read as the same, by any process, however much at once."""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cti_listener.events import load_json
+from cti_listener.journal import digest, rows
+from cti_listener.values import identity, routing_key
+from tests.examples import make
+from tests.program import ROOT, environment
+
+TEXTS = st.text(st.characters(), max_size=8)  # lone surrogates and NUL among them
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(TEXTS, JSON, max_size=5))
+def test_a_payload_is_read_as_it_was(payload: dict[str, object]) -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        query = "SELECT CAST(? AS TEXT)"
+        (text,) = db.execute(query, (rows.encode(payload),)).fetchone()
+    assert load_json(text) == payload
+
+
+def test_what_python_takes_for_json_is_read_as_it_was() -> None:
+    payload = load_json(
+        '{"a": NaN, "b": -Infinity, "c": 1e400, "d": 123456789012345678901234567890}'
+    )
+    again = load_json(rows.encode(payload))
+    assert math.isnan(again.pop("a"))
+    assert again == {"b": -math.inf, "c": math.inf, "d": 123456789012345678901234567890}
+
+
+def test_a_payload_nested_as_deep_as_can_be_read_is_written() -> None:
+    payload: dict[str, object] = {}
+    for _ in range(190):
+        payload = {"a": payload}
+    assert load_json(rows.encode(payload)) == payload
+
+
+@given(TEXTS)
+def test_any_text_can_be_stored(text: str) -> None:
+    stored = rows.storable(text)
+    with closing(sqlite3.connect(":memory:")) as db:
+        (back,) = db.execute("SELECT ?", (stored,)).fetchone()
+    assert rows.text_of(back) == text
+    assert isinstance(stored, bytes) == bool(re.search("[\ud800-\udfff]", text))
+
+
+@given(st.integers(0, 300), st.sampled_from([2, 7, 64, 32766]))
+def test_many_rows_are_inserted_in_order_whatever_a_statement_may_hold(
+    count: int, variables: int
+) -> None:
+    insert = rows.Insert("INSERT INTO t (a, b) SELECT column1, column2", 2)
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a, b)")
+        db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, variables)
+        flat = [value for number in range(count) for value in (number, None)]
+        last = rows.insert_many(db, insert, flat)
+        found = db.execute("SELECT id, a, b FROM t ORDER BY id").fetchall()
+    assert found == [(number + 1, number, None) for number in range(count)]
+    assert last == (count or None)
+
+
+def test_a_digest_is_the_same_in_every_process() -> None:
+    payload = make(serial=7, callId="王\ud800")
+    text = ascii(payload)
+    program = (
+        "from cti_listener.journal import digest\n"
+        "from cti_listener.values import identity, routing_key\n"
+        f"payload = {text}\nprint(digest(identity(payload, routing_key(payload))))"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(PYTHONHASHSEED=seed),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert told == {str(digest(identity(payload, routing_key(payload))))}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(5, 5.0), (1, True), ("5", 5), (None, "None"), ("a", "b")]
+)
+def test_digests_tell_what_identities_tell(one: object, other: object) -> None:
+    assert digest(("n", one)) != digest(("n", other))
+    assert digest(("n", one)) == digest(("".join("n"), one))

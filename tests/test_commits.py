@@ -1,0 +1,430 @@
+"""The journal on an event's way: committed first, then handed over, and nothing is lost between."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cti_listener import Connected, Event, Gap, Listener, Notice
+from cti_listener.commits import TURN, UNDER_WAY
+from cti_listener.errors import JournalError, NotRunningError
+from cti_listener.journal import visits
+from cti_listener.testing import FakeSource, ManualClock
+from tests.examples import device_id, make
+from tests.turns import until
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@dataclass
+class Work:
+    """A handler that keeps what it did; it may be held, and fail."""
+
+    done: list[Any] = field(default_factory=list)
+    redelivered: list[int] = field(default_factory=list)
+    held: asyncio.Event | None = None
+    fails: Callable[[Event], bool] = lambda _: False
+
+    async def __call__(self, happening: Event | Notice) -> None:
+        if self.held is not None:
+            await self.held.wait()
+        if not isinstance(happening, Event):
+            self.done.append(happening.event_name)
+            return
+        if self.fails(happening):
+            raise ValueError(happening.call_id)
+        self.done.append(happening.serial)
+        if happening.delivery.redelivered:
+            assert happening.serial is not None
+            self.redelivered.append(happening.serial)
+
+    def hold(self) -> None:
+        self.held = asyncio.Event()
+
+    def let_go(self) -> None:
+        assert self.held is not None
+        self.held.set()
+
+
+@dataclass
+class Listening:
+    """A listener that runs on a journal, with a source in the test's hands."""
+
+    listener: Listener
+    source: FakeSource
+    clock: ManualClock
+
+    @property
+    def landed(self) -> bool:
+        stats = self.listener.stats().journal
+        assert stats is not None
+        return stats.pending == 0
+
+    async def settle(self) -> None:
+        """Wait until all is committed and handled, and the marks are on disk."""
+        await until(lambda: self.landed and not self.listener.stats().waiting)
+
+
+def make_listener(
+    path: Path, clock: ManualClock, works: dict[str, Work], *kinds: Any, **options: Any
+) -> tuple[Listener, FakeSource]:
+    source = FakeSource(clock)
+    named = {name: options.pop(name) for name in ("order",) if name in options}
+    listener = Listener(source, namespace="zhen04.cc", journal=path, clock=clock, **options)
+    for name, work in works.items():
+        listener.on(*kinds, name=name, **named)(work)
+    return listener, source
+
+
+@asynccontextmanager
+async def listening(
+    path: Path, clock: ManualClock, works: dict[str, Work], *kinds: Any, **options: Any
+) -> AsyncIterator[Listening]:
+    listener, source = make_listener(path, clock, works, *kinds, **options)
+    async with listener:
+        yield Listening(listener, source, clock)
+
+
+async def ask(path: Path, question: Callable[[sqlite3.Connection], Any], **options: Any) -> Any:
+    """Ask the journal something, as the command line does: beside the listener."""
+
+    def visit() -> Any:
+        with visits.visit(path, **options) as db:
+            return question(db)
+
+    return await asyncio.to_thread(visit)
+
+
+async def undone(path: Path) -> dict[str, int]:
+    facts = await ask(path, lambda db: visits.summary(db, path))
+    return {one["name"]: one["unfinished"] for one in facts["handlers"]}
+
+
+async def committed(path: Path) -> list[Any]:
+    return [one["event"]["serial"] for one in await ask(path, lambda db: list(visits.events(db)))]
+
+
+# Committed first
+
+
+async def test_an_event_is_on_disk_before_anybody_is_given_it(
+    path: Path, clock: ManualClock
+) -> None:
+    kept: list[int] = []
+
+    async def look(_: Event) -> None:
+        def count() -> int:
+            with closing(sqlite3.connect(path)) as db:
+                return int(db.execute("SELECT count(*) FROM event").fetchone()[0])
+
+        kept.append(await asyncio.to_thread(count))
+
+    listener, source = make_listener(path, clock, {})
+    listener.on()(look)  # not durable, and yet
+    async with listener:
+        source.send(make())
+        assert listener.stats().waiting == 0
+        await until(lambda: kept)
+    assert kept == [1]
+
+
+async def test_notices_stand_where_they_came_though_events_wait_for_the_disk(
+    path: Path, clock: ManualClock
+) -> None:
+    work = Work()
+    async with listening(path, clock, {"work": work}, Event, Connected, Gap, order="all") as on:
+        for serial in range(3):
+            on.source.send(make(serial=serial))
+        on.source.disconnect()
+        on.source.connect()
+        on.source.send(make(serial=3))
+        assert work.done in ([], ["connected"])  # nothing is committed within one turn
+        await on.settle()
+    assert work.done == ["connected", 0, 1, 2, "connected", "gap", 3]
+
+
+async def test_the_handlers_have_turns_while_much_is_handed_over(
+    path: Path, clock: ManualClock
+) -> None:
+    work = Work()
+    most = 0
+    async with listening(path, clock, {"work": work}) as on:
+        for serial in range(10 * TURN):
+            on.source.send(make(serial=serial, device=8000 + serial))
+        while len(work.done) < 10 * TURN:
+            most = max(most, on.listener.stats().waiting)
+            await asyncio.sleep(0)
+    assert 0 < most <= TURN
+    assert work.done == list(range(10 * TURN))
+
+
+async def test_reading_is_paused_while_too_much_waits_for_the_disk(
+    path: Path, clock: ManualClock
+) -> None:
+    async with listening(path, clock, {}) as on:
+        for serial in range(UNDER_WAY):
+            on.source.send(make(serial=serial))
+        assert not on.source.paused
+        on.source.send(make(serial=UNDER_WAY))
+        assert on.source.paused
+        await until(lambda: not on.source.paused)
+        stats = on.listener.stats().journal
+        assert stats is not None
+        assert stats.committed >= UNDER_WAY // 2
+
+
+async def test_an_event_that_cannot_be_written_holds_nothing_up(
+    path: Path, clock: ManualClock
+) -> None:
+    """A source of somebody's own may bring what is no JSON."""
+    work = Work()
+    async with listening(path, clock, {"work": work}, Event, Gap, order="all") as on:
+        on.source.send(make(serial=1, odd=object()))
+        on.source.send(make(serial=2))
+        on.source.disconnect()
+        on.source.connect()
+        await on.settle()
+        assert on.listener.stats().bad == {"internal": 1}
+    assert work.done == [2, "gap"]
+
+
+async def test_lone_surrogates_anywhere_end_nothing_and_come_back_as_they_were(
+    path: Path, clock: ManualClock
+) -> None:
+    device, call = "80\ud80002@zhen04.cc", "call \udfff"
+    odd = make(serial=1, srcDeviceId=device, callId=call, agentName="\ud800")
+    work = Work(fails=lambda event: event.serial == 2)
+    work.hold()
+    async with listening(path, clock, {"work": work}) as on:
+        on.source.send(odd)
+        on.source.send(make(serial=2, srcDeviceId=device, callId=call))
+        await until(lambda: on.landed)
+        await on.listener.stop(drain=0.0)
+    events: list[Event] = []
+
+    def fails(event: Event) -> bool:
+        events.append(event)
+        return event.serial == 2
+
+    again = Work(fails=fails)
+    async with listening(path, clock, {"work": again}) as on:
+        on.source.send(odd)
+        await on.settle()
+        assert on.listener.stats().repeated == 1
+    assert events[0].as_received() == odd
+    assert [event.device for event in events] == [device, device]
+    assert (again.done, again.redelivered) == ([1], [1])
+    (letter,) = await ask(path, lambda db: list(visits.dead(db)))
+    assert (letter["device"], letter["callId"]) == (device, call)
+    assert "ValueError: call \\udfff" in letter["error"]
+    found = await ask(path, lambda db: list(visits.events(db, device=device)))
+    assert [one["seq"] for one in found] == [1, 2]
+    async with listening(path, clock, {"work": Work()}) as on:
+        assert await undone(path) == {"work": 0}
+
+
+# After a restart
+
+
+@pytest.mark.parametrize("order", ["device", "all"])
+async def test_what_was_left_is_done_first_and_marked(
+    path: Path, clock: ManualClock, order: str
+) -> None:
+    first = Work()
+    first.hold()
+    async with listening(path, clock, {"work": first}, order=order, lane_size=7) as on:
+        for serial in range(100):
+            on.source.send(make(serial=serial, device=8000 + serial % 2))
+        await until(lambda: on.landed)
+        left = await on.listener.stop(drain=0.0)
+    assert {one.handler for one in left} == {"work"}
+    assert first.done == []
+    second = Work()
+    async with listening(path, clock, {"work": second}, order=order, lane_size=7) as on:
+        for serial in range(100, 110):
+            on.source.send(make(serial=serial, device=8000 + serial % 2))
+        await on.settle()
+        await until(lambda: len(second.done) == 110)
+    for device in (0, 1):
+        assert [one for one in second.done if one % 2 == device] == list(range(device, 110, 2))
+    assert order == "device" or second.done == list(range(110))
+    assert sorted(second.redelivered) == list(range(100))
+    assert await undone(path) == {"work": 0}
+
+
+async def test_more_is_left_than_a_lane_takes_at_once(path: Path, clock: ManualClock) -> None:
+    """As many as one page held in a lane of the same size: the rest was passed over once."""
+    first = Work()
+    first.hold()
+    async with listening(path, clock, {"work": first}, order="all") as on:
+        for serial in range(2500):
+            on.source.send(make(serial=serial))
+        await until(lambda: on.landed)
+        await on.listener.stop(drain=0.0)
+    second = Work()
+    async with listening(path, clock, {"work": second}, order="all") as on:
+        on.source.send(make(serial=2500))
+        await until(lambda: len(second.done) == 2501)
+    assert second.done == list(range(2501))
+
+
+async def test_a_repeat_of_what_an_earlier_run_had_is_one(path: Path, clock: ManualClock) -> None:
+    event, other = make(), make()
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.send(event)
+        on.source.send(other)
+    work = Work()
+    async with listening(path, clock, {"work": work}) as on:
+        on.source.send(other)
+        on.source.send(event)
+        on.source.send(make(serial=7))
+        await on.settle()
+        assert on.listener.stats().repeated == 2
+    assert work.done == [7]
+
+
+async def test_the_absence_is_a_gap_and_one_that_was_open_goes_on(
+    path: Path, clock: ManualClock
+) -> None:
+    last = make(serial=5)
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.send(last)
+        await on.settle()
+        await clock.advance(3)
+        on.source.disconnect()
+        await clock.advance(30)
+    await clock.advance(60)
+    async with listening(path, clock, {"work": Work()}) as on:
+        gaps = on.listener.stats().gaps
+    assert [gap.reason for gap in gaps] == ["disconnected", "listener_down"]
+    assert {gap.until for gap in gaps} == {clock.now()}
+    assert all((clock.now() - gap.since).total_seconds() >= 90 for gap in gaps)
+    assert all(gap.last_before is not None and gap.last_before.serial == 5 for gap in gaps)
+    kept = await ask(path, lambda db: list(visits.gaps(db)))
+    assert [one["until"] is None for one in kept] == [False, False]
+
+
+# Dead letters
+
+
+async def test_a_retried_letter_goes_to_the_tail_of_its_lane_marked(
+    path: Path, clock: ManualClock
+) -> None:
+    forgiven = False
+    work = Work(fails=lambda event: event.serial == 1 and not forgiven)
+    other = Work()
+    async with listening(path, clock, {"work": work, "other": other}) as on:
+        for serial in range(3):
+            on.source.send(make(serial=serial))
+        await on.settle()
+        assert (work.done, other.done) == ([0, 2], [0, 1, 2])
+        await clock.advance(1)  # the letter is on disk by the next sign of life
+        forgiven = True
+        work.hold()
+        on.source.send(make(serial=3))
+        on.source.send(make(serial=4))
+        await until(lambda: on.landed)
+        assert await ask(path, lambda db: visits.retry(db, handler="work"), write=True) == 1
+        await clock.advance(1)
+        await until(lambda: on.listener.stats().handlers["work"].waiting == 3)
+        on.source.send(make(serial=5))
+        await until(lambda: on.landed)
+        work.let_go()
+        await on.settle()
+    assert (work.done, work.redelivered) == ([0, 2, 3, 4, 1, 5], [1])
+    assert other.done == [0, 1, 2, 3, 4, 5]
+    assert await ask(path, lambda db: list(visits.dead(db))) == []
+    assert await undone(path) == {"work": 0, "other": 0}
+
+
+async def test_a_retry_waits_behind_what_an_earlier_run_left(
+    path: Path, clock: ManualClock
+) -> None:
+    """Its number is the newest: if it were first, all before it would count as done."""
+    work = Work(fails=lambda event: event.serial == 0)
+    async with listening(path, clock, {"work": work}) as on:
+        on.source.send(make(serial=0))
+        await on.settle()
+        work.hold()
+        for serial in range(1, 20):
+            on.source.send(make(serial=serial))
+        await until(lambda: on.landed)
+        await on.listener.stop(drain=0.0)
+    assert await ask(path, visits.retry, write=True) == 1
+    again = Work()
+    async with listening(path, clock, {"work": again}, lane_size=3) as on:
+        await until(lambda: len(again.done) == 20)
+    assert again.done == [*range(1, 20), 0]
+    assert await undone(path) == {"work": 0}
+
+
+# The end
+
+
+async def test_stopping_tells_what_is_left_and_keeps_it(path: Path, clock: ManualClock) -> None:
+    work, quick = Work(), Work()
+    work.hold()
+    listener, source = make_listener(path, clock, {"work": work, "quick": quick}, lane_size=2)
+    async with listener:
+        for serial in range(6):
+            source.send(make(serial=serial))
+        await until(lambda: len(quick.done) == 6)
+        (left,) = await listener.stop(drain=0.0)
+    assert (left.handler, left.device) == ("work", device_id(8002))
+    # What a full lane left on disk is not told, but it is not lost either.
+    assert [one.serial for one in left.happenings if isinstance(one, Event)] == [0, 1, 2][
+        : len(left.happenings)
+    ]
+    assert await undone(path) == {"work": 6, "quick": 0}
+
+
+async def test_a_full_journal_ends_the_run_and_loses_nothing_that_was_committed(
+    path: Path, clock: ManualClock
+) -> None:
+    work = Work()
+    listener, source = make_listener(path, clock, {"work": work}, journal_max_size=300_000)
+
+    async def feed() -> None:
+        with suppress(NotRunningError):
+            for serial in range(5000):
+                source.send(make(serial=serial, pad="x" * 500))
+                handled = serial + 1
+                await until(lambda: len(work.done) == handled or not listener.stats().connected)  # noqa: B023 - at once
+
+    async with asyncio.timeout(PATIENCE / 2):  # nobody waits for what will never be on disk
+        running = asyncio.get_running_loop().create_task(listener.run())
+        await until(lambda: listener.stats().connected)
+        await feed()
+        with pytest.raises(JournalError, match="is full"):
+            await running
+    kept = await committed(path)
+    assert kept == list(range(len(kept)))
+    assert len(kept) > 50
+    assert set(work.done) <= set(kept)
+    again = Work()
+    async with listening(path, clock, {"work": again}) as on:
+        on.source.send(make(serial=9999))
+        await until(lambda: 9999 in again.done)
+        (gap,) = on.listener.stats().gaps
+        assert gap.reason == "listener_down"
+    assert again.done[-1] == 9999
+    assert set(work.done) | set(again.done[:-1]) == set(kept)
+    assert set(again.redelivered) == set(again.done[:-1])
+    assert await undone(path) == {"work": 0}
