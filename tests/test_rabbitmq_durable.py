@@ -19,7 +19,7 @@ from cti_listener.event_base import Event
 from cti_listener.listener import Listener
 from cti_listener.notices import Gap
 from cti_listener.sources.options import Credentials
-from cti_listener.wire.stomp_queues import Terms, queue_name
+from cti_listener.wire.stomp_terms import Terms, queue_name
 from tests.examples import NAMESPACE, make
 from tests.program import environment, listening, rest
 from tests.publisher import Publisher, publisher
@@ -144,6 +144,7 @@ async def test_what_is_published_while_the_listener_is_away_is_handled_when_it_i
     assert (stats.received, stats.repeated) == (3000, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_a_broker_that_restarts_loses_nothing_it_accepted(
     broker: Broker, path: Path, how: str
@@ -162,7 +163,7 @@ async def test_a_broker_that_restarts_loses_nothing_it_accepted(
             accepted += server.accepted
         await run.until_handled(accepted)
         await run.until(lambda: run.gaps)
-    assert len(accepted) > 200  # 100 of them after the restart
+    assert len(accepted) > 300
     assert run.serials == sorted(set(run.serials))  # once, and in order
     assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("disconnected", True)]
 
@@ -181,6 +182,8 @@ async def test_a_broker_that_restarts_may_have_lost_what_does_not_outlive_it(
     assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("disconnected", False)]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_a_listener_killed_in_mid_stream_loses_nothing_and_marks_what_it_handles_twice(
     broker: Broker, path: Path
 ) -> None:
@@ -263,6 +266,7 @@ class Relay:
         await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
 
 
+@pytest.mark.slow
 async def test_what_went_to_a_connection_only_we_know_to_be_dead_comes_back_late(
     broker: Broker, path: Path
 ) -> None:

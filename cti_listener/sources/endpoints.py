@@ -27,7 +27,7 @@ from cti_listener.sources.patience import turning
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
-from cti_listener.wire.stomp_queues import Terms
+from cti_listener.wire.stomp_terms import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ from cti_listener.sources.life import DestinationDeniedError, Life, SubscribingD
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
 from cti_listener.values import china
 from cti_listener.wire.json_frames import JsonCodec
-from cti_listener.wire.stomp_queues import differing_argument, queue_name
+from cti_listener.wire.stomp_terms import differing_argument, queue_name
 
 
 class WebSocketSource:

@@ -25,7 +25,8 @@ from cti_listener.wire.base import (
 )
 from cti_listener.wire.price import BAD, CHEAP, price_of_json, why_too_dear
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
-from cti_listener.wire.stomp_queues import Queues, Terms
+from cti_listener.wire.stomp_queues import Queues
+from cti_listener.wire.stomp_terms import Terms
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
 MOST_WORDS: Final = 300

@@ -11,15 +11,13 @@ one too, all that it held before is in.
 
 from __future__ import annotations
 
-import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b, md5
 from typing import Any, Final, NamedTuple
 
 from cti_listener.values import identity, routing_key
 from cti_listener.wire.stomp_frames import Frame, encode
+from cti_listener.wire.stomp_terms import Terms
 
 ACKS_A_MESSAGE: Final = 500
 """How many ACK frames go into one WebSocket message at most."""
@@ -35,43 +33,6 @@ TWIN_HOLDS: Final = 300
 
 RECENT: Final = 10_000
 """How many events are remembered to find the twin's among them."""
-
-_TOPIC: Final = "/topic/"
-_INEQUIVALENT: Final = re.compile(r"inequivalent arg '([\w-]{1,40})'")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a durable subscription is to be.
-
-    Attributes:
-        name: Begins the id of each; unique per replica and feed.
-        expires: How long the broker keeps it without us, in seconds.
-        max_length: How many messages it holds; with more, the oldest are dropped.
-        prefetch: How many are on their way, unacknowledged, at once.
-    """
-
-    name: str
-    expires: float
-    max_length: int
-    prefetch: int
-
-    def id_for(self, destination: str) -> str:
-        """Return the subscription's id: the same in every run, another for each destination."""
-        return f"{self.name}.{blake2b(destination.encode(), digest_size=6).hexdigest()}"
-
-    def headers(self, destination: str) -> dict[str, str]:
-        """Return the headers of its SUBSCRIBE, but for the receipt."""
-        return {
-            "id": self.id_for(destination),
-            "destination": destination,
-            "durable": "true",
-            "auto-delete": "false",  # by default RabbitMQ's goes with its last consumer
-            "ack": "client-individual",
-            "prefetch-count": str(self.prefetch),
-            "x-expires": str(round(self.expires * 1000)),
-            "x-max-length": str(self.max_length),
-        }
 
 
 class Ack(NamedTuple):
@@ -346,28 +307,6 @@ class Queues:
     def _emptied(self, queue: _Queue) -> None:
         queue.empty, queue.held = True, queue.taken
         queue.comparing, queue.mark, queue.recent = False, None, set()
-
-
-def queue_name(destination: str, subscription: str) -> str | None:
-    """Return what RabbitMQ calls the queue of a durable subscription; None if that is not known.
-
-    It is a digest of the two, as Erlang writes a pair of texts.
-    """
-    if not destination.startswith(_TOPIC):
-        return None
-    texts = [text.encode() for text in (destination.removeprefix(_TOPIC), subscription)]
-    pair = b"\x83h\x02" + b"".join(b"k" + len(text).to_bytes(2) + text for text in texts)
-    digest = urlsafe_b64encode(md5(pair, usedforsecurity=False).digest()).decode()
-    return f"stomp-subscription-{digest.rstrip('=')}"
-
-
-def differing_argument(detail: str) -> str | None:
-    """Return which argument RabbitMQ says a queue has otherwise; None if it says no such thing."""
-    found = _INEQUIVALENT.search(detail)
-    if found is None:
-        return None
-    setting = {"x-expires": "durable_expires", "x-max-length": "durable_max_length"}.get(found[1])
-    return f"{found[1]} ({setting})" if setting else found[1]
 
 
 def _mark(payload: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from cti_listener.interest import Interest
 from cti_listener.simulator import SimulatorServer
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
-from cti_listener.wire.stomp_queues import Terms, queue_name
+from cti_listener.wire.stomp_terms import Terms, queue_name
 from tests.examples import NAMESPACE, make
 from tests.sources.receiver import PATIENCE, Kept, running, source_of, url_of
 from tests.turns import until

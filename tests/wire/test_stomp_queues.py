@@ -23,10 +23,8 @@ from cti_listener.wire.stomp_queues import (
     TWIN_EVERY,
     TWIN_HOLDS,
     Queues,
-    Terms,
-    differing_argument,
-    queue_name,
 )
+from cti_listener.wire.stomp_terms import Terms, differing_argument, queue_name
 from tests.examples import make
 from tests.wire.test_stomp import A, B, Server
 
