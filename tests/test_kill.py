@@ -252,7 +252,8 @@ async def let_it_finish(at: Scene) -> list[int]:
             return seqs
 
     dead = await asyncio.to_thread(retry)
-    await victim.until(lambda: is_idle() and not any(h["dead"] for h in victim.asked()["handlers"]))
+    # In this order: what is dead no longer is unfinished until it is done.
+    await victim.until(lambda: not any(h["dead"] for h in victim.asked()["handlers"]) and is_idle())
     await victim.kill()
     return dead
 
