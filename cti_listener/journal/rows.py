@@ -71,16 +71,23 @@ def insert_many(
     columns = insert.columns
     most = min(_MOST, db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns)
     for at in range(0, len(flat), most * columns):
-        some = flat[at : at + most * columns]
-        # Statements of so many rows that there are few of them, each compiled once.
-        width = min(most, 1 << (len(some) // columns - 1).bit_length())
-        some += [None] * (width * columns - len(some))
+        some = [*first, *flat[at : at + most * columns]]
+        rows = (len(some) - len(first)) // columns
+        width = min(most, _width(rows))
+        some += [None] * ((width - rows) * columns)
         statement = _statement(insert, width)
         try:
-            number = db.execute(statement, (*first, *some)).lastrowid
+            number = db.execute(statement, some).lastrowid
         except UnicodeEncodeError:  # a lone surrogate, in the name of a device or call
-            number = db.execute(statement, (*first, *map(storable, some))).lastrowid
+            number = db.execute(statement, [storable(one) for one in some]).lastrowid
     return number
+
+
+def _width(rows: int) -> int:
+    """Return for how many rows a statement is used for so many; few, so each is compiled once."""
+    double = 1 << (rows - 1).bit_length()
+    half_more = double * 3 // 4
+    return half_more if half_more >= rows else double
 
 
 @cache

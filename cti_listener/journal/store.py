@@ -1,9 +1,9 @@
 """The journal as the event loop sees it: append, done, and what was committed.
 
 Nothing here waits for the disk. What is appended while the loop turns once goes to the writer's
-thread together; what comes while a commit is under way goes with the next one, which begins as soon
-as the loop has heard of the last. So a group is as large as the disk is slow and the loop busy, and
-the loop is woken once a commit.
+thread together; what comes while a commit is under way goes with the next one. That begins as soon
+as the loop has heard of the last, so a group is as large as the disk is slow; under load it begins
+a moment later, since with each commit the two threads wait for each other some few times.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ RETENTION: Final = 86400.0
 REMEMBER: Final = 3600.0
 SIGN_INTERVAL: Final = 1.0
 
+MANY: Final = 64
+"""A group of so many events tells that there is more to come."""
+
+PAUSE: Final = 0.01
+
 
 class Journal:
     """Keeps events on disk until every durable handler is done with them, and a while longer.
@@ -46,6 +51,7 @@ class Journal:
         retention: How long what is done stays, and its call's rows with it, in seconds.
         max_size: The file's size limit in bytes; reaching it fails a commit.
         remember: Events that came so many seconds before the last one are told as seen.
+        pause: For how long the next group is waited for under load, in seconds.
         clock: The one clock.
 
     Attributes:
@@ -67,6 +73,7 @@ class Journal:
         retention: float = RETENTION,
         max_size: int = MAX_SIZE,
         remember: float = REMEMBER,
+        pause: float = PAUSE,
         clock: Clock,
     ) -> None:
         """Name the file; nothing is opened before `open()`."""
@@ -79,6 +86,7 @@ class Journal:
         self.failed: Callable[[BaseException], None] = lambda _error: None
         self._clock = clock
         self._max_size = max_size
+        self._pause = pause
         self._writer = Writer(
             self.path,
             synchronous,
@@ -281,16 +289,22 @@ class Journal:
         self._in_writer += batch.events
         self._inbox.put(batch)
 
+    def _go_on(self) -> None:
+        """Send what is pending, if anything is; then the writer is free."""
+        self._busy = self._open and (self._pending.urgent or self._pending.look)
+        if self._busy:
+            self._send()
+
     def _landed(self, batch: Batch, landed: Landed) -> None:
         """Hear of a commit: first let the writer go on, then tell."""
         self._commits += 1
         self._committed += batch.events + len(landed.retried)
         self._in_writer -= batch.events
         self._last = landed
-        self._busy = False
-        if self._open and (self._pending.urgent or self._pending.look):
-            self._busy = True
-            self._send()
+        if batch.events >= MANY:
+            self._loop.call_later(self._pause, self._go_on)
+        else:
+            self._go_on()
         if landed.retried:
             self.retried(landed.retried)
         if batch.rows:

@@ -120,6 +120,7 @@ class Life:
         self._paused = False
         self._read_on_at: float | None = None
         self._heard_of: set[str | None] = set()
+        self._delivery: Delivery | None = None  # of what the read at hand brings
         self._early: list[tuple[EventReceived, Delivery]] = []
         self._warned_of_silence = False
 
@@ -304,6 +305,7 @@ class Life:
     def bytes_received(self, *, more: bool) -> None:
         """Note a sign of life: any byte is one."""
         self._liveness.heard(more=more)
+        self._delivery = None
 
     def handshake_done(self, subprotocol: str | None) -> None:
         """Begin the session: messages may come with the very next byte."""
@@ -330,7 +332,11 @@ class Life:
         codec = self._codec
         if self._closing or codec is None:
             return
-        delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
+        # One for all that a read brings: it came at once, and a journal has many of them waiting.
+        delivery = self._delivery
+        if delivery is None:
+            delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
+            self._delivery = delivery
         self._receiver.message_received(delivery)
         codec.receive_data(data)
         self._take_events(delivery)

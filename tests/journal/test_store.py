@@ -11,10 +11,12 @@ import pytest
 
 from cti_listener.errors import ConfigurationError, NotRunningError
 from cti_listener.journal import NO_DEVICE, Journal, JournalStats, visits
+from cti_listener.journal.store import MANY
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
 from cti_listener.values import EventKey
 from tests.journal.support import Held, entry, journal
+from tests.turns import until
 
 
 @pytest.fixture
@@ -44,6 +46,21 @@ async def test_what_comes_during_a_commit_goes_with_the_next(path: Path) -> None
         await store.settle()
         assert [one.seq for one in store.entries] == list(range(1, 301))
         assert 1 < len(store.groups) < 200
+
+
+async def test_under_load_a_group_waits_for_more_and_a_lone_event_never(path: Path) -> None:
+    async with journal(path, pause=3600) as store:
+        for number in range(3):
+            store.add(entry(number))
+            await store.settle()
+        for number in range(MANY):
+            store.add(entry(number))
+        await until(lambda: len(store.groups) == 4)
+        for number in range(5):
+            store.add(entry(number))
+            await asyncio.sleep(0.001)
+        assert store.stats().pending == 5
+    assert [len(group) for group in store.groups] == [1, 1, 1, MANY, 5]  # closing waits for nothing
 
 
 async def test_an_entry_comes_back_from_disk_as_it_was(path: Path) -> None:
