@@ -52,8 +52,12 @@ class Spans:
         self._begins = [one.since for one in self._spans]
 
     def __contains__(self, at: datetime) -> bool:
-        index = bisect_right(self._begins, at) - 1
-        return index >= 0 and at <= self._spans[index].until
+        return self.at(at) is not None
+
+    def at(self, time: datetime) -> Span | None:
+        """Return the span that a time lies in."""
+        index = bisect_right(self._begins, time) - 1
+        return self._spans[index] if index >= 0 and time <= self._spans[index].until else None
 
     def __iter__(self) -> Iterator[Span]:
         return iter(self._spans)
@@ -201,12 +205,15 @@ class Audit:
         """Tell whether a copy was sent within a named gap.
 
         What got out to a feed that had given up was sent when it did: nobody was there any more.
+        What happened within a gap of the feed's own outage, and got out late, was sent in it too.
         """
-        gaps = self._evidence.gaps
+        gaps, told = self._evidence.gaps, self._evidence.told[copy.number].at
+        happened = gaps.at(told)
         return copy.at in gaps or any(
-            one.noticed in gaps
+            (one.noticed < copy.at and one.noticed in gaps)
+            or (happened and happened.since <= one.until and happened.until >= one.since)
             for one in self._evidence.outages
-            if one.noticed < copy.at <= one.until
+            if one.since <= copy.at <= one.until
         )
 
     # In which order

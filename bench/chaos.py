@@ -14,10 +14,12 @@ without any tolerance; both processes read one wall clock:
 - **Handled**: the handler was called with it. *Repeated*: called again. *Unknown*: never told.
 - **In gaps**: not handled, and all its copies may be lost: each got out while one of the feeds was
   not connected, by its own account (from `Disconnected.since` to the next `Connected.at`), and one
-  of them within a named gap. With one feed the two are the same. What got out to a feed that had
-  given its connection up counts as sent at that time (`Disconnected.at`): a server that is behind
-  writes on to nobody. A gap for `server_restarted` excuses nothing, since no event is lost when a
-  simulated counter falls back; nor does that for a message above `soft_size`, which has no length.
+  of them within a named gap. With one feed the two are the same. With two, a server that is behind
+  may get out what is older than the gap's end: so what got out to a feed that had given its
+  connection up counts as sent at that time (`Disconnected.at`), and what happened within a gap of
+  the feed's outage counts as sent in it. A gap for `server_restarted` excuses nothing, since no
+  event is lost when a simulated counter falls back; nor does that for a message above `soft_size`,
+  which has no length.
 - **Before**: not handled, and sent before the listener was first connected. Nothing is promised.
 - **Unaccounted**: all else that was sent and not handled.
 - **Out of order**: the order is that of the centre's stream, repeats and reordering included, since

@@ -197,7 +197,7 @@ async def soak(soaking: Soaking, tell: Callable[[str], None] = print) -> Course:
         gauge.watch(listener)
         marks = Marks(listener)
 
-        @listener.on()
+        @listener.on(name="soak")  # with a journal, one that it keeps events for
         async def take(_: Event) -> None:
             """Do nothing: it is counted."""
 

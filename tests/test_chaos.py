@@ -117,6 +117,15 @@ def test_nothing_is_promised_before_the_first_connection() -> None:
     assert (account.before, account.unaccounted) == (1, 1)
 
 
+def test_what_happened_within_a_gap_of_its_outage_and_got_out_late_was_sent_in_it() -> None:
+    sent = [(1, 3.0)]
+    outages = [(0.5, 3.5, 4.0)]
+    assert audit("b1 a1", "b1", sent=sent, gaps=[(0.5, 2.0)], outages=outages).in_gaps == 1
+    assert audit("b1 a1", "b1", sent=sent, gaps=[(1.5, 2.0)], outages=outages).unaccounted == 1
+    outages = [(2.5, 3.5, 4.0)]
+    assert audit("b1 a1", "b1", sent=sent, gaps=[(0.5, 2.0)], outages=outages).unaccounted == 1
+
+
 # How often, and what
 
 
