@@ -91,6 +91,7 @@ class Feeds:
         self._numbers = itertools.count(1)
         self._joining: dict[int, _Joining] = {}
         self._current: dict[str, _Joining] = {}  # of feeds that stand; a lost one's is held too
+        self._proven: list[str] = []
         # Spliced in, though no other may have come as far as where they began.
         self._ahead: dict[str, _Joining] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
@@ -144,9 +145,23 @@ class Feeds:
         joining = self._current.get(feed)
         return 0 if joining is None else joining.number
 
-    def proven(self) -> list[tuple[str, int]]:
-        """Return the feeds that are in step by now, and the numbers of their splices."""
-        return [(feed, one.number) for feed, one in self._current.items() if one.shared >= PROOF]
+    def take_proven(self) -> list[str]:
+        """Return the feeds that are in step since the last call."""
+        found, self._proven = self._proven, []
+        return found
+
+    def may_lack(self, feed: str, lost: str) -> bool:
+        """Tell whether a feed may lack what another had yet to bring when it was lost.
+
+        That had not brought all that this one brought since it stands, so it was behind, perhaps
+        by more than that.
+
+        Args:
+            feed: Who stands, and is not known to be in step.
+            lost: Who was lost.
+        """
+        joining = self._current.get(feed) or self._ahead.get(feed)
+        return joining is not None and self._sightings.lacks(lost, feed, joining.since)
 
     def spliced(self, number: int, now: float) -> list[tuple[Held, bool]]:
         """End a splice: hold nothing back for it any more.
@@ -274,8 +289,9 @@ class Feeds:
             joining = self._current.get(one) or self._ahead.get(one)
             if joining is not None and seen.at >= joining.since:
                 joining.shared += 1
-                if joining.shared >= PROOF and one in self._ahead:
-                    del self._ahead[one]
+                if joining.shared == PROOF:
+                    self._proven.append(one)
+                    self._ahead.pop(one, None)
                     self._mind()
 
     @property

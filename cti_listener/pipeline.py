@@ -231,6 +231,9 @@ class Pipeline:
         """Have an event handed over, unless its feed may be ahead of the others with it."""
         feed, device, name = taken.delivery.feed, taken.device, taken.name
         feeds.note(feed, name, self._now)
+        for one in feeds.take_proven():
+            self._covers_all_since_it_stood(one)
+            self._splice(feeds, feeds.splice_of(one))
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
             self._mind_share(feeds, apart=feeds.apart)
         if not feeds.watching:
@@ -243,13 +246,10 @@ class Pipeline:
             feeds.handled(feed, device, name)
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
-        for one, number in feeds.proven():
-            self._in_step(one)
-            self._splice(feeds, number)
         self._mind_held(feeds)
 
-    def _in_step(self, feed: str) -> None:
-        """Note that a feed is in step with another: it covers all since it stood."""
+    def _covers_all_since_it_stood(self, feed: str) -> None:
+        """Note that nothing lies between a feed and those that covered before it stood."""
         stand = self.standing.stands.get(feed)
         if stand is not None and not self._ledger.is_covered_by(feed):
             self._covers(feed, stand.since)
@@ -268,10 +268,10 @@ class Pipeline:
                 self.when_committed(call)
 
     def _splice(self, feeds: Feeds, number: int) -> None:
-        """End a splice now, whatever its feed may be ahead of."""
-        for feed in self.standing.stands:
-            if feeds.splice_of(feed) == number and not self._ledger.is_covered_by(feed):
-                self._covers(feed, self._clock.now())
+        """End a splice now, whatever its feed may be ahead of.
+
+        That says nothing of what it covers: the others may be behind where it began.
+        """
         for one, late in feeds.spliced(number, self._clock.monotonic()):
             self._admit(*(_late(one.what) if late else one.what))
         self._mind_held(feeds)
@@ -280,6 +280,8 @@ class Pipeline:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
         self._ledger.apart = apart
         if apart:
+            for feed in tuple(self.standing.stands):
+                self._covers_all_since_it_stood(feed)
             log.error(
                 "feeds_apart",
                 share=round(feeds.share, 3),
@@ -300,7 +302,7 @@ class Pipeline:
         number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
         if self._feeds is not None and self._later is not None and number:
             self._later(self._hold, partial(self._splice, self._feeds, number))
-        else:
+        if not number or self._ledger.apart:
             self._covers(feed, self.standing.stands[feed].since)
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
@@ -314,12 +316,29 @@ class Pipeline:
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended: a gap is open, unless another feed stands."""
         self._backlogs.discard(feed)
+        if self._feeds is not None and self._ledger.is_covered_by(feed):
+            self._vouch(self._feeds, feed, since)
         self.standing.lost(
             url, feed=feed, since=since, reason=reason, detail=detail, last=self._last_event
         )
         if self._feeds is not None:
+            if not any(map(self._ledger.is_covered_by, self.standing.stands)):
+                for other in tuple(self.standing.stands):
+                    self._covers(other, self._clock.now())
             for number in self._feeds.lost(feed):
                 self._splice(self._feeds, number)
+
+    def _vouch(self, feeds: Feeds, lost: str, since: datetime) -> None:
+        """Have feeds that are not known to be in step cover all since they stood, if they do.
+
+        They do if the one that is lost had brought nothing since before they stood, or all that
+        they brought. Else it was behind, and what it had yet to bring of before is missing.
+        """
+        for other, stand in tuple(self.standing.stands.items()):
+            if other == lost or self._ledger.is_covered_by(other):
+                continue
+            if since <= stand.since or not feeds.may_lack(other, lost):
+                self._covers(other, stand.since)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""

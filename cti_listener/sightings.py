@@ -121,6 +121,14 @@ class Sightings:
         seen = self._newer.get(key) or self._older.get(key)
         return seen is not None and seen.at >= since
 
+    def lacks(self, feed: str, other: str, since: float) -> bool:
+        """Tell whether a feed has not brought all that another brought, of what came since then."""
+        return any(
+            one.at >= since and other in one.feeds and feed not in one.feeds
+            for sightings in (self._newer, self._older)
+            for one in sightings.values()
+        )
+
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""
         for one in self._older.values():

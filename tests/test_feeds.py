@@ -41,13 +41,13 @@ class Merged:
 
     def _bring(self, feed: str, device: str | None, key: int) -> None:
         self.feeds.note(feed, key, self.now)
+        for one in self.feeds.take_proven():
+            self._end(self.feeds.splice_of(one))
         known = key in self._seen
         if known or not self.feeds.holds(feed, Held(device, key, None), self.now):
             late = self.feeds.is_late(feed, device, key, self.now, known=known)
             self._handle(key, late=late)
             self.feeds.handled(feed, device, key)
-        for _, number in self.feeds.proven():
-            self._end(number)
 
     def _handle(self, key: int, *, late: bool) -> None:
         if key not in self._seen:
@@ -98,7 +98,6 @@ def test_many_events_that_came_by_both_show_that_they_are_in_step() -> None:
     merged = both()
     merged.bring("b", *range(100, 100 + PROOF + 1))
     merged.bring("a", *range(1, 100 + PROOF - 1))
-    assert merged.feeds.proven() == []
     assert merged.feeds.splice_of("b")
     merged.bring("a", 100 + PROOF - 1)
     assert not merged.feeds.watching
@@ -114,6 +113,19 @@ def test_what_was_brought_before_a_feed_stood_shows_nothing() -> None:
     merged.stood("b")
     merged.bring("b", *range(PROOF))  # the server repeats them
     assert merged.feeds.splice_of("b")
+
+
+def test_a_feed_that_was_behind_when_it_was_lost_may_have_had_more() -> None:
+    merged = both()
+    merged.now = 1.0
+    merged.bring("b", 5, 6)
+    assert merged.feeds.may_lack("b", "a")
+    merged.splice("b")
+    assert merged.feeds.may_lack("b", "a")
+    merged.bring("a", 4, 5)
+    assert merged.feeds.may_lack("b", "a")
+    merged.bring("a", 6)
+    assert not merged.feeds.may_lack("b", "a")
 
 
 def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_told_to_be() -> None:

@@ -247,3 +247,31 @@ async def test_a_feed_that_is_refused_leaves_the_other_alone() -> None:
                 await two.until(lambda: two.events)
             assert two.listener.stats().gaps == ()
     assert "attempt_failed" in [entry["event"] for entry in logs]
+
+
+async def test_a_feed_that_was_behind_when_it_was_lost_leaves_a_gap() -> None:
+    async with pair(splice_hold=0.05) as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: len(two.told(Connected)) == 3)
+        await two.send(make(serial=3), 0)
+        await two.until(lambda: two.events)  # the hold is over, and `b` has not come so far
+        await two.servers[1].disconnect()
+        await two.until(lambda: two.told(Gap))
+        (gap,) = two.told(Gap)
+    assert gap.since == two.told(Disconnected)[-1].since
+
+
+async def test_a_feed_that_had_brought_as_much_when_it_was_lost_leaves_none() -> None:
+    async with pair(splice_hold=0.05) as two:
+        await two.servers[0].disconnect()
+        await two.until(lambda: len(two.told(Connected)) == 3)
+        seen = two.feeds["a"].seen
+        await two.send(make(serial=3), 1, 0)
+        await two.until(lambda: two.events)
+        while two.feeds["a"].seen == seen:  # noqa: ASYNC110 - a repeat tells nobody
+            await asyncio.sleep(0)
+        await two.servers[1].disconnect()
+        await two.until(lambda: len(two.told(Disconnected)) == 2)
+        await two.send(make(serial=4), 0)
+        await two.until(lambda: len(two.events) == 2)
+    assert two.told(Gap) == []
