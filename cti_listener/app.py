@@ -59,7 +59,7 @@ class _Run:
         self._environ = environ
         self._stop_asked = asyncio.Event()
         self._failure: Exception | None = None
-        self._left = 0
+        self._left = self._unkept = 0
         self._masker = Masker(
             numbers=settings.mask_numbers, own=(*settings.device, *settings.agent)
         )
@@ -150,6 +150,8 @@ class _Run:
         over = self._output.ended  # then nothing more will be written, however long we wait
         left = await listener.stop(0.0 if over else self._settings.drain)
         self._left = 0 if over else sum(len(one.happenings) for one in left)
+        kept = listener.stats().journal
+        self._unkept = 0 if kept is None else kept.pending
 
     async def _keep(self, listener: Listener, file: health.HealthFile | None) -> None:
         """Show that the loop turns, and see to what nobody else wakes up for."""
@@ -201,6 +203,9 @@ class _Run:
             code, text = ExitCode.OUTPUT, f"cannot write the output: {self._output.error.strerror}"
         elif self._failure is not None:
             code, text = verdict(self._failure)
+        elif self._unkept:
+            code = ExitCode.UNDRAINED
+            text = f"{self._unkept} events never reached the journal: its disk is slow, or locked"
         elif self._left and self._settings.journal is not None:
             log.info("left_in_journal", happenings=self._left)
         elif self._left:

@@ -68,6 +68,7 @@ class Dispatcher:
         self._spilled: set[Lane] = set()  # more of theirs is in the journal
         self._empty: asyncio.Future[None] | None = None
         self._excused: set[Lane] = set()  # whose handlers wait for the end themselves
+        self._outlasting: set[asyncio.Task[object]] = set()  # who runs those, after the end
 
     def __repr__(self) -> str:
         lanes, workers = len(self._lanes), len(self._crew)
@@ -342,12 +343,27 @@ class Dispatcher:
                 await asyncio.wait(workers, timeout=1.0)
         return left
 
+    @property
+    def is_outlasted(self) -> bool:
+        """Whether a handler that waited for the end has yet to return."""
+        return any(not worker.done() for worker in self._outlasting)
+
+    async def last_return(self, timeout: float) -> None:
+        """Wait for the handlers that waited for the end, that they may return; not for long.
+
+        Args:
+            timeout: The longest wait, in seconds.
+        """
+        if self.is_outlasted:
+            await asyncio.wait(self._outlasting, timeout=timeout)
+
     def _give_up(self) -> tuple[list[Unhandled], list[asyncio.Task[None]]]:
         """Empty every lane and cancel the workers; return what was left, and who was cancelled."""
         left = [self._empty_out(lane) for lane in self._lanes.values()]
         self._lanes.clear()
         self._spilled.clear()
-        excused = {lane.worker for lane in self._excused}
+        excused = {lane.worker for lane in self._excused if lane.worker is not None}
+        self._outlasting = excused
         return [one for one in left if one.happenings], self._crew.close(excused)
 
     def _empty_out(self, lane: Lane) -> Unhandled:

@@ -160,6 +160,9 @@ class Engine:
             if error is None:
                 raise ending from None
         finally:
+            if self._commits is not None:  # what the handler that called `stop()` did counts too
+                await self.dispatcher.last_return(1.0)
+                await self._commits.close()
             self._watchdog.stop()
             self._pipeline.standing.ended()
             self._end_taps(error)
@@ -204,7 +207,7 @@ class Engine:
                 if commits is not None:
                     await commits.settle(drain)
                 left = await self.dispatcher.drain(max(0.0, until - clock.monotonic()))
-            if commits is not None:
+            if commits is not None and not self.dispatcher.is_outlasted:
                 await commits.close()
             return left
         finally:

@@ -219,6 +219,8 @@ class Listener:
             **attributes,
         )
 
+        if name is not None and any("\ud800" <= one <= "\udfff" for one in name):
+            raise HandlerError("name", f"{name!r} holds half a character, which no file can")
         durable = name is not None and self._engine.durable
         if durable and self._engine.began:
             raise HandlerError(

@@ -224,6 +224,8 @@ def _visit(path: Path, tell: Callable[[sqlite3.Connection], int], *, write: bool
         return _say(str(error), EXIT_CODE)
     except ConfigurationError as error:
         return _say(str(error), _USAGE)
+    except (OverflowError, UnicodeEncodeError) as error:  # a number or a name that no journal has
+        return _say(f"{path}: there is nothing of that number or name ({error})", _USAGE)
 
 
 def _say(text: str, code: int) -> int:

@@ -95,7 +95,6 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Name the journal; nothing is locked yet."""
         self._journal = path
-        self._path = lock_path(path)
         self._fd: int | None = None
 
     def take(self) -> None:
@@ -104,7 +103,8 @@ class Lock:
         Raises:
             JournalError: Another one has it.
         """
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # no link is ours to follow
+        fd = os.open(lock_path(self._journal), flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -125,8 +125,9 @@ class Lock:
 
 
 def lock_path(path: Path) -> Path:
-    """Return the file whose lock says that a listener has this journal."""
-    return path.with_name(f"{path.name}.lock")
+    """Return the file whose lock says that a listener has this journal, whatever link led to it."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}.cti-lock")
 
 
 def in_use(path: Path) -> bool:

@@ -68,6 +68,13 @@ class Landed:
     dead: int = 0
 
 
+_SIGN: Final = """
+    UPDATE state SET last_sign = CASE
+        WHEN ? < last_sign - 60 THEN ?  -- the clock was set back
+        ELSE max(coalesce(last_sign, 0), ?) END
+"""
+
+
 class Writer:
     """Owns the file.
 
@@ -229,7 +236,7 @@ class Writer:
         self._note_queues(batch)
         if batch.sign is not None:
             sign = rows.stamp(batch.sign)
-            db.execute("UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)", (sign,))
+            db.execute(_SIGN, (sign, sign, sign))
         if self._upkeep.due:
             self._upkeep.step(db, batch.events)
         db.execute("COMMIT")

@@ -244,6 +244,8 @@ class Settings(BaseSettings):
                     "or set CTI_URL, or try --demo"
                 ),
             )
+        if self.journal is not None and not self.journal.name:
+            yield "journal", f"{str(self.journal)!r} is no file; name one"
         if not self.namespace and not self.demo:
             for name, ids in (("device", self.device), ("agent", self.agent)):
                 short = next((text for text in ids if "@" not in text), None)

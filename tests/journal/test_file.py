@@ -14,7 +14,7 @@ import pytest
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import schema
-from tests.journal.support import entry, journal
+from tests.journal.support import Held, entry, journal
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def test_it_is_made_for_its_owner_alone(path: Path) -> None:
 
 async def test_a_second_listener_is_refused_and_told_who_has_it(path: Path) -> None:
     async with journal(path):
-        assert schema.in_use(path)
+        assert await asyncio.to_thread(schema.in_use, path)
         assert await refused_while_open(path) == (
             f"journal {path}: process {os.getpid()} uses it; one process a journal"
         )
-    assert not schema.in_use(path)
+    assert not await asyncio.to_thread(schema.in_use, path)
     await _write(path, 1)
 
 
@@ -161,3 +161,23 @@ def test_the_lock_goes_with_the_process_however_it_dies(path: Path) -> None:
     died = subprocess.run([sys.executable, "-c", code, path], check=False, timeout=30)
     assert died.returncode == -9
     write_one(path)
+
+
+def test_a_link_leads_to_the_same_lock(path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+
+    async def both() -> None:
+        async with journal(path):
+            with pytest.raises(JournalError, match="one process a journal"):
+                await Held(link).open(["work"])
+
+    asyncio.run(both())
+
+
+def test_a_lock_is_no_link_to_somebody_elses_file(path: Path) -> None:
+    victim = path.with_name("victim")
+    schema.lock_path(path).symlink_to(victim)
+    with pytest.raises(JournalError):
+        write_one(path)
+    assert not victim.exists()
