@@ -399,19 +399,21 @@ async def test_a_full_journal_ends_the_run_and_loses_nothing_that_was_committed(
     path: Path, clock: ManualClock
 ) -> None:
     work = Work()
-    listener, source = make_listener(path, clock, {"work": work}, journal_max_size=300_000)
+    listener, source = make_listener(
+        path, clock, {"work": work}, journal_max_size=300_000, journal_synchronous="normal"
+    )
 
     async def feed() -> None:
         with suppress(NotRunningError):
             for serial in range(5000):
                 source.send(make(serial=serial, pad="x" * 500))
                 handled = serial + 1
-                await until(lambda: len(work.done) == handled or not listener.stats().connected)  # noqa: B023 - at once
+                await until(lambda: len(work.done) == handled or source.last_sign is None)  # noqa: B023 - at once
 
+    running = asyncio.get_running_loop().create_task(listener.run())
+    await until(lambda: listener.stats().connected)
+    await feed()
     async with asyncio.timeout(PATIENCE / 2):  # nobody waits for what will never be on disk
-        running = asyncio.get_running_loop().create_task(listener.run())
-        await until(lambda: listener.stats().connected)
-        await feed()
         with pytest.raises(JournalError, match="is full"):
             await running
     kept = await committed(path)

@@ -102,6 +102,8 @@ class Journal:
         self._busy = False  # a batch is with the writer, or about to go there
         self._open = False
         self._sign_due = 0.0
+        self._received_at: datetime | None = None
+        self._stamp = 0.0  # of that
         self._in_writer = self._committed = self._commits = 0
         self._last = Landed(0, [], 0)
         self._first_seq = 0  # all up to here is of earlier runs
@@ -187,8 +189,10 @@ class Journal:
         """
         if self._open:
             pending = self._pending
-            text, at = rows.encode(payload), rows.stamp(received_at)
-            pending.rows += (digest, at, device, call, feed, owed, late, text)
+            text = rows.encode(payload)
+            if received_at is not self._received_at:  # many came at once
+                self._received_at, self._stamp = received_at, rows.stamp(received_at)
+            pending.rows += (digest, self._stamp, device, call, feed, owed, late, text)
             pending.contexts += context
             if not self._busy:
                 self._wake()
