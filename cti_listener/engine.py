@@ -119,13 +119,7 @@ class Engine:
         return self._pipeline.standing.first
 
     async def run(self) -> None:
-        """Listen until `stop()`, or until something fatal.
-
-        Raises:
-            RefusedError: The server said no before it ever said yes.
-            UnreachableError: `max_attempts` failed in a row.
-            NotRunningError: It runs already, or ran before.
-        """
+        """Do what `Listener.run` says, and raise as it does."""
         if self._stopped is not None:
             raise NotRunningError("this listener runs already, or did; make a new one")
         self._stopped = asyncio.Event()
@@ -176,18 +170,7 @@ class Engine:
             raise self._crashed
 
     async def stop(self, drain: float = 8.0) -> list[Unhandled]:
-        """Take no more events, close the connection, let the handlers finish.
-
-        Whoever calls it again waits for the same end, and gets the same answer; who waits no longer
-        does not undo it.
-
-        Args:
-            drain: How long the handlers may take, in seconds; the longest wait is this and the
-                connection's close timeout, side by side.
-
-        Returns:
-            What was left unhandled, by lane; empty when all is done.
-        """
+        """Do what `Listener.stop` says."""
         self.stopping = True
         if self._end is None:
             self._end = asyncio.get_running_loop().create_task(self._stop(drain), name="cti-stop")
