@@ -36,18 +36,44 @@ APART: Final = 0.05
 """Feeds that share less than this part of their events are not two of one stream."""
 
 
-class Held(NamedTuple):
-    """An event that waits for its feed to be spliced in.
+class Copy(NamedTuple):
+    """An event, as one feed brought it.
 
     Attributes:
         device: Whose it is.
         key: Its identity's hash.
+        told: When and as what number the server told it.
         what: The caller's own.
     """
 
     device: str | None
     key: int
+    told: Told
     what: Any
+
+
+class Told(NamedTuple):
+    """When and as what number the server told an event; each kind is counted on its own.
+
+    Attributes:
+        time: As received; only compared, and equal for a whole second.
+        kind: `agent` or `csta`.
+        serial: The number.
+    """
+
+    time: object
+    kind: object
+    serial: object
+
+    def precedes(self, other: Told) -> bool:
+        """Tell whether the server surely told this one before the other."""
+        mine, theirs = self.time, other.time
+        if isinstance(mine, str) and isinstance(theirs, str) and mine != theirs:
+            return mine < theirs
+        if self.kind != other.kind:
+            return False
+        number, after = self.serial, other.serial
+        return isinstance(number, int) and isinstance(after, int) and number < after
 
 
 @dataclass(slots=True)
@@ -58,7 +84,7 @@ class _Joining:
     feed: str
     since: float
     shared: int = 0  # events that another feed brought as well, since it stands
-    held: dict[int, Held] = field(default_factory=dict)  # in order of arrival
+    held: dict[int, Copy] = field(default_factory=dict)  # in order of arrival
     by_device: dict[str | None, dict[int, None]] = field(default_factory=dict)
     passed: set[int] = field(default_factory=set)  # held, and behind what was handled already
 
@@ -163,7 +189,7 @@ class Feeds:
         joining = self._current.get(feed) or self._ahead.get(feed)
         return joining is not None and self._sightings.lacks(lost, feed, joining.since)
 
-    def spliced(self, number: int, now: float) -> list[tuple[Held, bool]]:
+    def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.
 
         Unless it is proven, the others' events may now come too late.
@@ -180,7 +206,7 @@ class Feeds:
             del self._current[feed]
             if self._in_step() - {feed} and ending.shared < PROOF:
                 self._ahead[feed] = ending
-        found: list[tuple[Held, bool]] = []
+        found: list[tuple[Copy, bool]] = []
         for other, joining in list(self._joining.items()):
             if joining.feed == feed and other <= number:
                 del self._joining[other]
@@ -202,25 +228,25 @@ class Feeds:
 
     # Events
 
-    def holds(self, feed: str, held: Held, now: float) -> bool:
+    def holds(self, feed: str, copy: Copy, now: float) -> bool:
         """Hold an event back if its feed may be ahead with it; tell whether it is held.
 
         Args:
             feed: Who brought it; no other feed has yet.
-            held: The event.
+            copy: The event.
             now: Monotonic seconds.
         """
         if feed in self._ahead:
             life = self._ahead[feed].number
-            overtaken = self._overtaken.get(held.device)
+            overtaken = self._overtaken.get(copy.device)
             if overtaken is None or overtaken.life != life:
-                overtaken = self._overtaken[held.device] = _Overtaken(feed, life, now + STALE)
-            overtaken.keys.add(held.key)
+                overtaken = self._overtaken[copy.device] = _Overtaken(feed, life, now + STALE)
+            overtaken.keys.add(copy.key)
         joining = self._current.get(feed)
         if joining is None:
             return False
-        joining.held.setdefault(held.key, held)
-        joining.by_device.setdefault(held.device, {}).setdefault(held.key)
+        joining.held.setdefault(copy.key, copy)
+        joining.by_device.setdefault(copy.device, {}).setdefault(copy.key)
         return True
 
     @property
@@ -233,44 +259,45 @@ class Feeds:
         joining = self._current.get(feed)
         return joining is not None and len(joining.held) > MOST_HELD
 
-    def handled(self, feed: str, device: str | None, key: int) -> None:
+    def handled(self, feed: str, copy: Copy) -> None:
         """Note that an event is handled, or was before: no copy of it needs to be held back.
 
         Args:
             feed: Who brought it now.
-            device: Whose it is.
-            key: Its identity's hash.
+            copy: The event.
         """
         for joining in self._joining.values():
-            keys = joining.by_device.get(device)
+            keys = joining.by_device.get(copy.device)
             if keys is None:
                 continue
-            if key in keys:
-                del keys[key], joining.held[key]
-                joining.passed.discard(key)
+            if copy.key in keys:
+                del keys[copy.key], joining.held[copy.key]
+                joining.passed.discard(copy.key)
                 if not keys:
-                    del joining.by_device[device]
+                    del joining.by_device[copy.device]
             elif joining is self._current.get(feed) and self._sightings.came_since(
-                key, joining.since
+                copy.key, joining.since
             ):
-                joining.passed |= keys.keys()  # on this very feed they came before it
+                # On this very feed they came before it; unless it is an old one repeated.
+                joining.passed |= {
+                    key for key in keys if not copy.told.precedes(joining.held[key].told)
+                }
 
-    def is_late(self, feed: str, device: str | None, key: int, now: float, *, known: bool) -> bool:
+    def is_late(self, feed: str, copy: Copy, now: float, *, known: bool) -> bool:
         """Tell whether an event comes after such as should have followed it.
 
         Args:
             feed: Who brought it.
-            device: Whose it is.
-            key: Its identity's hash.
+            copy: The event.
             now: Monotonic seconds.
             known: Whether it came before.
         """
-        overtaken = self._overtaken.get(device)
+        overtaken = self._overtaken.get(copy.device)
         if overtaken is None or overtaken.by == feed:
             return False
-        overtaken.keys.discard(key)
+        overtaken.keys.discard(copy.key)
         if not overtaken.keys or now >= overtaken.until:
-            del self._overtaken[device]  # the slower feed is where the faster one is
+            del self._overtaken[copy.device]  # the slower feed is where the faster one is
             self._mind()
             return False
         return not known

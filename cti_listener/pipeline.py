@@ -21,7 +21,7 @@ from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.events import class_of, parse_event
-from cti_listener.feeds import Feeds, Held
+from cti_listener.feeds import Copy, Feeds, Told
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import Opened, digest
@@ -229,7 +229,7 @@ class Pipeline:
 
     def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
         """Have an event handed over, unless its feed may be ahead of the others with it."""
-        feed, device, name = taken.delivery.feed, taken.device, taken.name
+        feed, name = taken.delivery.feed, taken.name
         feeds.note(feed, name, self._now)
         for one in feeds.take_proven():
             self._covers_all_since_it_stood(one)
@@ -240,10 +240,12 @@ class Pipeline:
             self._admit(*taken)
             return
         known = name in self._dedupe
-        if known or not feeds.holds(feed, Held(device, name, taken), self._now):
-            late = feeds.is_late(feed, device, name, self._now, known=known)
+        kind, serial, stamped = taken.key[1], taken.key[3], taken.key[5]
+        copy = Copy(taken.device, name, Told(stamped, kind, serial), taken)
+        if known or not feeds.holds(feed, copy, self._now):
+            late = feeds.is_late(feed, copy, self._now, known=known)
             self._admit(*(_late(taken) if late else taken))
-            feeds.handled(feed, device, name)
+            feeds.handled(feed, copy)
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
         self._mind_held(feeds)

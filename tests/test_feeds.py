@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.feeds import MOST_HELD, PROOF, STALE, Feeds, Held
+from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds, Told
 from cti_listener.sightings import JUDGED, WINDOW
 
 
@@ -44,10 +45,11 @@ class Merged:
         for one in self.feeds.take_proven():
             self._end(self.feeds.splice_of(one))
         known = key in self._seen
-        if known or not self.feeds.holds(feed, Held(device, key, None), self.now):
-            late = self.feeds.is_late(feed, device, key, self.now, known=known)
+        copy = Copy(device, key, Told("2017.03.18 14:13:24", "csta", key), None)
+        if known or not self.feeds.holds(feed, copy, self.now):
+            late = self.feeds.is_late(feed, copy, self.now, known=known)
             self._handle(key, late=late)
-            self.feeds.handled(feed, device, key)
+            self.feeds.handled(feed, copy)
 
     def _handle(self, key: int, *, late: bool) -> None:
         if key not in self._seen:
@@ -181,6 +183,17 @@ def test_what_a_server_repeats_from_a_gap_is_late_once_others_have_passed_it() -
     assert merged.late == [3]
 
 
+def test_what_is_held_is_not_late_for_an_old_event_that_is_repeated_behind_it() -> None:
+    merged = both()
+    merged.bring("b", 5)
+    merged.now += 0.1
+    merged.bring("a", 1)  # it is behind
+    merged.bring("b", 1)  # repeated
+    merged.splice("b")
+    assert merged.handled == [1, 5]
+    assert merged.late == []
+
+
 def test_what_is_held_longer_than_the_other_needs_is_not_late() -> None:
     merged = both()
     merged.bring("b", 3)
@@ -287,6 +300,24 @@ def test_feeds_that_share_everything_show_too() -> None:
         merged.now = turn * 2 * WINDOW
         merged.bring("a", 10_000 + turn)
     assert (merged.feeds.apart, merged.feeds.share) == (False, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "precedes"),
+    [
+        (("12:00:01", "csta", 9), ("12:00:02", "csta", 1), True),  # the counter restarted
+        (("12:00:01", "csta", 1), ("12:00:01", "csta", 2), True),
+        (("12:00:01", "agent", 1), ("12:00:01", "csta", 2), False),  # not to be told
+        (("12:00:01", "csta", None), ("12:00:01", "csta", 2), False),
+        ((None, "csta", 1), ("12:00:01", "csta", 2), True),
+        ((7, "csta", "1"), (8, "csta", "2"), False),
+    ],
+)
+def test_what_the_server_told_first_goes_by_its_time_and_its_number(
+    one: tuple[object, ...], other: tuple[object, ...], *, precedes: bool
+) -> None:
+    assert Told(*one).precedes(Told(*other)) is precedes
+    assert not Told(*other).precedes(Told(*one))
 
 
 @given(st.data())
