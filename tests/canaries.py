@@ -27,7 +27,7 @@ TAG = "c4n4ry"
 
 _WHOLE = re.compile(rf"{TAG}\S{{1,90}}?{TAG}")
 _PIECE = re.compile(rf"[^\s\"']{{0,30}}{TAG}[^\s\"']{{0,30}}", re.IGNORECASE)
-_BASE64 = re.compile(r"[\w+/-]{8,}")
+_BASE64 = re.compile(r"[\w+/-]{8,}", re.ASCII)
 
 
 def canary(name: str) -> str:

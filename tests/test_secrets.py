@@ -273,6 +273,7 @@ class Run:
         errors: What it logged and complained of.
         titles: Its command line and the names of its threads, as others see them.
         health: What its health file held.
+        journal: What its journal holds, and what is beside it.
         says: What must be in `errors`, or nothing was tried.
     """
 
@@ -281,6 +282,7 @@ class Run:
     errors: str = ""
     titles: str = ""
     health: str = ""
+    journal: str = ""
     says: tuple[str, ...] = ()
 
 
@@ -289,6 +291,7 @@ PROGRAM_PLACES: dict[str, Callable[[Run], str]] = {
     "its log and its complaints": lambda run: run.errors,
     "the process list": lambda run: run.titles,
     "its health file": lambda run: run.health,
+    "its journal": lambda run: run.journal,
 }
 """Where to look at the program."""
 
@@ -306,9 +309,11 @@ async def run_program(
     """Run the program; look at it at every line it logs; end it at one that tells of `until`."""
     run = Run(says=says)
     health = Path(files("health.json", ""))
+    journal = health.with_name("journal.db")
+    places = {"CTI_HEALTH_FILE": str(health), "CTI_JOURNAL": str(journal)}
     process = await asyncio.create_subprocess_exec(
         *(*PROGRAM, *arguments),
-        env=environment(**{"CTI_HEALTH_FILE": str(health), **settings}),
+        env=environment(**places, **settings),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -322,10 +327,13 @@ async def run_program(
             run.errors += line.decode()
             run.titles += titles(process.pid)
             run.health += content(health)
+            if "connected" in line.decode():  # what it writes first is not in one file yet
+                run.journal += contents(journal)
             if until and until in line.decode():
                 process.send_signal(signal.SIGTERM)
         run.code = await process.wait()
     run.out = printed.result().decode()
+    run.journal += contents(journal)
     return run
 
 
@@ -333,6 +341,12 @@ def content(file: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         return file.read_text(encoding="utf-8")
     return ""
+
+
+def contents(journal: Path) -> str:
+    """Return what is in a journal and in the files that belong to it, byte by byte."""
+    files = journal.parent.glob(f"{journal.name}*")
+    return " ".join(file.read_bytes().decode("latin-1") for file in files)
 
 
 def titles(pid: int) -> str:
@@ -530,6 +544,7 @@ def test_there_was_something_to_see_everywhere() -> None:
     assert [place for place, look in PROGRAM_PLACES.items() if not look(at_work)] == []
     assert '"connected"' in at_work.health
     assert "cti_listener" in at_work.titles
+    assert "SQLite format 3" in at_work.journal
     assert KEY_LINES
 
 
