@@ -1,6 +1,8 @@
 """Purge: erase a person's calls from the journal, while a listener may be writing it.
 
-A row goes when it names the number anywhere, or belongs to a call that the number made or took.
+A row goes when it names the number anywhere, or belongs to a call that the number made or took. A
+number that is longer than an extension's is found within other texts too, as in `tel:` addresses
+and the names of recordings.
 SQLite leaves old bytes in the unused parts of pages wherever it moved a row, also with
 `secure_delete`; so the file is written anew (VACUUM) and its write-ahead log emptied. A listener
 that runs waits meanwhile, some seconds for a GiB.
@@ -9,6 +11,7 @@ that runs waits meanwhile, some seconds for a GiB.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +26,14 @@ WRITTEN_AT_ONCE: Final = 1 << 30
 """A larger file is written anew only while no listener waits for it."""
 
 _PARTIES: Final = ("callingDevice", "calledDevice")
+
+_LONG: Final = 7
+"""Of so many digits, a number is a person's, and not an extension or part of anything else."""
+
+_PREFIX: Final = 4
+"""So many digits may stand before it: a country's code, or what dials out."""
+
+_DIGITS: Final = re.compile(r"\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +91,8 @@ def purge(db: sqlite3.Connection, path: Path, number: str, *, dry: bool = False)
 def names(value: object, number: str) -> bool:
     """Tell whether the number stands anywhere in a value off the wire, as a device or a part."""
     match value:
-        case str():
-            return any(
-                _is(part, number) for part in value.split("|")
-            )  # as in `8002@zhen04.cc|call`
+        case str():  # in parts, as in `8002@zhen04.cc|call`
+            return any(_is(part, number) for part in value.split("|")) or _holds(value, number)
         case dict():
             return any(
                 names(key, number) or names(str(one) if _is_device(key, one) else one, number)
@@ -92,8 +101,18 @@ def names(value: object, number: str) -> bool:
             )
         case list():
             return any(names(one, number) for one in value)
+        case int() | float():
+            return _holds(str(value), number)
         case _:
             return False
+
+
+def _holds(text: str, number: str) -> bool:
+    """Tell whether a long number stands within a text, by its end."""
+    if len(number) < _LONG or not number.isdecimal():
+        return False
+    room = len(number) + _PREFIX
+    return any(run.endswith(number) and len(run) <= room for run in _DIGITS.findall(text))
 
 
 def _is(text: str, number: str) -> bool:
