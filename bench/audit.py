@@ -24,20 +24,6 @@ class Span(NamedTuple):
     until: datetime
 
 
-class Outage(NamedTuple):
-    """A time in which a feed was not connected, by its own account.
-
-    Attributes:
-        since: From when what was sent may not have come.
-        noticed: When the feed gave its connection up.
-        until: When it stood again.
-    """
-
-    since: datetime
-    noticed: datetime
-    until: datetime
-
-
 class Spans:
     """Some spans of time, those that meet made one."""
 
@@ -52,12 +38,12 @@ class Spans:
         self._begins = [one.since for one in self._spans]
 
     def __contains__(self, at: datetime) -> bool:
-        return self.at(at) is not None
+        return self.touch(Span(at, at))
 
-    def at(self, time: datetime) -> Span | None:
-        """Return the span that a time lies in."""
-        index = bisect_right(self._begins, time) - 1
-        return self._spans[index] if index >= 0 and time <= self._spans[index].until else None
+    def touch(self, span: Span) -> bool:
+        """Tell whether any of them has a moment in common with a span."""
+        index = bisect_right(self._begins, span.until) - 1
+        return index >= 0 and span.since <= self._spans[index].until
 
     def __iter__(self) -> Iterator[Span]:
         return iter(self._spans)
@@ -103,7 +89,7 @@ class Evidence:
         handled: Every call of the handler, in order.
         began: When the listener first said that it is connected.
         gaps: The named gaps in which events may be missing.
-        outages: Those of all feeds.
+        outages: When one feed or another was not connected, by its own account.
         hold: Longer than this a feed must have been behind for its events to be late.
     """
 
@@ -112,7 +98,7 @@ class Evidence:
     handled: Sequence[Handled]
     began: datetime
     gaps: Spans
-    outages: Sequence[Outage]
+    outages: Sequence[Span]
     hold: float = 0.0
 
 
@@ -158,7 +144,7 @@ class Audit:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._account = Account()
-        self._down = Spans(Span(one.since, one.until) for one in evidence.outages)
+        self._down = Spans(evidence.outages)
         self._numbers: dict[Key, list[int]] = defaultdict(list)
         for number, told in enumerate(evidence.told):
             self._numbers[told.key].append(number)
@@ -202,19 +188,12 @@ class Audit:
             self._find("lost by a feed, in no gap", key)
 
     def _lies_in_gap(self, copy: Copy) -> bool:
-        """Tell whether a copy was sent within a named gap.
+        """Tell whether there was a named gap while this copy was on its way.
 
-        What got out to a feed that had given up was sent when it did: nobody was there any more.
-        What happened within a gap of the feed's own outage, and got out late, was sent in it too.
+        It was lost with its session, somewhere between when it was told and when it got out.
         """
-        gaps, told = self._evidence.gaps, self._evidence.told[copy.number].at
-        happened = gaps.at(told)
-        return copy.at in gaps or any(
-            (one.noticed < copy.at and one.noticed in gaps)
-            or (happened and happened.since <= one.until and happened.until >= one.since)
-            for one in self._evidence.outages
-            if one.since <= copy.at <= one.until
-        )
+        told = self._evidence.told[copy.number].at
+        return self._evidence.gaps.touch(Span(told, max(told, copy.at)))
 
     # In which order
 

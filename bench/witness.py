@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bench.audit import BEGINNING, END, Handled, Outage
+from bench.audit import BEGINNING, END, Handled, Span
 from bench.stage import MARKER
 from cti_listener import Connected, Disconnected, Event, Gap, Listener
 
@@ -22,8 +22,8 @@ class Seen:
         self.handled: list[Handled] = []
         self.gaps: list[Gap] = []
         self.began: datetime | None = None
-        self._outages: list[Outage] = []
-        self._down: dict[str, tuple[datetime, datetime]] = {}
+        self._outages: list[Span] = []
+        self._down: dict[str, datetime] = {}
         self._ever: set[str] = set()
 
         @listener.on(name="chaos")  # with a journal, one that it keeps events for
@@ -37,18 +37,17 @@ class Seen:
                 case Gap():
                     self.gaps.append(notice)
                 case Disconnected():
-                    self._down[notice.feed] = notice.since, notice.at
+                    self._down[notice.feed] = notice.since
                 case Connected():
                     self.began = self.began or notice.at
                     since = notice.at if notice.feed in self._ever else BEGINNING
                     self._ever.add(notice.feed)
-                    down = self._down.pop(notice.feed, (since, since))
-                    self._outages.append(Outage(*down, notice.at))
+                    self._outages.append(Span(self._down.pop(notice.feed, since), notice.at))
 
     @property
-    def outages(self) -> list[Outage]:
+    def outages(self) -> list[Span]:
         """When one feed or another was not connected."""
-        return [*self._outages, *(Outage(*down, END) for down in self._down.values())]
+        return [*self._outages, *(Span(since, END) for since in self._down.values())]
 
 
 def _handled(event: Event) -> Handled:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from cti_listener.sightings import FeedStats, Sightings
+from cti_listener.sightings import FeedStats, Life, Sightings, Told
 
 MOST_HELD: Final = 10_000
 """How many events are held back for one feed; with more, it is spliced in at once."""
@@ -50,30 +50,6 @@ class Copy(NamedTuple):
     key: int
     told: Told
     what: Any
-
-
-class Told(NamedTuple):
-    """When and as what number the server told an event; each kind is counted on its own.
-
-    Attributes:
-        time: As received; only compared, and equal for a whole second.
-        kind: `agent` or `csta`.
-        serial: The number.
-    """
-
-    time: object
-    kind: object
-    serial: object
-
-    def precedes(self, other: Told) -> bool:
-        """Tell whether the server surely told this one before the other."""
-        mine, theirs = self.time, other.time
-        if isinstance(mine, str) and isinstance(theirs, str) and mine != theirs:
-            return mine < theirs
-        if self.kind != other.kind:
-            return False
-        number, after = self.serial, other.serial
-        return isinstance(number, int) and isinstance(after, int) and number < after
 
 
 @dataclass(slots=True)
@@ -113,7 +89,7 @@ class Feeds:
     def __init__(self, names: Sequence[str]) -> None:
         """Start with none that stands."""
         self.watching = False
-        self._standing: set[str] = set()
+        self._standing: dict[str, Life] = {}
         self._numbers = itertools.count(1)
         self._joining: dict[int, _Joining] = {}
         self._current: dict[str, _Joining] = {}  # of feeds that stand; a lost one's is held too
@@ -140,7 +116,7 @@ class Feeds:
             The number of its splice, if it has to be spliced in because others stand; else 0.
         """
         others = self._in_step()
-        self._standing.add(feed)
+        self._standing[feed] = Life(feed, now)
         if not others:
             return 0
         joining = _Joining(next(self._numbers), feed, now)
@@ -148,15 +124,19 @@ class Feeds:
         self.watching = True
         return joining.number
 
-    def lost(self, feed: str) -> list[int]:
+    def lost(self, feed: str, silent: float) -> list[int]:
         """Note that a feed stands no more.
 
         What is held back for it stays held.
 
+        Args:
+            feed: Which one.
+            silent: When its last byte came.
+
         Returns:
             The splices to end now, since no feed is left that they could wait for.
         """
-        self._standing.discard(feed)
+        self._standing.pop(feed).until = silent
         self._current.pop(feed, None)
         left = self._in_step()
         self._ahead = {one: life for one, life in self._ahead.items() if left - {one}}
@@ -172,22 +152,18 @@ class Feeds:
         return 0 if joining is None else joining.number
 
     def take_proven(self) -> list[str]:
-        """Return the feeds that are in step since the last call."""
+        """Return the feeds that turned out to be in step since the last call."""
         found, self._proven = self._proven, []
         return found
 
-    def may_lack(self, feed: str, lost: str) -> bool:
-        """Tell whether a feed may lack what another had yet to bring when it was lost.
-
-        That had not brought all that this one brought since it stands, so it was behind, perhaps
-        by more than that.
+    def reached(self, feed: str, silent: float) -> float:
+        """Return how far a feed has come, at least: it brought all that came until then.
 
         Args:
-            feed: Who stands, and is not known to be in step.
-            lost: Who was lost.
+            feed: Which one.
+            silent: When its last byte came.
         """
-        joining = self._current.get(feed) or self._ahead.get(feed)
-        return joining is not None and self._sightings.lacks(lost, feed, joining.since)
+        return self._sightings.reached(self._standing[feed], silent)
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.
@@ -224,7 +200,7 @@ class Feeds:
                 )
 
     def _in_step(self) -> set[str]:
-        return self._standing - self._current.keys()
+        return self._standing.keys() - self._current.keys()
 
     # Events
 
@@ -307,9 +283,11 @@ class Feeds:
 
     # What each brings
 
-    def note(self, feed: str, key: int, now: float) -> None:
+    def note(self, feed: str, copy: Copy, now: float) -> None:
         """Take note of an event as it comes."""
-        seen = self._sightings.note(feed, key, now, both=len(self._standing) > 1)
+        life = self._standing.get(feed) or Life(feed, now)
+        both = len(self._standing) > 1
+        seen = self._sightings.note(life, copy.key, copy.told, now, both=both)
         if seen is None or not self.watching:
             return
         for one in seen.feeds:

@@ -163,10 +163,6 @@ class GapLedger:
         entry = self._lost_apart.pop(feed, None)
         return [*([self._close(entry, since)] if entry else ()), *self._regained(since)]
 
-    def is_covered_by(self, feed: str) -> bool:
-        """Tell whether this feed covers what happens now."""
-        return self._coverage is not None and feed in self._coverage.up
-
     def caught_up(self, feed: str, *, recovered: bool) -> list[Gap]:
         """Note that the backlog of a feed is in; return the gaps that closes.
 
@@ -182,7 +178,7 @@ class GapLedger:
     def lost(
         self, feed: str, since: datetime, reason: GapReason, last_before: EventKey | None
     ) -> list[Gap]:
-        """Note that a feed covers no more since `since`; return the gaps that turn out to be over.
+        """Note that a feed covers no more from then on; return the gaps that turn out to be over.
 
         One that goes on is open: see `gaps`.
         """

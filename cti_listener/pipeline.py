@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from math import inf
 from typing import Any, NamedTuple
@@ -21,12 +21,13 @@ from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.events import class_of, parse_event
-from cti_listener.feeds import Copy, Feeds, Told
+from cti_listener.feeds import Copy, Feeds
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import Opened, digest
 from cti_listener.log import log
 from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
+from cti_listener.sightings import Told
 from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
 from cti_listener.values import EventKey, identity, routing_key
@@ -99,7 +100,6 @@ class Pipeline:
         self._feeds = feeds
         self._hold = hold
         self._later = later
-        self._backlogs: set[str] = set()  # feeds for which what a broker kept is on its way
         self._behind_held: list[Callable[[], None]] = []  # wait until nothing is held back
         self._counters = Counters()
         self._frames = self._received = self._not_asked_for = self._repeated = 0
@@ -230,9 +230,10 @@ class Pipeline:
     def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
         """Have an event handed over, unless its feed may be ahead of the others with it."""
         feed, name = taken.delivery.feed, taken.name
-        feeds.note(feed, name, self._now)
+        told = Told(time=taken.key[5], kind=taken.key[1], serial=taken.key[3])
+        copy = Copy(taken.device, name, told, taken)
+        feeds.note(feed, copy, self._now)
         for one in feeds.take_proven():
-            self._covers_all_since_it_stood(one)
             self._splice(feeds, feeds.splice_of(one))
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
             self._mind_share(feeds, apart=feeds.apart)
@@ -240,8 +241,6 @@ class Pipeline:
             self._admit(*taken)
             return
         known = name in self._dedupe
-        kind, serial, stamped = taken.key[1], taken.key[3], taken.key[5]
-        copy = Copy(taken.device, name, Told(stamped, kind, serial), taken)
         if known or not feeds.holds(feed, copy, self._now):
             late = feeds.is_late(feed, copy, self._now, known=known)
             self._admit(*(_late(taken) if late else taken))
@@ -249,18 +248,6 @@ class Pipeline:
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
         self._mind_held(feeds)
-
-    def _covers_all_since_it_stood(self, feed: str) -> None:
-        """Note that nothing lies between a feed and those that covered before it stood."""
-        stand = self.standing.stands.get(feed)
-        if stand is not None and not self._ledger.is_covered_by(feed):
-            self._covers(feed, stand.since)
-
-    def _covers(self, feed: str, since: datetime) -> None:
-        """Note that a feed covers all that happens from then on; if we die, it was so till then."""
-        self.standing.covers(feed, since, backlog=feed in self._backlogs)
-        if self._commits is not None:
-            self._commits.note_life(since)
 
     def _mind_held(self, feeds: Feeds) -> None:
         """Let go on what waits for events that are held back, once none is."""
@@ -270,10 +257,7 @@ class Pipeline:
                 self.when_committed(call)
 
     def _splice(self, feeds: Feeds, number: int) -> None:
-        """End a splice now, whatever its feed may be ahead of.
-
-        That says nothing of what it covers: the others may be behind where it began.
-        """
+        """End a splice now, whatever its feed may be ahead of."""
         for one, late in feeds.spliced(number, self._clock.monotonic()):
             self._admit(*(_late(one.what) if late else one.what))
         self._mind_held(feeds)
@@ -282,8 +266,6 @@ class Pipeline:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
         self._ledger.apart = apart
         if apart:
-            for feed in tuple(self.standing.stands):
-                self._covers_all_since_it_stood(feed)
             log.error(
                 "feeds_apart",
                 share=round(feeds.share, 3),
@@ -299,48 +281,40 @@ class Pipeline:
     ) -> None:
         """Every destination stands that is not refused: tell it, and the gap that this closes."""
         self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
-        if backlog:
-            self._backlogs.add(feed)
         number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
         if self._feeds is not None and self._later is not None and number:
             self._later(self._hold, partial(self._splice, self._feeds, number))
-        if not number or self._ledger.apart:
-            self._covers(feed, self.standing.stands[feed].since)
+        since = self.standing.stands[feed].since
+        self.standing.covers(feed, since, backlog=backlog)
+        if self._commits is not None:
+            self._commits.note_life(since)  # if we die now, it was covered till then
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """What a broker kept for a feed is in."""
         self.when_committed(partial(self._caught_up, feed, recovered=recovered))
 
     def _caught_up(self, feed: str, *, recovered: bool) -> None:
-        self._backlogs.discard(feed)
         self.standing.caught_up(feed, recovered=recovered)
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
-        """A subscribed connection ended: a gap is open, unless another feed stands."""
-        self._backlogs.discard(feed)
-        if self._feeds is not None and self._ledger.is_covered_by(feed):
-            self._vouch(self._feeds, feed, since)
+        """A subscribed connection ended: what no other feed covers is a gap."""
+        covered = since
+        silent = self._clock.monotonic() - (self._clock.now() - since).total_seconds()
+        if self._feeds is not None and not self._ledger.apart:
+            # What it had yet to bring happened before its last byte came, and others may lack it.
+            covered -= timedelta(seconds=silent - self._feeds.reached(feed, silent))
         self.standing.lost(
-            url, feed=feed, since=since, reason=reason, detail=detail, last=self._last_event
+            url,
+            feed=feed,
+            since=since,
+            covered=covered,
+            reason=reason,
+            detail=detail,
+            last=self._last_event,
         )
         if self._feeds is not None:
-            if not any(map(self._ledger.is_covered_by, self.standing.stands)):
-                for other in tuple(self.standing.stands):
-                    self._covers(other, self._clock.now())
-            for number in self._feeds.lost(feed):
+            for number in self._feeds.lost(feed, silent):
                 self._splice(self._feeds, number)
-
-    def _vouch(self, feeds: Feeds, lost: str, since: datetime) -> None:
-        """Have feeds that are not known to be in step cover all since they stood, if they do.
-
-        They do if the one that is lost had brought nothing since before they stood, or all that
-        they brought. Else it was behind, and what it had yet to bring of before is missing.
-        """
-        for other, stand in tuple(self.standing.stands.items()):
-            if other == lost or self._ledger.is_covered_by(other):
-                continue
-            if since <= stand.since or not feeds.may_lack(other, lost):
-                self._covers(other, stand.since)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""

@@ -7,8 +7,8 @@ two feeds two halves: that shows in how few events are seen on both.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 WINDOW: Final = 10.0
 """For how long, at least, a second copy of an event is waited for, in seconds."""
@@ -18,6 +18,66 @@ MOST: Final = 200_000
 
 JUDGED: Final = 200
 """How many events on which more than one feed stood are enough to judge by."""
+
+SURE: Final = 5
+"""After so many of another's events, one behind the other, a feed has come as far as that.
+
+One is not enough: it may be an old event that the server repeated to the other.
+"""
+
+FIRSTS: Final = 3
+"""By so many events of each kind it is told where a feed began."""
+
+
+class Told(NamedTuple):
+    """When and as what number the server told an event; each kind is counted on its own.
+
+    Attributes:
+        time: As received; only compared, and equal for a whole second.
+        kind: `agent` or `csta`.
+        serial: The number.
+    """
+
+    time: object
+    kind: object
+    serial: object
+
+    def precedes(self, other: Told) -> bool:
+        """Tell whether the server surely told this one before the other."""
+        mine, theirs = self.time, other.time
+        if isinstance(mine, str) and isinstance(theirs, str) and mine != theirs:
+            return mine < theirs
+        if self.kind != other.kind:
+            return False
+        number, after = self.serial, other.serial
+        return isinstance(number, int) and isinstance(after, int) and number < after
+
+
+@dataclass(slots=True)
+class Life:
+    """A time in which a feed stood.
+
+    Attributes:
+        feed: Which one.
+        since: When that began.
+        until: When its last byte came; None while it stands.
+        firsts: The first events it brought, by kind.
+    """
+
+    feed: str
+    since: float
+    until: float | None = None
+    firsts: dict[object, list[Told]] = field(default_factory=dict)
+
+    def note(self, told: Told) -> None:
+        """Take note of an event."""
+        firsts = self.firsts.setdefault(told.kind, [])
+        if len(firsts) < FIRSTS:
+            firsts.append(told)
+
+    def began_after(self, told: Told) -> bool:
+        """Tell whether an event was told before this began: it is not missed here."""
+        return any(told.precedes(first) for firsts in self.firsts.values() for first in firsts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +114,14 @@ class _Count:
 class Sighting:
     """An event: when it came first, and by which feeds it came since, the first one first."""
 
-    __slots__ = ("at", "both", "feeds")
+    __slots__ = ("at", "both", "feeds", "life", "told")
 
-    def __init__(self, feed: str, at: float, *, both: bool) -> None:
+    def __init__(self, life: Life, at: float, told: Told, *, both: bool) -> None:
         """Note who brought it; `both` says that more than one feed stood."""
-        self.feeds = [feed]
+        self.feeds = [life.feed]
+        self.life = life
         self.at = at
+        self.told = told
         self.both = both
 
 
@@ -83,12 +145,13 @@ class Sightings:
         self._turned = 0.0
         self._judged = self._judged_shared = 0
 
-    def note(self, feed: str, key: int, now: float, *, both: bool) -> Sighting | None:
+    def note(self, life: Life, key: int, told: Told, now: float, *, both: bool) -> Sighting | None:
         """Take an event as it comes.
 
         Args:
-            feed: Who brought it.
+            life: Of the feed that brought it.
             key: Its identity's hash.
+            told: When the server told it.
             now: Monotonic seconds.
             both: Whether more than one feed stands.
 
@@ -98,10 +161,12 @@ class Sightings:
         """
         if now >= self._turned + WINDOW or len(self._newer) >= MOST:
             self._turn(now)
+        life.note(told)
+        feed = life.feed
         mine = self._counts[feed]
         seen = self._newer.get(key) or self._older.get(key)
         if seen is None:
-            self._newer[key] = Sighting(feed, now, both=both)
+            self._newer[key] = Sighting(life, now, told, both=both)
             mine.seen += 1
             mine.first += 1
             return None
@@ -121,13 +186,34 @@ class Sightings:
         seen = self._newer.get(key) or self._older.get(key)
         return seen is not None and seen.at >= since
 
-    def lacks(self, feed: str, other: str, since: float) -> bool:
-        """Tell whether a feed has not brought all that another brought, of what came since then."""
-        return any(
-            one.at >= since and other in one.feeds and feed not in one.feeds
-            for sightings in (self._newer, self._older)
-            for one in sightings.values()
-        )
+    def reached(self, life: Life, until: float) -> float:
+        """Return how far a feed has come, at least: up to when it brought all that others brought.
+
+        Where it lacks nothing, that is to the end. Where it does, the last events that it brought
+        of those that others were first with say how far it had come; if they are too few, since the
+        other had just begun, it is taken to be behind by `WINDOW` at most.
+
+        Args:
+            life: Of which feed, and since when.
+            until: When its last byte came.
+        """
+        reached = max(life.since, until - WINDOW)
+        other: Life | None = None
+        in_a_row, lacking = 0, False
+        for one in (*self._older.values(), *self._newer.values()):
+            if one.life is life or not life.since <= one.at <= until:
+                continue
+            if one.life is not other:
+                other, in_a_row = one.life, 0
+            if life.feed in one.feeds:
+                in_a_row += 1
+                if in_a_row >= SURE:
+                    # The last bytes of a connection may have been read after the last we know of.
+                    end = one.at if one.life.until is None else one.life.until
+                    reached, lacking = min(one.at, end), False
+            elif not life.began_after(one.told):
+                in_a_row, lacking = 0, True
+        return reached if lacking else until
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

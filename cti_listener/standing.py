@@ -112,11 +112,22 @@ class Standing:
         *,
         feed: str,
         since: datetime,
+        covered: datetime,
         reason: GapReason,
         detail: str,
         last: EventKey | None,
     ) -> None:
-        """A subscribed connection ended: if no other feed stands, a gap is open."""
+        """A subscribed connection ended: what no other feed covers is a gap.
+
+        Args:
+            url: Where it was.
+            feed: Which one.
+            since: When its last byte came.
+            covered: Until when it brought all that happened; before `since` if it was behind.
+            reason: Why it ended.
+            detail: That in words.
+            last: The last event before.
+        """
         self.stands.pop(feed, None)
         log.warning("disconnected", feed=feed, url=url, reason=reason, detail=detail)
         self._tell(
@@ -129,7 +140,7 @@ class Standing:
                 detail=detail,
             )
         )
-        self.tell_gaps(self.ledger.lost(feed, since, reason, last))
+        self.tell_gaps(self.ledger.lost(feed, covered, reason, last))
         if self.stands:
             self._mind_refused(last)
 

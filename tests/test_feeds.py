@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds, Told
-from cti_listener.sightings import JUDGED, WINDOW
+from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds
+from cti_listener.sightings import FIRSTS, JUDGED, SURE, WINDOW, Told
 
 
 class Merged:
@@ -26,7 +26,7 @@ class Merged:
         return self.feeds.stood(feed, self.now)
 
     def lost(self, feed: str) -> None:
-        for number in self.feeds.lost(feed):
+        for number in self.feeds.lost(feed, self.now):
             self._end(number)
 
     def splice(self, feed: str) -> None:
@@ -41,11 +41,11 @@ class Merged:
             self._bring(feed, device, key)
 
     def _bring(self, feed: str, device: str | None, key: int) -> None:
-        self.feeds.note(feed, key, self.now)
+        copy = Copy(device, key, Told("2017.03.18 14:13:24", "csta", key), None)
+        self.feeds.note(feed, copy, self.now)
         for one in self.feeds.take_proven():
             self._end(self.feeds.splice_of(one))
         known = key in self._seen
-        copy = Copy(device, key, Told("2017.03.18 14:13:24", "csta", key), None)
         if known or not self.feeds.holds(feed, copy, self.now):
             late = self.feeds.is_late(feed, copy, self.now, known=known)
             self._handle(key, late=late)
@@ -115,19 +115,6 @@ def test_what_was_brought_before_a_feed_stood_shows_nothing() -> None:
     merged.stood("b")
     merged.bring("b", *range(PROOF))  # the server repeats them
     assert merged.feeds.splice_of("b")
-
-
-def test_a_feed_that_was_behind_when_it_was_lost_may_have_had_more() -> None:
-    merged = both()
-    merged.now = 1.0
-    merged.bring("b", 5, 6)
-    assert merged.feeds.may_lack("b", "a")
-    merged.splice("b")
-    assert merged.feeds.may_lack("b", "a")
-    merged.bring("a", 4, 5)
-    assert merged.feeds.may_lack("b", "a")
-    merged.bring("a", 6)
-    assert not merged.feeds.may_lack("b", "a")
 
 
 def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_told_to_be() -> None:
@@ -300,6 +287,101 @@ def test_feeds_that_share_everything_show_too() -> None:
         merged.now = turn * 2 * WINDOW
         merged.bring("a", 10_000 + turn)
     assert (merged.feeds.apart, merged.feeds.share) == (False, 1.0)
+
+
+# How far a feed has come
+
+
+def in_step(*, until: float = 100.0) -> Merged:
+    """Both feeds stand since long, and brought the same until some seconds ago, one by one."""
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for second in range(int(until) - 5, int(until)):
+        merged.now = float(second)
+        merged.bring("b", second)
+        merged.bring("a", second)
+    merged.now = until
+    return merged
+
+
+def test_a_feed_that_lacks_nothing_has_come_to_its_end() -> None:
+    merged = in_step()
+    assert merged.feeds.reached("a", 100.0) == 100.0
+    merged.bring("a", 100, 101)
+    assert merged.feeds.reached("a", 100.0) == 100.0
+
+
+def test_a_feed_that_was_behind_has_come_as_far_as_it_brought_what_the_other_did() -> None:
+    merged = in_step()
+    merged.bring("b", 100)
+    assert merged.feeds.reached("a", 100.5) == 99.0
+    merged.bring("a", 100)
+    assert merged.feeds.reached("a", 100.5) == 100.5
+
+
+def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent() -> None:
+    merged = in_step()
+    merged.bring("b", 100)
+    assert merged.feeds.reached("a", 99.5) == 99.5
+
+
+def test_beside_one_that_has_just_begun_a_feed_that_lacks_something_had_not_come_so_far() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    merged.bring("b", *range(200, 200 + SURE))
+    merged.bring("a", 150, *range(200, 200 + SURE - 1))
+    assert merged.feeds.reached("a", 102.5) == 99.0
+    merged.bring("a", 200 + SURE - 1)
+    assert merged.feeds.reached("a", 102.5) == 102.5
+    merged.now = 103.0
+    merged.bring("b", 300)
+    assert merged.feeds.reached("a", 103.5) == 102.0
+
+
+def test_what_was_read_after_the_last_byte_of_a_connection_counts_as_come_with_it() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    merged.now = 2.0
+    merged.bring("b", *range(SURE))
+    merged.feeds.lost("b", 1.0)
+    merged.stood("b")
+    merged.bring("b", 100)
+    merged.bring("a", *range(SURE))
+    assert merged.feeds.reached("a", 2.0) == 1.0
+
+
+def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    merged.bring("b", 150, 200, 201, 151, 202, 203)
+    merged.bring("a", 149, 150, 151)
+    assert merged.feeds.reached("a", 102.5) == 99.0
+
+
+def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.now = 100.0
+    merged.stood("b")
+    merged.bring("b", 1)
+    assert merged.feeds.reached("a", 100.0) == 100.0 - WINDOW
+
+
+def test_what_was_told_before_a_feed_began_is_not_missed_there() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.now = 1.0
+    merged.stood("b")
+    merged.bring("b", *range(100, 100 + FIRSTS))
+    merged.now = 2.0
+    merged.bring("a", 50, 51)  # it is behind
+    assert merged.feeds.reached("b", 2.0) == 2.0
 
 
 @pytest.mark.parametrize(

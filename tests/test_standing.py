@@ -41,6 +41,7 @@ class Stage:
             URL,
             feed=feed,
             since=self.clock.now(),
+            covered=self.clock.now(),
             reason="disconnected",
             detail="it broke",
             last=None,
