@@ -235,12 +235,13 @@ class Feeds:
         joining = self._current.get(feed)
         return joining is not None and len(joining.held) > MOST_HELD
 
-    def handled(self, feed: str, copy: Copy) -> None:
+    def handled(self, feed: str, copy: Copy, *, new: bool) -> None:
         """Note that an event is handled, or was before: no copy of it needs to be held back.
 
         Args:
             feed: Who brought it now.
             copy: The event.
+            new: It is the first time that this feed brings it.
         """
         for joining in self._joining.values():
             keys = joining.by_device.get(copy.device)
@@ -251,8 +252,10 @@ class Feeds:
                 joining.passed.discard(copy.key)
                 if not keys:
                     del joining.by_device[copy.device]
-            elif joining is self._current.get(feed) and self._sightings.came_since(
-                copy.key, joining.since
+            elif (
+                new
+                and joining is self._current.get(feed)
+                and self._sightings.came_since(copy.key, joining.since)
             ):
                 # On this very feed they came before it; unless it is an old one repeated.
                 joining.passed |= {
@@ -283,21 +286,27 @@ class Feeds:
 
     # What each brings
 
-    def note(self, feed: str, copy: Copy, now: float) -> None:
-        """Take note of an event as it comes."""
+    def note(self, feed: str, copy: Copy, now: float) -> bool:
+        """Take note of an event as it comes; tell whether it is new on this feed."""
         life = self._standing.get(feed) or Life(feed, now)
         both = len(self._standing) > 1
         seen = self._sightings.note(life, copy.key, copy.told, now, both=both)
-        if seen is None or not self.watching:
-            return
-        for one in seen.feeds:
-            joining = self._current.get(one) or self._ahead.get(one)
-            if joining is not None and seen.at >= joining.since:
-                joining.shared += 1
-                if joining.shared == PROOF:
-                    self._proven.append(one)
-                    self._ahead.pop(one, None)
-                    self._mind()
+        if seen is None:
+            return False
+        if self.watching and len(seen.feeds) > 1:
+            for one in seen.feeds:
+                self._mind_proof(one, seen.at)
+        return True
+
+    def _mind_proof(self, feed: str, at: float) -> None:
+        """Count an event that this feed and another brought; it came first at that time."""
+        joining = self._current.get(feed) or self._ahead.get(feed)
+        if joining is not None and at >= joining.since:
+            joining.shared += 1
+            if joining.shared == PROOF:
+                self._proven.append(feed)
+                self._ahead.pop(feed, None)
+                self._mind()
 
     @property
     def apart(self) -> bool | None:

@@ -232,7 +232,7 @@ class Pipeline:
         feed, name = taken.delivery.feed, taken.name
         told = Told(time=taken.key[5], kind=taken.key[1], serial=taken.key[3])
         copy = Copy(taken.device, name, told, taken)
-        feeds.note(feed, copy, self._now)
+        new = feeds.note(feed, copy, self._now)
         for one in feeds.take_proven():
             self._splice(feeds, feeds.splice_of(one))
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
@@ -244,7 +244,7 @@ class Pipeline:
         if known or not feeds.holds(feed, copy, self._now):
             late = feeds.is_late(feed, copy, self._now, known=known)
             self._admit(*(_late(taken) if late else taken))
-            feeds.handled(feed, copy)
+            feeds.handled(feed, copy, new=new)
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
         self._mind_held(feeds)

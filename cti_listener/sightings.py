@@ -156,8 +156,7 @@ class Sightings:
             both: Whether more than one feed stands.
 
         Returns:
-            When and by whom it came, if this is the first time that this feed brings it and another
-            has before; else None.
+            When and by whom it came; None if this feed repeats it.
         """
         if now >= self._turned + WINDOW or len(self._newer) >= MOST:
             self._turn(now)
@@ -166,10 +165,10 @@ class Sightings:
         mine = self._counts[feed]
         seen = self._newer.get(key) or self._older.get(key)
         if seen is None:
-            self._newer[key] = Sighting(life, now, told, both=both)
+            self._newer[key] = seen = Sighting(life, now, told, both=both)
             mine.seen += 1
             mine.first += 1
-            return None
+            return seen
         if feed in seen.feeds:
             return None
         mine.seen += 1

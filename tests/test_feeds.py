@@ -42,14 +42,14 @@ class Merged:
 
     def _bring(self, feed: str, device: str | None, key: int) -> None:
         copy = Copy(device, key, Told("2017.03.18 14:13:24", "csta", key), None)
-        self.feeds.note(feed, copy, self.now)
+        new = self.feeds.note(feed, copy, self.now)
         for one in self.feeds.take_proven():
             self._end(self.feeds.splice_of(one))
         known = key in self._seen
         if known or not self.feeds.holds(feed, copy, self.now):
             late = self.feeds.is_late(feed, copy, self.now, known=known)
             self._handle(key, late=late)
-            self.feeds.handled(feed, copy)
+            self.feeds.handled(feed, copy, new=new)
 
     def _handle(self, key: int, *, late: bool) -> None:
         if key not in self._seen:
@@ -178,6 +178,15 @@ def test_what_is_held_is_not_late_for_an_old_event_that_is_repeated_behind_it() 
     merged.bring("b", 1)  # repeated
     merged.splice("b")
     assert merged.handled == [1, 5]
+    assert merged.late == []
+
+
+def test_what_is_held_is_not_late_for_what_its_own_feed_repeats_behind_it() -> None:
+    merged = both()
+    merged.bring("a", 7)
+    merged.bring("b", 7, 3, 7)
+    merged.splice("b")
+    assert merged.handled == [7, 3]
     assert merged.late == []
 
 
