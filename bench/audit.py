@@ -220,15 +220,16 @@ class Audit:
     def _places(self, one: Handled) -> list[int]:
         """Return the numbers of the copies that may have been the first to arrive.
 
-        None that was told after this one had come, and none behind one that has surely arrived:
-        what got out while every feed was connected. One that never got out has not arrived, but
-        for the last bytes of a connection, of which the server cannot know.
+        None that was told after this one had come, and none behind one that had surely arrived by
+        then: what got out while every feed was connected. One that never got out has not arrived,
+        but for the last bytes of a connection, of which the server cannot know.
         """
         evidence = self._evidence
         told = [n for n in self._numbers[one.key] if evidence.told[n].at <= one.received_at]
         places = [number for number in told if number in self._copies] or told
         for index, number in enumerate(places):
-            if any(self._surely_arrived(copy) for copy in self._copies.get(number, ())):
+            copies = self._copies.get(number, ())
+            if any(one.received_at >= copy.at and self._surely_arrived(copy) for copy in copies):
                 return places[: index + 1]
         return places
 

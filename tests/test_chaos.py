@@ -146,6 +146,14 @@ def test_a_repeat_is_the_first_to_come_when_the_one_before_it_was_lost_in_a_gap(
     assert audit("a1 a2 a1", "a2 a1@2", sent=[(1, 1.0), (2, 2.0)]).out_of_order == 0
 
 
+def test_a_repeat_is_the_first_to_come_where_the_one_before_it_got_out_later_by_another_feed() -> (
+    None
+):
+    sent = [(1, 1.0), (2, 2.0), (0, 2.5)]
+    assert audit("a1 a2 a1", "a2 a1@2", sent=sent).out_of_order == 0
+    assert audit("a1 a2 a1", "a2 a1@2.5", sent=sent).out_of_order == 1
+
+
 def test_a_copy_in_a_gap_may_have_come_all_the_same() -> None:
     assert audit("a1 a2 a1", "a1 a2", gaps=[(0.0, 0.5)]).out_of_order == 0
 
@@ -187,6 +195,7 @@ def test_spans_that_meet_are_one_and_both_ends_belong_to_it() -> None:
     [
         Trial(seed=3, events=3000, speed=4.0, haste=5.0, wire="stomp"),
         Trial(seed=3, events=3000, speed=4.0, haste=5.0, wire="json"),
+        Trial(seed=3, events=3000, speed=4.0, haste=5.0, feeds=2),
     ],
     ids=str,
 )
