@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from constraints.txt.
 #
 #   make demo     listen to the embedded simulator      make demo ARGS="--count 20 --format json"
-#   make test     all tests                             make test ARGS="tests/wire -x"
+#   make test     all tests, on all cores               make test ARGS="tests/wire -x"
 #   make fuzz     the parsers, with chance for bytes    make fuzz MINUTES=60
 #   make check    lint, types, imports
 #   make format   lay the code out as `make lint` wants it
@@ -37,8 +37,9 @@ help:
 demo: $(READY)
 	@$(BIN)/cti-listen --demo $(ARGS)
 
+# All of them side by side, each file by one process; those that ARGS picks one behind the other.
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
 
 fuzz: $(READY)
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
