@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple
 
 WINDOW: Final = 10.0
@@ -24,6 +25,9 @@ SURE: Final = 5
 
 One is not enough: it may be an old event that the server repeated to the other.
 """
+
+BEHIND: Final = 0.05
+"""By more than that, in seconds, a feed is behind another; less is how long things take."""
 
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
@@ -61,12 +65,16 @@ class Life:
         feed: Which one.
         since: When that began.
         until: When its last byte came; None while it stands.
+        met: When the latest event came first that it and another brought.
+        behind: How much later it brought that one; 0 if it was the first.
         firsts: The first events it brought, by kind.
     """
 
     feed: str
     since: float
     until: float | None = None
+    met: float = -inf
+    behind: float = 0.0
     firsts: dict[object, list[Told]] = field(default_factory=dict)
 
     def note(self, told: Told) -> None:
@@ -173,6 +181,8 @@ class Sightings:
             return None
         mine.seen += 1
         mine.lag += now - seen.at
+        life.met, life.behind = seen.at, now - seen.at
+        seen.life.met, seen.life.behind = seen.at, 0.0
         if len(seen.feeds) == 1:
             first = self._counts[seen.feeds[0]]
             first.shared += 1
@@ -188,9 +198,10 @@ class Sightings:
     def reached(self, life: Life, until: float) -> float:
         """Return how far a feed has come, at least: up to when it brought all that others brought.
 
-        Where it lacks nothing, that is to the end. Where it does, the last events that it brought
-        of those that others were first with say how far it had come; if they are too few, since the
-        other had just begun, it is taken to be behind by `WINDOW` at most.
+        Where it lacks nothing, that is to the end, unless it was behind with the latest of them.
+        Where it does, the last events that it brought of those that others were first with say how
+        far it had come; if they are too few, since the other had just begun, it is taken to be
+        behind by `WINDOW` at most.
 
         Args:
             life: Of which feed, and since when.
@@ -212,7 +223,11 @@ class Sightings:
                     reached, lacking = min(one.at, end), False
             elif not life.began_after(one.told):
                 in_a_row, lacking = 0, True
-        return reached if lacking else until
+        if lacking:
+            return reached
+        if life.behind <= BEHIND:
+            return until
+        return life.met if life.met >= until - WINDOW else until - life.behind
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

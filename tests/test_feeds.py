@@ -329,6 +329,18 @@ def test_a_feed_that_was_behind_has_come_as_far_as_it_brought_what_the_other_did
     assert merged.feeds.reached("a", 100.5) == 100.5
 
 
+def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_since() -> None:
+    merged = in_step()
+    merged.bring("b", 100)
+    merged.now = 101.0
+    merged.bring("a", 100)
+    merged.lost("b")
+    merged.now = 102.0
+    merged.bring("a", 101)
+    assert merged.feeds.reached("a", 102.0) == 100.0
+    assert merged.feeds.reached("a", 150.0) == 149.0  # by as much as it was behind then
+
+
 def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent() -> None:
     merged = in_step()
     merged.bring("b", 100)
