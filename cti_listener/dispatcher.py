@@ -14,6 +14,7 @@ somebody else cancelled makes way for a new one.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -62,8 +63,8 @@ class Dispatcher:
         self._now = now
         self._tell = tell
         self._pressure = pressure
-        self._lanes: dict[tuple[int, str | None], Lane] = {}
-        self._crew = Crew(self._take_turn, crashed)
+        self._lanes: defaultdict[int, dict[str | None, Lane]] = defaultdict(dict)  # by handler
+        self._crew = Crew(self._run_ready, crashed)
         self._full: set[Lane] = set()
         self._spilled: set[Lane] = set()  # more of theirs is in the journal
         self._empty: asyncio.Future[None] | None = None
@@ -71,7 +72,7 @@ class Dispatcher:
         self._outlasting: set[asyncio.Task[object]] = set()  # who runs those, after the end
 
     def __repr__(self) -> str:
-        lanes, workers = len(self._lanes), len(self._crew)
+        lanes, workers = sum(map(len, self._lanes.values())), len(self._crew)
         return f"<Dispatcher {self.waiting} waiting in {lanes} lanes, {workers} workers>"
 
     # Filling
@@ -91,21 +92,24 @@ class Dispatcher:
         """
         if handler.order == "all":
             device = None
-        lane = self._lanes.get((handler.number, device))
+        lane = self._lanes[handler.number].get(device)
         if lane is None:
             lane = self._begin(handler, device)
         if handler.durable:
             self._put_durable(lane, happening, seq)
             return
         lane.queue.append(happening)
-        self._count_in(handler)
+        handler.waiting += 1
+        self.waiting += 1
         if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
             self._overfull(lane)
 
     def _begin(self, handler: Handler, device: str | None) -> Lane:
-        lane = self._lanes[handler.number, device] = Lane(handler, device)
-        self._crew.ready.append(lane)
-        self._crew.see_to_it()
+        lane = self._lanes[handler.number][device] = Lane(handler, device)
+        crew = self._crew
+        crew.ready.append(lane)
+        if not crew.woken:
+            crew.see_to_it()
         return lane
 
     def resume(self, handler: Handler, device: str | None, left: Iterable[int]) -> None:
@@ -163,6 +167,10 @@ class Dispatcher:
             spill.asked = True
             self.keeper.refill(lane)
 
+    def _every_lane(self) -> Iterator[Lane]:
+        for lanes in self._lanes.values():
+            yield from lanes.values()
+
     def _overfull(self, lane: Lane) -> None:
         if lane.handler.overflow == "block":
             if not self._full:
@@ -196,44 +204,54 @@ class Dispatcher:
 
     # Running
 
-    async def _take_turn(self, lane: Lane, worker: asyncio.Task[object]) -> bool:
-        """Run some of what a lane holds; put it back if that was not all.
+    async def _run_ready(self, worker: asyncio.Task[object]) -> bool:
+        """Run what is ready, a turn for each lane, until nothing is.
 
         Returns:
             Whether this worker can go on: False if a handler left context variables behind, or a
             cancellation, which the next one must not find.
         """
-        handler, queue, crew = lane.handler, lane.queue, self._crew
-        try:
-            for _ in range(TURN):
-                if lane.hole is not None:
-                    self._approach(lane, lane.hole)
-                if not queue:
-                    break
-                happening = lane.running = queue.popleft()
-                seq = lane.seqs.popleft() if handler.durable else 0
-                if crew.ready and not crew.woken:
-                    crew.see_to_it()  # this handler may wait, and the others must not wait for it
-                try:
-                    await (
-                        handler.run(happening) if handler.plain else _guarded(handler, happening)
-                    )
-                    handler.handled += 1
-                    if seq and self.keeper is not None:
-                        self.keeper.done(lane, seq)
-                except BaseException as error:
-                    if self._must_end(worker, error):
-                        raise
-                    self._failed(lane, happening, seq, error)
-                finally:
-                    lane.running = None
-                    self._count_out(handler)
-                    if self._full or lane.spill is not None:
-                        self._mind_room(lane)
-                if worker.cancelling() or not crew.is_as_it_began():
-                    return False
-        finally:
-            self._put_back(lane)
+        crew = self._crew
+        ready = crew.ready
+        while ready:
+            lane = ready.popleft()
+            lane.worker = worker
+            handler, queue, left = lane.handler, lane.queue, TURN
+            try:
+                while left:
+                    if lane.hole is not None:
+                        self._approach(lane, lane.hole)
+                    if not queue:
+                        break
+                    left -= 1
+                    happening = lane.running = queue.popleft()
+                    seq = lane.seqs.popleft() if handler.durable else 0
+                    if ready and not crew.woken:
+                        crew.see_to_it()  # this handler may wait; the others must not wait for it
+                    try:
+                        if handler.plain:
+                            await handler.run(happening)
+                        else:
+                            await _guarded(handler, happening)
+                        handler.handled += 1
+                        if seq and self.keeper is not None:
+                            self.keeper.done(lane, seq)
+                    except BaseException as error:
+                        if self._must_end(worker, error):
+                            raise
+                        self._failed(lane, happening, seq, error)
+                    finally:
+                        lane.running = None
+                        handler.waiting -= 1
+                        self.waiting -= 1
+                        if self._empty is not None:
+                            self._look_whether_empty()
+                        if self._full or lane.spill is not None:
+                            self._mind_room(lane)
+                    if worker.cancelling() or not crew.is_as_it_began():
+                        return False
+            finally:
+                self._put_back(lane)
         return True
 
     def _must_end(self, worker: asyncio.Task[object], error: BaseException) -> bool:
@@ -256,7 +274,7 @@ class Dispatcher:
             lane.parked = True
             self._ask_for_more(lane)
         else:  # gone already, after `drain`
-            self._lanes.pop((lane.handler.number, lane.device), None)
+            self._lanes[lane.handler.number].pop(lane.device, None)
 
     def _mind_room(self, lane: Lane) -> None:
         """Read on, and refill, once a lane is half empty."""
@@ -307,7 +325,7 @@ class Dispatcher:
     def excused(self) -> Iterator[None]:
         """Wait for the end inside this; if it is a handler that does, `drain` waits not for it."""
         me = asyncio.current_task()
-        mine = {one for one in self._lanes.values() if me and one.worker is me} - self._excused
+        mine = {one for one in self._every_lane() if me and one.worker is me} - self._excused
         self._excused |= mine
         self._look_whether_empty()
         try:
@@ -359,7 +377,7 @@ class Dispatcher:
 
     def _give_up(self) -> tuple[list[Unhandled], list[asyncio.Task[None]]]:
         """Empty every lane and cancel the workers; return what was left, and who was cancelled."""
-        left = [self._empty_out(lane) for lane in self._lanes.values()]
+        left = [self._empty_out(lane) for lane in self._every_lane()]
         self._lanes.clear()
         self._spilled.clear()
         excused = {lane.worker for lane in self._excused if lane.worker is not None}

@@ -21,6 +21,9 @@ NOTICES: Final = "\0notices"
 """The lane of notices, for handlers that have a lane for each device."""
 
 
+_NO_SEQS: Final[deque[int]] = deque()
+
+
 @dataclass(slots=True)
 class Hole:
     """What was dropped from the front of a lane and not yet told.
@@ -80,7 +83,7 @@ class Lane:
         self.handler = handler
         self.device = device
         self.queue: deque[Happening] = deque()
-        self.seqs: deque[int] = deque()
+        self.seqs: deque[int] = deque() if handler.durable else _NO_SEQS
         self.running: Happening | None = None
         self.worker: asyncio.Task[object] | None = None
         self.hole: Hole | None = None

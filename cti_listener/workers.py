@@ -2,7 +2,7 @@
 
 Only one worker looks for work at a time, and it wakes the next one before it runs a handler, which
 may wait: so a burst of handlers that never wait costs one worker, not a task each. The dispatcher
-puts lanes on the list, and says what a turn with one is.
+puts lanes on the list, and runs them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ class Crew:
     """Runs lanes that are ready.
 
     Args:
-        take_turn: Runs some of what a lane holds, as this worker; tells whether the worker can go
-            on.
+        run_ready: Runs what is ready, as this worker; tells whether the worker can go on.
         crashed: Called with an error that is a bug of ours.
 
     Attributes:
@@ -37,14 +36,14 @@ class Crew:
 
     def __init__(
         self,
-        take_turn: Callable[[Lane, Worker], Awaitable[bool]],
+        run_ready: Callable[[Worker], Awaitable[bool]],
         crashed: Callable[[BaseException], None],
     ) -> None:
         """Start with no worker."""
         self.ready: deque[Lane] = deque()
         self.open = False
         self.woken = False
-        self._take_turn = take_turn
+        self._run_ready = run_ready
         self._crashed = crashed
         # Not a task group: its end waits for every task, and a handler may refuse to be cancelled.
         self._workers: set[Worker] = set()
@@ -119,8 +118,6 @@ class Crew:
                 await sleeper
                 self.woken = False
                 continue
-            lane = self.ready.popleft()
-            lane.worker = worker
-            if not await self._take_turn(lane, worker):
+            if not await self._run_ready(worker):
                 self.see_to_it()
                 return
