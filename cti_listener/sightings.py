@@ -27,7 +27,7 @@ One is not enough: it may be an old event that the server repeated to the other.
 """
 
 BEHIND: Final = 0.05
-"""By more than that, in seconds, a feed is behind another; less is how long things take."""
+"""By more than that, in seconds, a feed is behind another, and may be more so with each event."""
 
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
@@ -225,9 +225,9 @@ class Sightings:
                 in_a_row, lacking = 0, True
         if lacking:
             return reached
-        if life.behind <= BEHIND:
-            return until
-        return life.met if life.met >= until - WINDOW else until - life.behind
+        if life.behind > BEHIND and life.met >= until - WINDOW:
+            return life.met
+        return until - 2 * life.behind  # it may have been more by then
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

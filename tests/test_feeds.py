@@ -338,7 +338,15 @@ def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_s
     merged.now = 102.0
     merged.bring("a", 101)
     assert merged.feeds.reached("a", 102.0) == 100.0
-    assert merged.feeds.reached("a", 150.0) == 149.0  # by as much as it was behind then
+    assert merged.feeds.reached("a", 150.0) == 148.0
+
+
+def test_a_feed_that_was_a_little_behind_may_have_been_so_to_the_end() -> None:
+    merged = in_step()
+    merged.bring("b", 100)
+    merged.now = 100.01
+    merged.bring("a", 100)
+    assert merged.feeds.reached("a", 105.0) == pytest.approx(104.98)
 
 
 def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent() -> None:

@@ -152,7 +152,7 @@ async def test_the_loss_of_both_is_one_gap() -> None:
         assert len(two.told(Gap)) == 1
         (gap,) = two.listener.stats().gaps
     losses = [one.since for one in two.told(Disconnected)]
-    assert gap.since == max(losses)
+    assert min(losses) <= gap.since <= max(losses)  # the later one may have been behind
     assert gap.until is not None
 
 
