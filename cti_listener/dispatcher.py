@@ -98,10 +98,11 @@ class Dispatcher:
         if handler.durable:
             self._put_durable(lane, happening, seq)
             return
-        lane.queue.append(happening)
-        handler.waiting += 1
+        queue, size = lane.queue, handler.lane_size
+        queue.append(happening)
+        handler.waiting = waiting = handler.waiting + 1
         self.waiting += 1
-        if len(lane.queue) > handler.lane_size or handler.waiting > handler.lane_size * TOTAL:
+        if len(queue) > size or waiting > size * TOTAL:
             self._overfull(lane)
 
     def _begin(self, handler: Handler, device: str | None) -> Lane:
@@ -204,7 +205,9 @@ class Dispatcher:
 
     # Running
 
-    async def _run_ready(self, worker: asyncio.Task[object]) -> bool:
+    async def _run_ready(  # noqa: C901, PLR0912 - a coroutine a lane costs more than the rest
+        self, worker: asyncio.Task[object]
+    ) -> bool:
         """Run what is ready, a turn for each lane, until nothing is.
 
         Returns:

@@ -286,6 +286,18 @@ def parse_event(
     return event
 
 
+def event_of(payload: Payload, device: str | None, delivery: Delivery) -> Event:
+    """Do as `parse_event` with an object that came; on the way of each event."""
+    name = payload.get("eventName")
+    kind = CATALOGUE.get(name, UnknownEvent) if type(name) is str else UnknownEvent
+    event = kind.read(payload)
+    own = event.__dict__
+    if device is not None:
+        own["device"] = device
+    own["delivery"] = delivery
+    return event
+
+
 def class_of(payload: Payload) -> type[Event]:
     """Return the class that an event object is read as."""
     name = payload.get("eventName")
@@ -316,7 +328,7 @@ def load_json(raw: str | bytes | bytearray) -> Any:
             (`too_deep`).
     """
     try:
-        return from_json(raw)
+        return from_json(raw, cache_strings="keys")
     except (ValueError, TypeError) as error:  # TypeError: a str with lone surrogates
         detail = str(error)
     try:

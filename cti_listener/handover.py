@@ -54,7 +54,7 @@ class Handover:
         """
         for handler in handlers:
             self._dispatcher.put(handler, device, event, seq)
-        taps = self.taps.match(event, device)
+        taps = self.taps.match(event, device) if self.taps.any else ()
         if taps:
             for tap in list(taps):  # one that has what it waited for goes away
                 tap.offer(event)

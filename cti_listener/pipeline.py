@@ -19,8 +19,8 @@ from cti_listener.commits import Commits, last_before
 from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
-from cti_listener.event_base import Delivery
-from cti_listener.events import class_of, parse_event
+from cti_listener.event_base import Delivery, Event
+from cti_listener.events import class_of, event_of
 from cti_listener.feeds import Copy, Feeds
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
@@ -134,25 +134,28 @@ class Pipeline:
         """Take an event object; a bug of ours on one is logged and counted, no more."""
         self._received += 1
         try:
-            self._take(payload, destination, delivery)
+            device = routing_key(payload)
+            key = identity(payload, device)
+            self._mind_counter(key, delivery.received_at)
+            if not self.interest.wants(payload, device, destination):
+                self._not_asked_for += 1
+            elif self._feeds is None:
+                name = hash(key) if self._commits is None else digest(key)
+                self._admit(payload, device, key, name, delivery)
+            else:
+                name = hash(key) if self._commits is None else digest(key)
+                self._take_in_step(self._feeds, _Taken(payload, device, key, name, delivery))
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._bad["internal"] += 1
             log.exception("event_failed", keys=list(payload)[:50])
 
-    def _take(self, payload: dict[str, Any], destination: str | None, delivery: Delivery) -> None:
-        device = routing_key(payload)
-        serial = payload.get("serial")
-        key = identity(payload, device)
-        if type(serial) is int and delivery.received_at is not None:
-            self._mind_counter(serial, key, delivery.received_at)
-        if not self.interest.wants(payload, device, destination):
-            self._not_asked_for += 1
-            return
-        name = hash(key) if self._commits is None else digest(key)
-        if self._feeds is None:
-            self._admit(payload, device, key, name, delivery)
-        else:
-            self._take_in_step(self._feeds, _Taken(payload, device, key, name, delivery))
+    def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
+        """Name a gap if the server restarted its counter between two events."""
+        namespace, kind, _, serial, _, stamped, *_ = key
+        if type(serial) is int and type(stamped) is str and heard is not None:
+            before = self._counters.note(namespace, kind, serial, stamped, heard)
+            if before is not None and self.interest.includes_namespace(namespace):
+                self.standing.tell_gaps([self._ledger.restarted(before, heard, EventKey(*key))])
 
     def _admit(
         self,
@@ -172,23 +175,16 @@ class Pipeline:
         if self._ledger.awaiting:
             self._ledger.note(EventKey(*key))
         router = self._handover.handlers
-        event = None
         if self._commits is None:
-            event = parse_event(payload, device=device, delivery=delivery)
+            event = event_of(payload, device, delivery)
             self._handover.give(event, device, router.match(event, device))
             return
+        read: Event | None = None
         handlers = router.match_unread(class_of(payload), device)
         if handlers is None:
-            event = parse_event(payload, device=device, delivery=delivery)
-            handlers = router.match(event, device)
-        self._commits.append(payload, device, delivery, digest=name, event=event, handlers=handlers)
-
-    def _mind_counter(self, serial: int, key: tuple[Any, ...], heard: datetime) -> None:
-        namespace, kind, stamped = key[0], key[1], key[5]
-        if type(namespace) is str and type(kind) is str and type(stamped) is str:
-            before = self._counters.note(namespace, kind, serial, stamped, heard)
-            if before is not None and self.interest.includes_namespace(namespace):
-                self.standing.tell_gaps([self._ledger.restarted(before, heard, EventKey(*key))])
+            read = event_of(payload, device, delivery)
+            handlers = router.match(read, device)
+        self._commits.append(payload, device, delivery, digest=name, event=read, handlers=handlers)
 
     def message_bad(self, bad: MessageBad) -> None:
         """Count a message that was no event, and log its beginning, once a second at most."""

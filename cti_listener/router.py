@@ -238,10 +238,15 @@ W = TypeVar("W", bound=Wishful)
 
 
 class Router(Generic[W]):
-    """An index of wishes by class or name, apart for each device asked for."""
+    """An index of wishes by class or name, apart for each device asked for.
+
+    Attributes:
+        any: Whether there is anybody.
+    """
 
     def __init__(self) -> None:
         """Start with nobody."""
+        self.any = False
         self._anywhere: dict[type[Happening] | str, list[W]] = {}
         self._by_device: dict[str, dict[type[Happening] | str, list[W]]] = {}
         self._all: dict[int, W] = {}
@@ -252,6 +257,7 @@ class Router(Generic[W]):
     def add(self, one: W) -> None:
         """Route to it from now on."""
         self._all[id(one)] = one
+        self.any = True
         wish = one.wish
         index = (
             self._anywhere if wish.device is None else self._by_device.setdefault(wish.device, {})
@@ -263,6 +269,7 @@ class Router(Generic[W]):
         """Route to it no longer; not an error if it was not routed to."""
         if self._all.pop(id(one), None) is None:
             return
+        self.any = bool(self._all)
         wish = one.wish
         index = self._anywhere if wish.device is None else self._by_device[wish.device]
         for key in (*wish.classes, *wish.names):

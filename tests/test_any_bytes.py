@@ -145,6 +145,14 @@ def frame_bytes(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
+def message_frames(draw: st.DrawFn) -> bytes:
+    """Return a MESSAGE as brokers send it, but for a byte perhaps."""
+    data = encode(Frame("MESSAGE", draw(HEADERS), draw(OBJECTS.flatmap(written) | json_bytes())))
+    data += draw(st.sampled_from([b"", b"\n", b"\n\n"]))
+    return data if draw(st.booleans()) else draw(mutated(data, STOMP_BITS))
+
+
+@st.composite
 def stomp_bytes(draw: st.DrawFn) -> bytes:
     match draw(st.sampled_from(["any", "bits", "valid", "mutated"])):
         case "any":
@@ -219,6 +227,16 @@ def test_json_is_read_as_pythons_own_reader_reads_it(message: bytes) -> None:
             same(item) for item in objects
         ]
         assert bad == ["not_an_object"] * (len(objects) < len(items))
+
+
+@given(json_bytes() | OBJECTS.flatmap(written))
+def test_what_is_quickly_read_as_a_lone_json_event_is_what_the_message_holds(
+    message: bytes,
+) -> None:
+    lone = JsonCodec().lone_event(message)
+    if lone is not None:
+        event("lone")
+        assert repr([EventReceived(*lone)]) == repr(taken(message))
 
 
 # Events
@@ -385,6 +403,18 @@ def test_any_bytes_leave_a_session_that_says_what_it_may(
     (last,) = heard(codec, [b'MESSAGE\ndestination:/x\n\n{"next":1}\0'])
     assert isinstance(last, EventReceived)
     assert last.payload == {"next": 1}
+
+
+@given(stomp_bytes() | message_frames(), st.sampled_from([b"", b"", b"MESSAGE", b"x:1\n\n\0"]))
+def test_what_is_quickly_read_as_a_lone_stomp_event_is_what_the_message_holds(
+    data: bytes, before: bytes
+) -> None:
+    quick, slow = session(), session()
+    heard(quick, [before]), heard(slow, [before])
+    lone = quick.lone_event(data)
+    if lone is not None:
+        event("lone")
+        assert repr([EventReceived(*lone)]) == repr(heard(slow, [data]))
 
 
 @given(stomp_bytes(), CUTS)

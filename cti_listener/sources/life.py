@@ -338,8 +338,14 @@ class Life:
             delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
             self._delivery = delivery
         self._receiver.message_received(delivery)
-        codec.receive_data(data)
-        self._take_events(delivery)
+        lone = codec.lone_event(data) if self.stood and self.durable is None else None
+        if lone is not None:
+            payload, destination = lone
+            self._heard_of.add(destination)
+            self._receiver.event_received(payload, destination, delivery)
+        else:
+            codec.receive_data(data)
+            self._take_events(delivery)
 
     def stream_broken(self, *, oversized: bool) -> None:
         """End it at once: nothing of what follows is ever read."""

@@ -115,22 +115,22 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             self.ears.connection_lost()
 
     def process_event(self, event: Event) -> None:
-        """Take the handshake's response, then frames."""
-        if self.response is None:
+        """Take frames, after the handshake's response."""
+        if not self._shaken:
             super().process_event(event)
-            if self.protocol.handshake_exc is None:
+            if self.response is not None and self.protocol.handshake_exc is None:
                 self._shaken = True
                 self.ears.handshake_done(self.protocol.subprotocol)
-        elif isinstance(event, Frame) and event.opcode in DATA_OPCODES:
-            self._data_frame(event)
-        else:
+        elif not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
+        elif event.fin and self._fragments is None:
+            data = event.data
+            self.ears.message_received(data if type(data) is bytes else bytes(data))
+        else:
+            self._take_fragment(event)
 
-    def _data_frame(self, frame: Frame) -> None:
+    def _take_fragment(self, frame: Frame) -> None:
         """Join fragments; the protocol has checked their order and their total size."""
-        if self._fragments is None and frame.fin:
-            self.ears.message_received(bytes(frame.data))
-            return
         if self._fragments is None:
             self._fragments = bytearray()
         self._fragments += frame.data

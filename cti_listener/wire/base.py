@@ -117,6 +117,13 @@ class Codec(Protocol):
     def open(self) -> None:
         """Begin the session; call once, when the WebSocket stands."""
 
+    def lone_event(self, data: bytes) -> tuple[dict[str, Any], str | None] | None:
+        """Read a message that is one event and nothing else, as nearly all are, at little cost.
+
+        Returns:
+            Its payload and destination; None: `receive_data` has to look at it.
+        """
+
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message."""
 

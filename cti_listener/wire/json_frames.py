@@ -6,6 +6,9 @@ The subscription is in the URL or in messages sent after connecting; nothing eve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import from_json
 
 from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_json
@@ -30,6 +33,7 @@ class JsonCodec:
     def __init__(self, messages: Sequence[str] = (), *, max_size: int = 4 * 2**20) -> None:
         """Keep what to send on opening."""
         self._max_size = max_size
+        self._short = min(CHEAP, max_size)  # up to there a message can pay for what it holds
         self._events: list[WireEvent] = []
         self._messages = list(messages)
         self._to_send = [message.encode() for message in messages]
@@ -55,6 +59,16 @@ class JsonCodec:
         """Begin: nothing is exchanged before the subscription."""
         self._opened = True
         self._events.append(SessionOpened())
+
+    def lone_event(self, data: bytes) -> tuple[dict[str, Any], None] | None:
+        """Read a short message that is one object; None: `receive_data` has to look at it."""
+        if len(data) > self._short or not data.startswith(b"{"):
+            return None
+        try:
+            payload = from_json(data, cache_strings="keys")
+        except ValueError:
+            return None
+        return payload, None
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole message: an event object, or an array of them.

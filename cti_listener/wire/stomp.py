@@ -10,6 +10,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_object
 from cti_listener.wire.base import (
@@ -33,6 +35,10 @@ MOST_WORDS: Final = 300
 """How much of an ERROR is told, in characters."""
 
 VERSIONS: Final = ("1.2", "1.1", "1.0")
+_STRICT: Final = ("1.2", "1.1")
+"""Where spaces around a header are part of it."""
+
+_FRAME_ENDS: Final = (b"\0", b"\0\n")
 
 _MOST_BYTES: Final = 4 * MOST_WORDS  # no character of UTF-8 has more than four
 
@@ -94,6 +100,7 @@ class StompCodec:
             **(connect_headers or {}),
         }
         self._decoder = FrameDecoder(max_size=max_size)
+        self._short = min(CHEAP, max_size)  # up to there a message can pay for what it holds
         self._version: str | None = None  # None until CONNECTED
         self._wanted = list(destinations)
         self._ids = count()
@@ -133,6 +140,38 @@ class StompCodec:
         return tuple(self._receipts.values()) if self._version else tuple(self._wanted)
 
     # Receiving
+
+    def lone_event(self, data: bytes) -> tuple[dict[str, Any], str | None] | None:
+        """Read a message that is one short MESSAGE frame; None: `receive_data` has to look at it.
+
+        So it has to at whatever is not plain: escapes, repeated headers, STOMP 1.0, a body that is
+        no event.
+        """
+        nul = data.find(b"\0")
+        if len(data) > self._short or nul < 0 or data[nul:] not in _FRAME_ENDS:
+            return None
+        head, _, body = data[:nul].partition(b"\n\n")
+        if not (self._plain and head.isascii() and self._decoder.between_frames):
+            return None
+        text = head.decode()
+        command, *lines = text.split("\n")
+        try:
+            headers = dict([line.split(":", 1) for line in lines])
+            payload = from_json(body, cache_strings="keys")
+        except ValueError:
+            return None
+        if (
+            command != "MESSAGE"
+            or self._version not in _STRICT
+            or "\\" in text
+            or "\r" in text
+            or len(headers) < len(lines)
+            or headers.get("content-length", str(len(body))) != str(len(body))
+            or type(payload) is not dict
+        ):
+            return None
+        subscribed = self._destinations.get(headers.get("subscription", ""))
+        return payload, subscribed or headers.get("destination")
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message: part of a frame, one, or several.

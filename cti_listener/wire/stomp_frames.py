@@ -110,6 +110,11 @@ class FrameDecoder:
         self._skipping = False  # inside a bad frame whose NUL has not come
         self._frames: list[Received] = []
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not self._buffer and not self._skipping
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes as they came."""
         self.left = allowance(len(self._buffer) + len(data))

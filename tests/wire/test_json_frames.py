@@ -37,6 +37,21 @@ def test_an_object_is_an_event_and_an_array_several() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "lone"),
+    [
+        (b'{"a": 1}', ({"a": 1}, None)),
+        (b'[{"a": 1}]', None),
+        (b' {"a": 1}', None),
+        (b'{"a": 1', None),
+        (b"", None),
+        (b'{"a": "' + b"x" * 6000 + b'"}', None),
+    ],
+)
+def test_a_short_message_that_is_one_object_is_read_at_once(message: bytes, lone: object) -> None:
+    assert JsonCodec().lone_event(message) == lone
+
+
+@pytest.mark.parametrize(
     ("message", "reason"),
     [
         (b"", "not_json"),

@@ -540,3 +540,58 @@ def test_an_error_after_waiting_no_longer_is_no_refusal_unless_it_names_its_rece
     codec = standing()
     codec.receive_data(b"ERROR\nreceipt-id:subscribe-0\nmessage:no\n\n\0")
     assert codec.events_received() == [SubscriptionDenied("/topic/a", "no")]
+
+
+# A lone event
+
+
+def lone_frame(extra: str = "", body: str = '{"serial": 7}', end: str = "\0") -> bytes:
+    head = f"MESSAGE\nsubscription:0\nmessage-id:1\ndestination:/other\n{extra}\n"
+    return f"{head}{body}{end}".encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lone_frame(),
+        lone_frame(end="\0\n"),
+        lone_frame("content-length:13\n"),
+    ],
+)
+def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
+    server = session(A)
+    assert server.codec.lone_event(data) == ({"serial": 7}, A)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lone_frame("a:\\c\n"),
+        lone_frame("a:1\r\n"),
+        lone_frame("a:1\na:2\n"),
+        lone_frame("a\n"),
+        lone_frame("a:\u00e9\n"),
+        lone_frame("content-length:12\n"),
+        lone_frame("content-length: 13\n"),
+        lone_frame(end="\0\n\n"),
+        lone_frame(end=""),
+        lone_frame() + lone_frame(),
+        lone_frame(body="[7]"),
+        lone_frame(body="{"),
+        lone_frame(body=f'{{"a": "{"x" * 6000}"}}'),
+        lone_frame().replace(b"MESSAGE", b"SEND"),
+        b"\n" + lone_frame(),
+    ],
+)
+def test_what_is_not_plain_is_left_to_be_looked_at(data: bytes) -> None:
+    assert session(A).codec.lone_event(data) is None
+
+
+def test_nothing_is_a_lone_event_in_the_middle_of_a_frame_or_in_version_1_0() -> None:
+    server = session(A)
+    server.codec.receive_data(b"MESSAGE\n")
+    assert server.codec.lone_event(lone_frame()) is None
+    server = Server(StompCodec([A]), version=None)
+    assert server.codec.lone_event(lone_frame()) is None
+    server.connected()
+    assert server.codec.lone_event(lone_frame()) is None
