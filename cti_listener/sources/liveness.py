@@ -35,6 +35,7 @@ class Liveness:
         self._asked = False  # for a sign, since the last one
         # When the socket was known to be empty, by both clocks; and when it was before this read.
         self._emptied = self._emptied_before = self._reading = clock.monotonic(), clock.now()
+        self._flooded = False  # the last read left something behind
         self.heartbeat_send = 0.0
         """How often the server wants a heart-beat, in seconds; 0: never."""
 
@@ -51,8 +52,9 @@ class Liveness:
         """
         self._heard_at = self._clock.monotonic()
         self._asked = False
-        if not more:
+        if not (more or self._flooded):
             self._emptied = self._reading
+        self._flooded = more
 
     def asked(self) -> None:
         """Note that a ping was sent."""
@@ -74,8 +76,9 @@ class Liveness:
     def last_sign(self) -> datetime:
         """The last sign of life, by the wall clock: whatever was not taken came later.
 
-        That is when a read began that left nothing behind. Not when the last byte was read: others
-        may have come meanwhile, or waited behind it.
+        That is when a read began that left nothing behind, and neither did the one before: else the
+        peer may have had more to send than there was room for. Not when the last byte was read:
+        others may have come meanwhile, or waited behind it.
 
         The earlier of two answers, so that no gap begins too late: monotonic time stands still
         while the machine is suspended, and the wall clock may have been set since.
