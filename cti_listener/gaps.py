@@ -82,6 +82,11 @@ class _Coverage:
         self.settled = max(self.settled, until)
         self.past = [life for life in self.past if life.until > self.settled]
 
+    def settle_what_is_known(self) -> None:
+        """Hold everything as said that was before any feed which stands: no life of it goes on."""
+        if self.up:
+            self.settle(min(self.up.values()))
+
 
 class GapLedger:
     """Remembers the gaps, open ones included.
@@ -193,6 +198,7 @@ class GapLedger:
             entry = next(self._ids), _Loss(since, reason, last_before)
             self._lost_apart[feed] = entry
             self._keep(_open(*entry))
+            self._coverage.settle_what_is_known()
             return []
         over, still = self._coverage.holes(reason)
         told = [
@@ -203,6 +209,7 @@ class GapLedger:
             self._open(_Loss(still.since, still.reason, last_before))
         for hole in (*over, *([still] if still else ())):
             self._coverage.settle(hole.until)
+        self._coverage.settle_what_is_known()
         return told
 
     def _regained(self, at: datetime, *, recovered: bool = False) -> list[Gap]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.gaps import KEPT, GapLedger
+from cti_listener.gaps import KEPT, LIVES, GapLedger
 from cti_listener.notices import Gap, GapReason
 from cti_listener.values import EventKey
 
@@ -163,6 +164,19 @@ def test_a_feed_covers_from_when_it_was_spliced_in() -> None:
 
 
 # A run after another
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_feeds_that_are_lost_by_turns_for_ever_leave_no_gap(*, apart: bool) -> None:
+    ledger = begun()
+    ledger.apart = apart
+    ledger.covers("b", at(5))
+    for turn in range(LIVES + 10):
+        assert lose(ledger, 10 + 5 * turn, feed="ab"[turn % 2]) == []
+        ledger.covers("ab"[turn % 2], at(11 + 5 * turn))
+    assert lose(ledger, 12 + 5 * turn, feed="a") == []
+    assert lose(ledger, 13 + 5 * turn, feed="b") == []
+    assert [span(gap)[0] for gap in ledger.gaps if gap.until is None][-1] >= 12 + 5 * turn
 
 
 def test_a_run_after_another_names_its_absence_and_goes_on_counting() -> None:
