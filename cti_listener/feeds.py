@@ -13,7 +13,7 @@ What each feed brings is measured in `sightings`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -137,7 +137,10 @@ class Feeds:
             The splices to end now, since no feed is left that they could wait for.
         """
         self._standing.pop(feed).until = silent
+        if len(self._standing) == 1:
+            self._sightings.stood_in_name(silent)
         self._current.pop(feed, None)
+        self._ahead.pop(feed, None)
         left = self._in_step()
         self._ahead = {one: life for one, life in self._ahead.items() if left - {one}}
         self._overtaken = {
@@ -188,6 +191,8 @@ class Feeds:
                 del self._joining[other]
                 found += ((one, one.key in joining.passed) for one in joining.held.values())
                 self._overtake(joining, now)
+        for one, _ in found:
+            self._hold_no_more(one)
         self._mind()
         return found
 
@@ -215,7 +220,7 @@ class Feeds:
         if feed in self._ahead:
             life = self._ahead[feed].number
             overtaken = self._overtaken.get(copy.device)
-            if overtaken is None or overtaken.life != life:
+            if overtaken is None or overtaken.life != life or now >= overtaken.until:
                 overtaken = self._overtaken[copy.device] = _Overtaken(feed, life, now + STALE)
             overtaken.keys.add(copy.key)
         joining = self._current.get(feed)
@@ -230,6 +235,11 @@ class Feeds:
         """Whether anything is held back."""
         return any(one.held for one in self._joining.values())
 
+    @property
+    def overtaken(self) -> int:
+        """How many events are looked for that a feed which was ahead brought."""
+        return sum(len(one.keys) for one in self._overtaken.values())
+
     def full(self, feed: str) -> bool:
         """Tell whether more is held back for a feed than should be."""
         joining = self._current.get(feed)
@@ -243,24 +253,30 @@ class Feeds:
             copy: The event.
             new: It is the first time that this feed brings it.
         """
+        self._hold_no_more(copy)
+        joining = self._current.get(feed)
+        if joining is None or not new or not self._sightings.came_since(copy.key, joining.since):
+            return
+        # On this very feed they came before it.
+        self._pass(joining, copy, joining.by_device.get(copy.device, ()))
+
+    def _hold_no_more(self, copy: Copy) -> None:
+        """Give up what is held of an event that is handled; what was held before it is passed."""
         for joining in self._joining.values():
             keys = joining.by_device.get(copy.device)
-            if keys is None:
+            if keys is None or copy.key not in keys:
                 continue
-            if copy.key in keys:
-                del keys[copy.key], joining.held[copy.key]
-                joining.passed.discard(copy.key)
-                if not keys:
-                    del joining.by_device[copy.device]
-            elif (
-                new
-                and joining is self._current.get(feed)
-                and self._sightings.came_since(copy.key, joining.since)
-            ):
-                # On this very feed they came before it; unless it is an old one repeated.
-                joining.passed |= {
-                    key for key in keys if not copy.told.precedes(joining.held[key].told)
-                }
+            self._pass(joining, copy, itertools.takewhile(lambda key: key != copy.key, keys))
+            del keys[copy.key], joining.held[copy.key]
+            joining.passed.discard(copy.key)
+            if not keys:
+                del joining.by_device[copy.device]
+
+    def _pass(self, joining: _Joining, copy: Copy, keys: Iterable[int]) -> None:
+        """Note that these came before one that is handled; unless that is an old one repeated."""
+        for key in keys:
+            if not copy.told.precedes(joining.held[key].told):
+                joining.passed.add(key)
 
     def is_late(self, feed: str, copy: Copy, now: float, *, known: bool) -> bool:
         """Tell whether an event comes after such as should have followed it.

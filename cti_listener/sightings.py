@@ -6,16 +6,24 @@ two feeds two halves: that shows in how few events are seen on both.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import inf
 from typing import Final, NamedTuple
 
 WINDOW: Final = 10.0
-"""For how long, at least, a second copy of an event is waited for, in seconds."""
+"""By no more than this, in seconds, is a feed taken to be behind."""
+
+KEPT: Final = 30.0
+"""For how long, at least, a second copy of an event is waited for, in seconds.
+
+A peer that fell silent is found dead some twelve seconds later, and what came in the `WINDOW`
+before has to be known by then.
+"""
 
 MOST: Final = 200_000
-"""How many events are followed so at once; with more, the window is shorter."""
+"""How many events are followed so at once; with more, they are followed for less long."""
 
 JUDGED: Final = 200
 """How many events on which more than one feed stood are enough to judge by."""
@@ -31,6 +39,9 @@ BEHIND: Final = 0.05
 
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
+
+KINDS: Final = 10
+"""So many kinds are told apart in that; there are two."""
 
 
 class Told(NamedTuple):
@@ -79,13 +90,23 @@ class Life:
 
     def note(self, told: Told) -> None:
         """Take note of an event."""
-        firsts = self.firsts.setdefault(told.kind, [])
-        if len(firsts) < FIRSTS:
+        firsts = self.firsts.get(told.kind)
+        if firsts is None:
+            if len(self.firsts) < KINDS:
+                self.firsts[told.kind] = [told]
+        elif len(firsts) < FIRSTS:
             firsts.append(told)
 
-    def began_after(self, told: Told) -> bool:
-        """Tell whether an event was told before this began: it is not missed here."""
-        return any(told.precedes(first) for firsts in self.firsts.values() for first in firsts)
+    def began_after(self, told: Told, at: float) -> bool:
+        """Tell whether an event was told before this began: it is not missed here.
+
+        Another feed brought it first at that time: soon after this began, or it is no such event.
+        An odd time among the first ones, or a server's clock that was set back, would else hide
+        whatever is missed here as long as it stands.
+        """
+        return at <= self.since + WINDOW and any(
+            told.precedes(first) for firsts in self.firsts.values() for first in firsts
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +117,7 @@ class FeedStats:
         connected: Whether every subscription of it stands now.
         seen: Events it brought, its own repeats left out.
         first: Those that no other feed had brought before.
-        alone: Those that no other feed brought within some ten seconds.
+        alone: Those that no other feed brought within half a minute.
         lead: How far ahead of the other's copy its first ones were, on average, in seconds.
         lag: How far behind its other ones were, on average, in seconds.
     """
@@ -166,7 +187,7 @@ class Sightings:
         Returns:
             When and by whom it came; None if this feed repeats it.
         """
-        if now >= self._turned + WINDOW or len(self._newer) >= MOST:
+        if now >= self._turned + KEPT or len(self._newer) >= MOST:
             self._turn(now)
         life.note(told)
         feed = life.feed
@@ -200,34 +221,48 @@ class Sightings:
 
         Where it lacks nothing, that is to the end, unless it was behind with the latest of them.
         Where it does, the last events that it brought of those that others were first with say how
-        far it had come; if they are too few, since the other had just begun, it is taken to be
-        behind by `WINDOW` at most.
+        far it had come; if they are too few, since the other had just begun, or too old, it is
+        taken to be behind by `WINDOW`. It never is by more.
 
         Args:
             life: Of which feed, and since when.
             until: When its last byte came.
         """
-        reached = max(life.since, until - WINDOW)
-        other: Life | None = None
+        earliest = max(life.since, until - WINDOW)
+        last: Sighting | None = None  # of those in a row
         in_a_row, lacking = 0, False
-        for one in (*self._older.values(), *self._newer.values()):
-            if one.life is life or not life.since <= one.at <= until:
+        for one in self._latest_first():
+            if one.at < earliest:
+                break
+            if one.life is life or one.at > until:
                 continue
-            if one.life is not other:
-                other, in_a_row = one.life, 0
+            if last is not None and one.life is not last.life:
+                last, in_a_row = None, 0
             if life.feed in one.feeds:
-                in_a_row += 1
-                if in_a_row >= SURE:
+                last, in_a_row = last or one, in_a_row + 1
+                if in_a_row == SURE:
                     # The last bytes of a connection may have been read after the last we know of.
-                    end = one.at if one.life.until is None else one.life.until
-                    reached, lacking = min(one.at, end), False
-            elif not life.began_after(one.told):
-                in_a_row, lacking = 0, True
+                    if not lacking:
+                        break
+                    end = last.at if last.life.until is None else last.life.until
+                    return max(earliest, min(last.at, end))
+            elif not life.began_after(one.told, one.at):
+                last, in_a_row, lacking = None, 0, True
         if lacking:
-            return reached
-        if life.behind > BEHIND and life.met >= until - WINDOW:
+            return earliest
+        if life.behind > BEHIND and life.met >= earliest:
             return life.met
-        return until - 2 * life.behind  # it may have been more by then
+        return max(earliest, until - 2 * life.behind)  # it may have been more by then
+
+    def stood_in_name(self, since: float) -> None:
+        """Note that only one feed brought anything since then: nothing is shown by what it did."""
+        for one in self._latest_first():
+            if one.at <= since:
+                break
+            one.both = False
+
+    def _latest_first(self) -> Iterator[Sighting]:
+        return chain(reversed(self._newer.values()), reversed(self._older.values()))
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

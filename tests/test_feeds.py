@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds
-from cti_listener.sightings import FIRSTS, JUDGED, SURE, WINDOW, Told
+from cti_listener.sightings import FIRSTS, JUDGED, KEPT, KINDS, SURE, WINDOW, Life, Told
 
 
 class Merged:
@@ -25,8 +25,8 @@ class Merged:
     def stood(self, feed: str) -> int:
         return self.feeds.stood(feed, self.now)
 
-    def lost(self, feed: str) -> None:
-        for number in self.feeds.lost(feed, self.now):
+    def lost(self, feed: str, silent: float | None = None) -> None:
+        for number in self.feeds.lost(feed, self.now if silent is None else silent):
             self._end(number)
 
     def splice(self, feed: str) -> None:
@@ -36,12 +36,14 @@ class Merged:
         for one, late in self.feeds.spliced(number, self.now):
             self._handle(one.key, late=late)
 
-    def bring(self, feed: str, *keys: int, device: str | None = "1") -> None:
+    def bring(
+        self, feed: str, *keys: int, device: str | None = "1", time: str = "2017.03.18 14:13:24"
+    ) -> None:
         for key in keys:
-            self._bring(feed, device, key)
+            self._bring(feed, Copy(device, key, Told(time, "csta", key), None))
 
-    def _bring(self, feed: str, device: str | None, key: int) -> None:
-        copy = Copy(device, key, Told("2017.03.18 14:13:24", "csta", key), None)
+    def _bring(self, feed: str, copy: Copy) -> None:
+        key = copy.key
         new = self.feeds.note(feed, copy, self.now)
         for one in self.feeds.take_proven():
             self._end(self.feeds.splice_of(one))
@@ -159,6 +161,18 @@ def test_nothing_is_called_late_for_ever() -> None:
     assert not merged.feeds.watching
 
 
+def test_beside_a_feed_that_brings_nothing_no_memory_grows() -> None:
+    merged = both()
+    merged.bring("b", 1)
+    merged.splice("b")
+    sizes = []
+    for key in range(2, 1000):
+        merged.now += 1.0
+        merged.bring("b", key)
+        sizes.append(merged.feeds.overtaken)
+    assert max(sizes) <= STALE
+
+
 def test_what_a_server_repeats_from_a_gap_is_late_once_others_have_passed_it() -> None:
     merged = both()
     merged.bring("b", 3)  # sent while nobody listened, and repeated
@@ -168,6 +182,40 @@ def test_what_a_server_repeats_from_a_gap_is_late_once_others_have_passed_it() -
     merged.splice("b")
     assert merged.handled == [7, 3]
     assert merged.late == [3]
+
+
+def test_what_is_held_behind_another_that_the_other_feed_brings_first_is_late() -> None:
+    merged = both()
+    merged.bring("b", 3, 7)
+    merged.bring("a", 7)
+    merged.splice("b")
+    assert merged.handled == [7, 3]
+    assert merged.late == [3]
+
+
+def test_what_one_feed_is_spliced_in_with_passes_what_a_third_holds() -> None:
+    merged = Merged("abc")
+    for feed in "abc":
+        merged.stood(feed)
+    merged.bring("c", 1, 2)
+    merged.bring("b", 2)
+    merged.splice("b")
+    merged.splice("c")
+    assert merged.handled == [2, 1]
+    assert merged.late == [1]
+
+
+def test_nothing_is_late_for_what_a_feed_that_was_ahead_and_came_back_holds() -> None:
+    merged = both()
+    merged.bring("b", 3)
+    merged.splice("b")
+    merged.bring("a", 3)
+    merged.lost("b")
+    merged.stood("b")
+    merged.bring("b", 6)
+    merged.bring("a", 5, 6)
+    assert merged.handled == [3, 5, 6]
+    assert merged.late == []
 
 
 def test_what_is_held_is_not_late_for_an_old_event_that_is_repeated_behind_it() -> None:
@@ -261,9 +309,9 @@ def test_it_is_told_what_each_feed_brought() -> None:
     merged.bring("b", 2, 9)  # 2 again, which says nothing
     merged.now = 1.5
     merged.bring("a", 9)
-    merged.now = 3 * WINDOW
+    merged.now = 3 * KEPT
     merged.bring("a", 100)
-    merged.now = 5 * WINDOW
+    merged.now = 5 * KEPT
     merged.bring("a", 101)
     a, b = merged.feeds.stats()["a"], merged.feeds.stats()["b"]
     assert (a.seen, a.first, a.alone, a.lead, a.lag) == (6, 5, 1, 0.5, 1.0)
@@ -279,7 +327,7 @@ def test_feeds_that_share_nothing_show_in_the_share() -> None:
         merged.bring("ab"[number % 2], number)
     assert merged.feeds.share == 0.0  # nothing to judge by
     for turn in (1, 2):
-        merged.now = turn * 2 * WINDOW
+        merged.now = turn * 2 * KEPT
         merged.bring("a", 10_000 + turn)
     assert merged.feeds.apart
     assert merged.feeds.share == 0.0
@@ -293,9 +341,24 @@ def test_feeds_that_share_everything_show_too() -> None:
         merged.bring("a", number)
         merged.bring("b", number)
     for turn in (1, 2):
-        merged.now = turn * 2 * WINDOW
+        merged.now = turn * 2 * KEPT
         merged.bring("a", 10_000 + turn)
     assert (merged.feeds.apart, merged.feeds.share) == (False, 1.0)
+
+
+def test_a_feed_that_fell_silent_and_was_lost_for_it_is_not_apart() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    silent = 2 * KEPT
+    for key in range(1, int(50 * 6 * KEPT)):
+        merged.now = key / 50
+        merged.bring("b", key)
+        if merged.now <= silent:
+            merged.bring("a", key)
+        elif key / 50 == silent + 12:
+            merged.lost("a", silent)
+        assert not merged.feeds.apart
 
 
 # How far a feed has come
@@ -400,6 +463,51 @@ def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
     merged.stood("b")
     merged.bring("b", 1)
     assert merged.feeds.reached("a", 100.0) == 100.0 - WINDOW
+
+
+def test_what_shows_how_far_a_feed_came_may_be_older_than_that() -> None:
+    merged = in_step(until=5.0)
+    merged.lost("b")
+    merged.now = 3000.0
+    merged.stood("b")
+    merged.now = 3600.0
+    merged.bring("b", 9000)  # the first event for an hour
+    assert merged.feeds.reached("a", 3600.1) == 3600.1 - WINDOW
+
+
+@pytest.mark.parametrize("beginning", range(0, int(KEPT), 5))
+def test_how_far_a_feed_came_that_fell_silent_is_known_when_it_is_found_dead(
+    beginning: int,
+) -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for second in range(beginning, 113):
+        merged.now = float(second)
+        merged.bring("b", second)
+        if second < 100:
+            merged.bring("a", second)
+    assert merged.feeds.reached("a", 100.5) == 99.0
+
+
+@pytest.mark.parametrize("odd", ["N/A", "2099.01.01 00:00:00"])
+def test_an_odd_time_hides_not_what_a_feed_lacks(odd: str) -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for feed in "ba":
+        merged.bring(feed, 1000, time=odd)
+    for second in range(2 * int(WINDOW)):
+        merged.now = float(second)
+        merged.bring("b", second)
+    assert merged.feeds.reached("a", merged.now) == merged.now - WINDOW
+
+
+def test_where_a_feed_began_is_told_by_so_many_kinds_at_most() -> None:
+    life = Life("a", 0.0)
+    for number in range(3 * KINDS):
+        life.note(Told("2017.03.18 14:13:24", f"kind {number}", number))
+    assert len(life.firsts) == KINDS
 
 
 def test_what_was_told_before_a_feed_began_is_not_missed_there() -> None:

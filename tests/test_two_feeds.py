@@ -15,7 +15,7 @@ from cti_listener.event_base import Event
 from cti_listener.feeds import APART, PROOF
 from cti_listener.listener import Listener
 from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap
-from cti_listener.sightings import JUDGED, WINDOW
+from cti_listener.sightings import JUDGED, KEPT
 from cti_listener.simulator import SimulatorServer
 from tests.examples import NAMESPACE, make
 
@@ -220,7 +220,7 @@ async def test_a_server_that_gives_each_event_to_one_session_is_told_loudly() ->
                 await two.send(make(serial=1000 + serial), serial % 2)
             await two.until(lambda: len(two.events) == JUDGED)
             for turn in (1, 2):
-                two.clock.ahead += WINDOW
+                two.clock.ahead += KEPT
                 await two.send(make(serial=5000 + turn), 0)
                 await two.until(lambda: len(two.events) == JUDGED + turn)  # noqa: B023 - at once
             await two.until(lambda: two.told(FeedsApart))
