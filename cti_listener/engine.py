@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from functools import partial
 from typing import Any
 
@@ -181,6 +181,7 @@ class Engine:
         commits, clock = self._commits, self._clock
         try:
             until = clock.monotonic() + drain
+            self._pipeline.leave()
             if commits is not None:
                 commits.note_life(self.source.last_sign)
             async with asyncio.TaskGroup() as tasks:
@@ -235,7 +236,11 @@ class Engine:
 
     async def _keep_life(self) -> None:
         assert self._commits is not None  # noqa: S101 - for the type checker
-        await self._commits.run(lambda: self.source.last_sign)
+        await self._commits.run(self._last_sign)
+
+    def _last_sign(self) -> datetime | None:
+        """Return up to when nothing is missed if we die now: not what is held back in memory."""
+        return None if self._pipeline.holding else self.source.last_sign
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call after so many seconds, if the listener runs then."""

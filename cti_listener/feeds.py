@@ -91,6 +91,7 @@ class Feeds:
         self.watching = False
         self._standing: dict[str, Life] = {}
         self._numbers = itertools.count(1)
+        self._leaving = False
         self._joining: dict[int, _Joining] = {}
         self._current: dict[str, _Joining] = {}  # of feeds that stand; a lost one's is held too
         self._proven: list[str] = []
@@ -117,7 +118,7 @@ class Feeds:
         """
         others = self._in_step()
         self._standing[feed] = Life(feed, now)
-        if not others:
+        if not others or self._leaving:
             return 0
         joining = _Joining(next(self._numbers), feed, now)
         self._joining[joining.number] = self._current[feed] = joining
@@ -148,6 +149,11 @@ class Feeds:
         }
         self._mind()
         return [] if left else list(self._joining)
+
+    def leave(self) -> list[int]:
+        """Hold nothing back from now on; return the splices to end now."""
+        self._leaving = True
+        return list(self._joining)
 
     def splice_of(self, feed: str) -> int:
         """Return the number of a feed's splice; 0 if it is not being spliced in."""

@@ -204,7 +204,7 @@ class Pipeline:
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Call once all events taken before are committed; without a journal, at once."""
-        if self._feeds is not None and self._feeds.holding:
+        if self.holding:
             self._behind_held.append(call)
         elif self._commits is None:
             call()
@@ -258,6 +258,17 @@ class Pipeline:
             self._admit(*(_late(one.what) if late else one.what))
         self._mind_held(feeds)
 
+    @property
+    def holding(self) -> bool:
+        """Whether events came that are not handed over, nor on their way to disk."""
+        return self._feeds is not None and self._feeds.holding
+
+    def leave(self) -> None:
+        """Hold nothing back any more: what reached us is handled, though nobody else brings it."""
+        if self._feeds is not None:
+            for number in self._feeds.leave():
+                self._splice(self._feeds, number)
+
     def _mind_share(self, feeds: Feeds, *, apart: bool) -> None:
         """Say so if the feeds bring different events: then each is missed when it is lost."""
         self._ledger.apart = apart
@@ -282,7 +293,7 @@ class Pipeline:
             self._later(self._hold, partial(self._splice, self._feeds, number))
         since = self.standing.stands[feed].since
         self.standing.covers(feed, since, backlog=backlog)
-        if self._commits is not None:
+        if self._commits is not None and not self.holding:
             self._commits.note_life(since)  # if we die now, it was covered till then
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:

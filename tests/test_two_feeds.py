@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.clock import SystemClock
@@ -198,6 +201,47 @@ async def test_what_is_held_back_is_handled_when_the_other_feed_is_lost() -> Non
         (gap,) = two.told(Gap)  # what the other had still to bring is missing
     assert two.told(Disconnected)[0].since <= gap.since < two.told(Disconnected)[0].at
     assert gap.until == two.told(Connected)[2].at
+
+
+async def test_what_is_held_back_is_handled_when_the_listener_stops() -> None:
+    async with pair(splice_hold=600.0) as two:
+        await an_event_is_held_back(two)
+        assert two.events == []
+        assert await two.listener.stop() == []
+    assert two.serials == [3]
+
+
+async def test_no_sign_of_life_is_kept_while_an_event_is_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cti_listener.commits.INTERVAL", 0.01)
+    monkeypatch.setattr("cti_listener.journal.store.SIGN_INTERVAL", 0.01)
+    path = tmp_path / "journal.db"
+
+    def last_sign() -> float:
+        with closing(sqlite3.connect(path)) as db:
+            return float(db.execute("SELECT last_sign FROM state").fetchone()[0])
+
+    async with pair(splice_hold=600.0, journal=path) as two:
+        await an_event_is_held_back(two)
+        await asyncio.sleep(0.1)  # what was known before it came is kept
+        before = last_sign()
+        for server in two.servers:
+            await server.send(make(device=8009))
+        await asyncio.sleep(0.2)
+        assert last_sign() == before
+    assert last_sign() > before
+    assert 3 in two.serials
+
+
+async def an_event_is_held_back(two: Pair) -> None:
+    """Have one feed come back, and bring what the other does not."""
+    await two.servers[0].disconnect()
+    await two.until(lambda: len(two.told(Connected)) == 3)
+    received = two.listener.stats().received
+    await two.send(make(serial=3), 0)
+    while two.listener.stats().received == received:  # noqa: ASYNC110 - it is told to nobody
+        await asyncio.sleep(0)
 
 
 async def test_stats_tell_what_each_feed_brought() -> None:
