@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits
@@ -27,6 +27,9 @@ from cti_listener.pipeline import Pipeline
 from cti_listener.sources.base import Source
 from cti_listener.stats import Stats
 from cti_listener.watchdog import Watchdog
+
+TURNS: Final = 2
+"""After so many turns of the loop each of several feeds has begun to stop."""
 
 
 class Engine:
@@ -187,7 +190,8 @@ class Engine:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.source.stop())
                 # What it still brings is in the lanes before they are drained.
-                await asyncio.sleep(0)
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
                 if commits is not None:
                     await commits.settle(drain)
                 left = await self.dispatcher.drain(max(0.0, until - clock.monotonic()))

@@ -11,11 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.errors import ConfigurationError, CtiError, RefusedError, UnreachableError
+from cti_listener.event_base import Delivery, Event
 from cti_listener.interest import Interest
+from cti_listener.listener import Listener
 from cti_listener.sources.base import Receiver, Source
 from cti_listener.sources.merged import AGAIN, MergedSource, feed_names
 from cti_listener.testing import ManualClock
-from tests.examples import NAMESPACE
+from tests.examples import NAMESPACE, make
 from tests.sources.receiver import PATIENCE, Kept
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -175,3 +177,38 @@ async def test_stop_does_not_wait_for_a_feed_that_is_to_be_made_anew() -> None:
         studio["b"].fail(refused())
         await settled()
     assert task.done()
+
+
+class Parting(Scripted):
+    """A source that brings an event as it stops, as those that wait for a RECEIPT are."""
+
+    async def run(self, receiver: Receiver, interest: Interest) -> None:
+        self.receiver = receiver
+        await super().run(receiver, interest)
+
+    async def stop(self) -> None:
+        self.receiver.event_received(make(), None, Delivery(NOON, self.feed))
+        await super().stop()
+
+
+async def test_what_a_feed_brings_as_it_stops_is_handled() -> None:
+    made: list[Parting] = []
+
+    def begin(feed: str) -> Source:
+        made.append(Parting(feed))
+        return made[-1]
+
+    source = MergedSource(begin, feed_names(2), clock=ManualClock())
+    listener = Listener(source, namespace=NAMESPACE)
+    handled: list[Event] = []
+
+    @listener.on(Event)
+    async def keep(event: Event) -> None:
+        handled.append(event)
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.run())
+        for one in made:
+            await one.ran.wait()
+        assert await listener.stop() == []
+    assert len(handled) == len(made)
