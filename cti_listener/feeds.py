@@ -13,6 +13,7 @@ What each feed brings is measured in `sightings`.
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -72,7 +73,13 @@ class _Overtaken:
     by: str
     life: int
     until: float
-    keys: set[int] = field(default_factory=set)
+    told: OrderedDict[int, Told] = field(default_factory=OrderedDict)  # by key, as they arrived
+
+    def came_by(self, copy: Copy) -> None:
+        """Note what the other feed brings: it has yet to bring none told before that."""
+        self.told.pop(copy.key, None)
+        while self.told and self.told[next(iter(self.told))].precedes(copy.told):
+            self.told.popitem(last=False)
 
 
 class Feeds:
@@ -206,8 +213,9 @@ class Feeds:
         """Remember what another feed, which may be behind, has yet to bring."""
         if joining.shared < PROOF and self._in_step() - {joining.feed}:
             for device, keys in joining.by_device.items():
+                told = OrderedDict((key, joining.held[key].told) for key in keys)
                 self._overtaken[device] = _Overtaken(
-                    joining.feed, joining.number, now + STALE, set(keys)
+                    joining.feed, joining.number, now + STALE, told
                 )
 
     def _in_step(self) -> set[str]:
@@ -228,7 +236,7 @@ class Feeds:
             overtaken = self._overtaken.get(copy.device)
             if overtaken is None or overtaken.life != life or now >= overtaken.until:
                 overtaken = self._overtaken[copy.device] = _Overtaken(feed, life, now + STALE)
-            overtaken.keys.add(copy.key)
+            overtaken.told[copy.key] = copy.told
         joining = self._current.get(feed)
         if joining is None:
             return False
@@ -244,7 +252,7 @@ class Feeds:
     @property
     def overtaken(self) -> int:
         """How many events are looked for that a feed which was ahead brought."""
-        return sum(len(one.keys) for one in self._overtaken.values())
+        return sum(len(one.told) for one in self._overtaken.values())
 
     def full(self, feed: str) -> bool:
         """Tell whether more is held back for a feed than should be."""
@@ -296,8 +304,8 @@ class Feeds:
         overtaken = self._overtaken.get(copy.device)
         if overtaken is None or overtaken.by == feed:
             return False
-        overtaken.keys.discard(copy.key)
-        if not overtaken.keys or now >= overtaken.until:
+        overtaken.came_by(copy)
+        if not overtaken.told or now >= overtaken.until:
             del self._overtaken[copy.device]  # the slower feed is where the faster one is
             self._mind()
             return False

@@ -140,6 +140,15 @@ def test_an_old_event_repeated_does_not_pass_for_having_caught_up() -> None:
     assert merged.late == [2]
 
 
+def test_nothing_is_late_for_what_the_other_feed_will_never_bring() -> None:
+    merged = both()
+    merged.bring("b", 1)  # sent before `a` stood, by a server that is behind
+    merged.splice("b")
+    merged.bring("a", 2, 3)
+    assert merged.handled == [1, 2, 3]
+    assert merged.late == []
+
+
 def test_of_other_devices_nothing_is_late() -> None:
     merged = both()
     merged.bring("b", 3, device="1")
