@@ -105,6 +105,7 @@ class Feeds:
         # Spliced in, though no other may have come as far as where they began.
         self._ahead: dict[str, _Joining] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
+        self._handled: dict[str | None, Copy] = {}  # of each device, the last one told, if watching
         self._sightings = Sightings(names)
 
     def __repr__(self) -> str:
@@ -240,6 +241,8 @@ class Feeds:
         joining = self._current.get(feed)
         if joining is None:
             return False
+        if self._is_behind(feed, copy):
+            joining.passed.add(copy.key)
         joining.held.setdefault(copy.key, copy)
         joining.by_device.setdefault(copy.device, {}).setdefault(copy.key)
         return True
@@ -268,6 +271,9 @@ class Feeds:
             new: It is the first time that this feed brings it.
         """
         self._hold_no_more(copy)
+        before = self._handled.get(copy.device)
+        if before is None or before.told.precedes(copy.told):
+            self._handled[copy.device] = copy
         joining = self._current.get(feed)
         if joining is None or not new or not self._sightings.came_since(copy.key, joining.since):
             return
@@ -301,6 +307,8 @@ class Feeds:
             now: Monotonic seconds.
             known: Whether it came before.
         """
+        if not known and feed in self._ahead and self._is_behind(feed, copy):
+            return True
         overtaken = self._overtaken.get(copy.device)
         if overtaken is None or overtaken.by == feed:
             return False
@@ -311,8 +319,22 @@ class Feeds:
             return False
         return not known
 
+    def _is_behind(self, feed: str, copy: Copy) -> bool:
+        """Tell whether a feed brings what was told before an event that it has yet to bring.
+
+        It was sent while nobody listened, and others, which began after that, have gone on.
+        """
+        last = self._handled.get(copy.device)
+        return (
+            last is not None
+            and copy.told.precedes(last.told)
+            and not self._sightings.came_by(feed, last.key)
+        )
+
     def _mind(self) -> None:
         self.watching = bool(self._joining or self._overtaken or self._ahead)
+        if not self.watching:
+            self._handled.clear()
 
     # What each brings
 

@@ -211,6 +211,11 @@ class Sightings:
         seen.feeds.append(feed)
         return seen
 
+    def came_by(self, feed: str, key: int) -> bool:
+        """Tell whether a feed brought an event of late."""
+        seen = self._newer.get(key) or self._older.get(key)
+        return seen is not None and feed in seen.feeds
+
     def came_since(self, key: int, since: float) -> bool:
         """Tell whether an event came for the first time since then."""
         seen = self._newer.get(key) or self._older.get(key)

@@ -140,6 +140,16 @@ def test_an_old_event_repeated_does_not_pass_for_having_caught_up() -> None:
     assert merged.late == [2]
 
 
+def test_what_a_feed_that_is_behind_brings_of_a_gap_is_late_once_others_have_gone_on() -> None:
+    merged = both()
+    merged.bring("a", 4)
+    merged.bring("b", 1)  # sent before `a` stood, by a server that is behind
+    merged.splice("b")
+    merged.bring("b", 2, 3, 4, 5)
+    assert merged.handled == [4, 1, 2, 3, 5]
+    assert merged.late == [1, 2, 3]
+
+
 def test_nothing_is_late_for_what_the_other_feed_will_never_bring() -> None:
     merged = both()
     merged.bring("b", 1)  # sent before `a` stood, by a server that is behind
