@@ -198,7 +198,7 @@ def purge(
         dry_run: Only count.
         json: The answer as JSON.
     """
-    if not number.strip():
+    if not number.partition("@")[0].strip():
         return _say("--number: name a number", _USAGE)
 
     def tell(db: sqlite3.Connection) -> int:

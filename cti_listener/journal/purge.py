@@ -107,6 +107,12 @@ def names(value: object, number: str) -> bool:
             return False
 
 
+def quotes(text: str, number: str) -> bool:
+    """Tell whether a traceback may quote a number; an extension's is no part of another word."""
+    edge = r"\b" if len(number) < _LONG else ""
+    return re.search(f"{edge}{re.escape(number)}{edge}", text) is not None
+
+
 def _holds(text: str, number: str) -> bool:
     """Tell whether a long number stands within a text, by its end."""
     if len(number) < _LONG or not number.isdecimal():
@@ -160,7 +166,7 @@ def _of_calls(db: sqlite3.Connection, calls: set[str]) -> set[int]:
 def _letters(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[int]:
     bare = number.partition("@")[0]
     for row, call, payload, error in _read(db, "id, call, payload, error", "dead", "id"):
-        if call in calls or bare in error or names(json.loads(payload), number):
+        if call in calls or quotes(error, bare) or names(json.loads(payload), number):
             yield row
 
 

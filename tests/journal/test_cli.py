@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cti_listener.journal.cli import journal_app
-from cti_listener.journal.purge import names
+from cti_listener.journal.purge import names, quotes
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey
@@ -265,11 +265,26 @@ def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> 
     assert told("list", path) == "none\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "number", "quoted"),
+    [
+        ("KeyError: '8002@zhen04.cc'", "8002", True),
+        ("ValueError: tel:+8613800138000x", "13800138000", True),
+        ("<Lane at 0x7f80024c>, line 18002", "8002", False),
+    ],
+)
+def test_a_dead_letter_goes_where_its_traceback_quotes_the_number(
+    text: str, number: str, *, quoted: bool
+) -> None:
+    assert quotes(text, number) is quoted
+
+
 def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
     copy = filled.with_name("journal.db.v1")
     copy.touch()
     assert f"the copy {copy} is not touched: delete it" in told("purge", filled, "--number", NUMBER)
-    assert "name a number" in told("purge", filled, "--number", " ", code=2)
+    for nobody in (" ", "@zhen04.cc", " @zhen04.cc"):
+        assert "name a number" in told("purge", filled, "--number", nobody, code=2)
 
 
 @pytest.mark.parametrize(
