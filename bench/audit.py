@@ -116,6 +116,7 @@ class Account:
         out_of_order: Handled before one of their device that arrived ahead of them.
         late: Handled and marked as late.
         early_late: Of these, those that were not behind for longer than the hold.
+        idly_late: Of these, those that none of their device told later was handled before.
         unknown: Handled and never told.
         findings: Sentences on the first of whatever is wrong.
     """
@@ -129,13 +130,15 @@ class Account:
     out_of_order: int = 0
     late: int = 0
     early_late: int = 0
+    idly_late: int = 0
     unknown: int = 0
     findings: list[str] = field(default_factory=list)
 
     @property
     def wrong(self) -> int:
         """How much is wrong that must never be."""
-        return self.unaccounted + self.repeated + self.out_of_order + self.early_late + self.unknown
+        order = self.out_of_order + self.early_late + self.idly_late
+        return self.unaccounted + self.repeated + order + self.unknown
 
 
 class Audit:
@@ -205,7 +208,7 @@ class Audit:
                 continue
             if one.late:
                 account.late += 1
-                self._judge_late(one)
+                self._judge_late(one, reached.get(one.key[DEVICE], -1))
                 continue
             device, places = one.key[DEVICE], self._places(one)
             last = reached.get(device, -1)
@@ -236,7 +239,10 @@ class Audit:
     def _surely_arrived(self, copy: Copy) -> bool:
         return copy.at >= self._evidence.began and copy.at not in self._down
 
-    def _judge_late(self, one: Handled) -> None:
+    def _judge_late(self, one: Handled, last: int) -> None:
+        if all(place > last for place in self._places(one)):
+            self._account.idly_late += 1
+            self._find(f"late, and behind nothing: the one before is number {last}", one.key)
         behind = one.received_at - self._evidence.told[self._numbers[one.key][0]].at
         if behind.total_seconds() < self._evidence.hold:
             self._account.early_late += 1

@@ -27,7 +27,8 @@ without any tolerance; both processes read one wall clock:
   The events of a device must have places that rise. With two feeds this is the same: both tell one
   stream, and first arrival wins.
 - **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
-  have been behind the centre for at least the hold.
+  have been behind the centre for at least the hold, and behind one of its device that was told
+  later.
 - **Gap seconds**: the union of the named gaps, but for `server_restarted`, from the first
   connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
   own books (`uncovered`: from the last byte out to the next RECEIPT out). Asked where that is 5 s
@@ -106,7 +107,9 @@ class Outcome:
         """Return what was counted."""
         one = self.account
         names = ("sent", "handled", "in_gaps", "repeated", "out_of_order", "late", "unaccounted")
-        rare = [name for name in ("before", "early_late", "unknown") if getattr(one, name)]
+        rare = [
+            name for name in ("before", "early_late", "idly_late", "unknown") if getattr(one, name)
+        ]
         return "  ".join(
             f"{name.replace('_', ' ')} {getattr(one, name):,}" for name in (*names, *rare)
         )

@@ -173,6 +173,11 @@ def test_what_is_marked_as_late_is_not_asked_for_its_place_but_for_how_late_it_w
     assert (account.late, account.out_of_order, account.early_late) == (2, 0, 1)
 
 
+def test_what_is_marked_as_late_is_behind_another_of_its_device() -> None:
+    account = audit("a1 a2 a3 b1", "a2 a1@1.5! b1 a3@3!")
+    assert (account.late, account.early_late, account.idly_late) == (2, 0, 1)
+
+
 # Spans
 
 
