@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from math import inf
 from typing import Final, NamedTuple
 
@@ -233,12 +233,10 @@ class Sightings:
             life: Of which feed, and since when.
             until: When its last byte came.
         """
-        earliest = max(life.since, until - WINDOW)
+        earliest = min(until, max(life.since, until - WINDOW))
         last: Sighting | None = None  # of those in a row
         in_a_row, lacking = 0, False
-        for one in self._latest_first():
-            if one.at < earliest:
-                break
+        for one in self._latest_first(earliest):
             if one.life is life or one.at > until:
                 continue
             if last is not None and one.life is not last.life:
@@ -261,13 +259,12 @@ class Sightings:
 
     def stood_in_name(self, since: float) -> None:
         """Note that only one feed brought anything since then: nothing is shown by what it did."""
-        for one in self._latest_first():
-            if one.at <= since:
-                break
+        for one in self._latest_first(since):
             one.both = False
 
-    def _latest_first(self) -> Iterator[Sighting]:
-        return chain(reversed(self._newer.values()), reversed(self._older.values()))
+    def _latest_first(self, since: float) -> Iterator[Sighting]:
+        every = chain(reversed(self._newer.values()), reversed(self._older.values()))
+        return takewhile(lambda one: one.at >= since, every)
 
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""

@@ -431,6 +431,21 @@ def test_a_feed_that_was_a_little_behind_may_have_been_so_to_the_end() -> None:
     assert merged.feeds.reached("a", 105.0) == pytest.approx(104.98)
 
 
+def test_a_feed_that_was_far_behind_once_is_not_taken_to_be_by_more_than_the_window() -> None:
+    merged = in_step()
+    merged.bring("b", 100)
+    merged.now = 108.0
+    merged.bring("a", 100)
+    assert merged.feeds.reached("a", 3600.0) == 3600.0 - WINDOW
+
+
+def test_a_feed_that_is_lost_as_soon_as_it_stands_has_come_to_its_last_byte() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.stood("b")
+    assert merged.feeds.reached("b", 99.5) == 99.5
+
+
 def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent() -> None:
     merged = in_step()
     merged.bring("b", 100)
