@@ -164,7 +164,7 @@ class Gauge:
             return self._sample(memory, files)
         stats = listener.stats()
         # The count of lanes has no public name, and is what must not grow.
-        lanes = len(listener._engine.dispatcher._lanes)  # noqa: SLF001
+        lanes = sum(map(len, listener._engine.dispatcher._lanes.values()))  # noqa: SLF001
         handled = sum(one.handled for one in stats.handlers.values())
         return self._sample(memory, files, lanes, stats.waiting, handled, stats.connections)
 
