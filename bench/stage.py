@@ -257,9 +257,9 @@ class Stage:
             if there != before:
                 since = changed = now
             elif not all(there) and now > changed + rest / 3:
-                for crowd in there:
-                    for one in crowd[1:]:
-                        one.abort()
+                for crowd in there:  # the one that came last; a frozen one may look alive
+                    if len(crowd) > 1:
+                        crowd[-1].abort()
             if not all(there) or any(one.backlog > 100 for one in itertools.chain(*there)):
                 since = now
 
