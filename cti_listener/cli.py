@@ -127,6 +127,8 @@ app = App(
     help_epilogue="Each is also an environment variable and a key of the --config file: "
     "--max-attempts, CTI_MAX_ATTEMPTS, max_attempts. These have more of them.",
     version=__version__,
+    version_format="plaintext",
+    help_format="plaintext",  # Markdown takes longer to import than all the rest
     result_action="return_value",
     print_error=False,
     exit_on_error=False,
@@ -256,7 +258,11 @@ def main(argv: list[str] | None = None) -> int:
             variable = f"CTI_{secret.upper()}"
             _say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
             return _USAGE
-        code = app(tokens)
+        if tokens == ["--version"]:  # cyclopts asks its console for the width of that
+            sys.stdout.write(f"{__version__}\n")
+            code: object = _OK
+        else:
+            code = app(tokens)
         sys.stdout.flush()
     except CycloptsError as error:
         _say(f"{_mistake(error)}\nSee cti-listen --help.")
