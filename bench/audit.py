@@ -221,7 +221,7 @@ class Audit:
                 reached[device] = place
 
     def _places(self, one: Handled) -> list[int]:
-        """Return the numbers of the copies that may have been the first to arrive.
+        """Return its number when it was told first, and of the copies that may have arrived first.
 
         None that was told after this one had come, and none behind one that had surely arrived by
         then: what got out while every feed was connected. One that never got out has not arrived,
@@ -229,7 +229,7 @@ class Audit:
         """
         evidence = self._evidence
         told = [n for n in self._numbers[one.key] if evidence.told[n].at <= one.received_at]
-        places = [number for number in told if number in self._copies] or told
+        places = [number for number in told if number in self._copies or number == told[0]]
         for index, number in enumerate(places):
             copies = self._copies.get(number, ())
             if any(one.received_at >= copy.at and self._surely_arrived(copy) for copy in copies):

@@ -20,12 +20,12 @@ without any tolerance; both processes read one wall clock:
   which has no length.
 - **Before**: not handled, and sent before the listener was first connected. Nothing is promised.
 - **Unaccounted**: all else that was sent and not handled.
-- **Out of order**: the order is that of the centre's stream, repeats and reordering included, since
-  all that befalls the stream does so before the servers have it. An event's place is that of its
-  first copy to arrive: the first that got out before the event was received and while every feed
-  was connected, or one ahead of it that may have arrived, but none that was told later than that.
-  The events of a device must have places that rise. With two feeds this is the same: both tell one
-  stream, and first arrival wins.
+- **Out of order**: the order is that of the centre's stream, repeats and reordering included,
+  since all that befalls the stream does so before the servers have it. An event's place is where
+  it was told first, or that of its first copy to arrive: the first that got out before the event
+  was received and while every feed was connected, or one ahead of it that may have arrived, but
+  none that was told later than that. The events of a device must have places that rise. With two
+  feeds this is the same: both tell one stream, and first arrival wins.
 - **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
   have been behind the centre for at least the hold, and behind one of its device that was told
   later.

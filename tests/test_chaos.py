@@ -154,6 +154,12 @@ def test_a_repeat_is_the_first_to_come_where_the_one_before_it_got_out_later_by_
     assert audit("a1 a2 a1", "a2 a1@2.5", sent=sent).out_of_order == 1
 
 
+def test_in_the_order_of_the_stream_is_in_order_though_the_first_copy_was_lost() -> None:
+    sent = [(1, 2.0), (2, 2.0)]
+    assert audit("a1 a2 a1", "a1@2 a2@2", sent=sent).out_of_order == 0
+    assert audit("b1 a2 a1", "a1@2 a2@2", sent=sent).out_of_order == 1
+
+
 def test_a_copy_in_a_gap_may_have_come_all_the_same() -> None:
     assert audit("a1 a2 a1", "a1 a2", gaps=[(0.0, 0.5)]).out_of_order == 0
 
