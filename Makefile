@@ -2,6 +2,7 @@
 #
 #   make demo     listen to the embedded simulator      make demo ARGS="--count 20 --format json"
 #   make test     all tests, on all cores               make test ARGS="tests/wire -x"
+#   make bench    this and its peers, side by side      make bench ARGS="--only throughput"
 #   make fuzz     the parsers, with chance for bytes    make fuzz MINUTES=60
 #   make check    lint, types, imports
 #   make format   lay the code out as `make lint` wants it
@@ -16,6 +17,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 EXTRAS := dev,socks
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
 
 # What pip is told about indexes and certificates holds; what would turn its installs away from
 # the virtual environment does not.
@@ -29,7 +32,7 @@ unexport PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint types imports check format constraints clean
+.PHONY: help demo test bench fuzz lint types imports check format constraints clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,2\}//p' Makefile
@@ -40,6 +43,9 @@ demo: $(READY)
 # All of them side by side, each file by one process; those that ARGS picks one behind the other.
 test: $(READY)
 	@$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
+
+bench: $(BENCH_READY)
+	@$(BENCH)/bin/python -m bench.speed $(ARGS)
 
 fuzz: $(READY)
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
@@ -61,7 +67,7 @@ format: $(READY)
 	@$(BIN)/ruff format
 
 clean:
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # $(call make-venv,where): a new, empty virtual environment of the Python asked for, or why not.
 define make-venv
@@ -93,6 +99,16 @@ $(READY): pyproject.toml constraints.txt
 		hatchling editables setuptools >&2
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
 		--editable '.[$(EXTRAS)]' >&2
+	@touch $@
+
+# The peers are strangers to everything else, so they have an environment of their own.
+$(BENCH_READY): pyproject.toml constraints.txt bench/constraints.txt bench/requirements.txt
+	$(call make-venv,$(BENCH))
+	@$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt \
+		hatchling editables setuptools >&2
+	@$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt \
+		--constraint bench/constraints.txt --no-build-isolation \
+		--editable . --requirement bench/requirements.txt >&2
 	@touch $@
 
 constraints:

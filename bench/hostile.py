@@ -99,7 +99,8 @@ def measure(shape: Shape, pieces: Sequence[bytes], repeat: int) -> Cost:
         codec = open_codec(shape)
         gc.collect()
         dearest = total = values = 0.0
-        found, bad = 0, {}
+        found = 0
+        bad: dict[str, int] = {}
         for piece in pieces:
             events, took = take(codec, piece)
             dearest = max(dearest, took)
@@ -122,6 +123,7 @@ class Ears:
     """A `Source` that keeps its receiver, so that it can be told things by hand."""
 
     endpoints = ("bench:",)
+    last_sign = None
 
     def __init__(self) -> None:
         self.receiver: Receiver

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Literal, NamedTuple
 
-from bench.throughput import make_event
+from bench.speed.sender import make_event
 
 Maker = Callable[[int], list[bytes]]
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.throughput import make_event
+from bench.speed.sender import make_event
 from cti_listener.clock import SystemClock
 from cti_listener.journal import Journal, digest
 from cti_listener.journal.writer import Synchronous

@@ -303,10 +303,11 @@ def test_the_faults_shown_are_faults_there_are() -> None:
         assert url
 
 
-def test_the_benchmark_prints_both_rates_and_their_ratio() -> None:
-    (command,) = (text for text in COMMANDS if text.endswith("-m bench.throughput"))
+def test_the_benchmark_prints_the_lines_that_are_shown() -> None:
+    assert "make bench" in COMMANDS
+    parts = ("--only", "throughput", "journal")
     done = subprocess.run(
-        [sys.executable, *command.split()[1:], "--events", "500", "--pairs", "1"],
+        [sys.executable, "-m", "bench.speed", "--rounds", "1", "--events", "400", *parts],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -314,11 +315,12 @@ def test_the_benchmark_prints_both_rates_and_their_ratio() -> None:
         timeout=LIMIT,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    figures = r"(?m)^(\D+?) +[\d,.]+(?: events/s)? +\([\d,. ]+\)$"
-    (shown,) = (text for text in in_language("text") if "events/s" in text)
-    names = ["bare websockets + parse_event", "whole pipeline", "ratio, median of pairs"]
-    assert re.findall(figures, done.stdout) == re.findall(figures, shown) == names
+    assert done.returncode in (0, 1), done.stderr  # 1: a goal is not met
+    line = r"(?m)^(\S.+?) +[\d.]+ \([\d.]+-[\d.]+\) +>= [\d.]+ +(?:met|NOT MET) +[\d,/s to]+$"
+    (shown,) = (text for text in in_language("text") if ">= 0.9" in text)
+    names = re.findall(line, shown)
+    assert len(names) == len(shown.splitlines())
+    assert set(names) <= set(re.findall(line, done.stdout)), done.stdout
 
 
 def test_make_test_runs_the_tests(checkout: Path, env: dict[str, str]) -> None:

@@ -1,0 +1,241 @@
+"""The receivers: this project and its peers, each counting the same events until all are there.
+
+Each returns how long it took from its first event to its last. Every one checks that all came,
+typed, and each device's in order, unless it says that it does less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+
+from bench.speed.sender import NAMESPACE, TOPIC, Load
+from cti_listener import Delivered, Event, Listener, parse_event
+
+Receiver = Callable[[str, Load], Coroutine[None, None, float]]
+"""Takes the sender's URL and what to ask it for; returns seconds."""
+
+
+class Check:
+    """Counts events, takes the time, and holds them to their class and their device's order.
+
+    Args:
+        load: What is to come.
+        repeats: Whether each repeat comes as well.
+        ordered: Whether each device's events must come in order.
+
+    Attributes:
+        done: All came.
+    """
+
+    def __init__(self, load: Load, *, repeats: bool = False, ordered: bool = True) -> None:
+        self.done = asyncio.Event()
+        self._left = load.events * (load.times if repeats else 1)
+        self._ordered = ordered
+        self._last: dict[str | None, int] = {}
+        self._began = self._ended = 0.0
+
+    def take(self, event: Event) -> None:
+        assert type(event) is Delivered
+        assert event.serial is not None
+        device = event.src_device_id
+        assert not self._ordered or self._last.get(device, 0) <= event.serial
+        self._last[device] = event.serial
+        self.count()
+
+    def count(self) -> None:
+        if not self._began:
+            self._began = time.perf_counter()
+        self._left -= 1
+        if not self._left:
+            self._ended = time.perf_counter()
+            self.done.set()
+
+    @property
+    def missing(self) -> int:
+        return self._left
+
+    @property
+    def seconds(self) -> float:
+        assert self._left == 0
+        return self._ended - self._began
+
+
+# Bare loops
+
+
+async def bare_websockets(sender: str, load: Load) -> float:
+    """Receive, `parse_event`."""
+    check = Check(load, repeats=True)
+    async with connect(load.url(sender, "json"), compression=None) as websocket:
+        while check.missing:
+            check.take(parse_event(await websocket.recv(decode=False)))
+    return check.seconds
+
+
+async def json_loads_only(sender: str, load: Load) -> float:
+    """Receive, `json.loads`: neither typed nor in order."""
+    check = Check(load, repeats=True)
+    async with connect(load.url(sender, "json"), compression=None) as websocket:
+        while check.missing:
+            json.loads(await websocket.recv(decode=False))
+            check.count()
+    return check.seconds
+
+
+async def bare_aiohttp(sender: str, load: Load) -> float:
+    """Receive with aiohttp's client, `parse_event`."""
+    import aiohttp  # noqa: PLC0415 - a peer, which need not be installed
+
+    check = Check(load, repeats=True)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(load.url(sender, "json")) as websocket,
+    ):
+        while check.missing:
+            check.take(parse_event(await websocket.receive_str()))
+    return check.seconds
+
+
+# Other ways to hand events over
+
+
+async def task_per_event(sender: str, load: Load) -> float:
+    """Begin a task for each event, as python-socketio does for its handlers; no order is kept."""
+    check = Check(load, repeats=True, ordered=False)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(event: Event) -> None:
+        check.take(event)
+
+    async with connect(load.url(sender, "json"), compression=None) as websocket:
+        for _ in range(load.events * load.times):
+            event = parse_event(await websocket.recv(decode=False))
+            task = asyncio.create_task(handle(event))  # noqa: TID251 - their way
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await check.done.wait()
+    return check.seconds
+
+
+async def single_queue(sender: str, load: Load) -> float:
+    """Put each event into one queue for one consumer: a handler that waits holds up all."""
+    check = Check(load, repeats=True)
+    queue: asyncio.Queue[Event] = asyncio.Queue(1000)
+
+    async def handle(event: Event) -> None:
+        check.take(event)
+
+    async def consume() -> None:
+        while check.missing:
+            await handle(await queue.get())
+
+    async with connect(load.url(sender, "json"), compression=None) as websocket:
+        consumer = asyncio.create_task(consume())  # noqa: TID251 - their way
+        for _ in range(load.events * load.times):
+            await queue.put(parse_event(await websocket.recv(decode=False)))
+        await consumer
+    return check.seconds
+
+
+# This project
+
+
+async def _listen(url: str, load: Load, **options: Any) -> float:
+    check = Check(load)
+    listener = Listener(url, namespace=NAMESPACE, compression=False, proxy=None, **options)
+
+    @listener.on(Delivered, name="count" if "journal" in options else None)
+    async def count(event: Delivered) -> None:
+        check.take(event)
+
+    async with listener:
+        await check.done.wait()
+        stats = listener.stats()
+    assert stats.distinct == load.events
+    assert stats.repeated == load.events * (load.times - 1)
+    return check.seconds
+
+
+async def ours_json(sender: str, load: Load) -> float:
+    """The whole listener: filtered, held against repeats, typed, a lane for each device."""
+    return await _listen(load.url(sender, "json"), load, wire="json", query="")
+
+
+async def with_journal(sender: str, load: Load, path: Path) -> float:
+    """The same, each event on disk before the handler sees it."""
+    return await _listen(load.url(sender, "json"), load, wire="json", query="", journal=path)
+
+
+async def ours_stomp(sender: str, load: Load) -> float:
+    """The same over STOMP."""
+    return await _listen(load.url(sender, "stomp"), load, wire="stomp", topics=[TOPIC])
+
+
+# STOMP by others, with `parse_event`
+
+
+async def stompman_client(sender: str, load: Load) -> float:
+    """`stompman` over WebSocket: a task for each message."""
+    import stompman  # noqa: PLC0415 - as above
+    from stompman.connection_ws import WebSocketConnection  # noqa: PLC0415 - as above
+
+    check = Check(load, repeats=True, ordered=False)
+    address = urlsplit(load.url(sender, "stomp"))
+    assert address.hostname is not None
+    assert address.port is not None
+    server = stompman.ConnectionParameters(
+        host=address.hostname,
+        port=address.port,
+        login="",
+        passcode="",
+        ws_uri_path=f"{address.path}?{address.query}",
+    )
+
+    async def handle(frame: stompman.MessageFrame) -> None:
+        check.take(parse_event(frame.body))
+
+    async with stompman.Client(
+        [server], connection_class=WebSocketConnection, heartbeat=stompman.Heartbeat(60_000, 60_000)
+    ) as client:
+        subscription = await client.subscribe(
+            TOPIC, handle, ack="auto", on_suppressed_exception=print
+        )
+        await check.done.wait()
+        await subscription.unsubscribe()
+    return check.seconds
+
+
+async def stomp_py(sender: str, load: Load) -> float:
+    """`stomp.py` over WebSocket: a thread of its own."""
+    import stomp  # noqa: PLC0415 - as above
+
+    check = Check(load, repeats=True)
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    address = urlsplit(load.url(sender, "stomp"))
+
+    class Listening(stomp.ConnectionListener):  # type: ignore[misc]  # untyped
+        def on_message(self, frame: Any) -> None:
+            check.take(parse_event(frame.body))
+            if not check.missing:
+                loop.call_soon_threadsafe(done.set)
+
+    connection = stomp.WSStompConnection(
+        [(address.hostname, address.port)],
+        ws_path=f"{address.path}?{address.query}",
+        heartbeats=(0, 0),
+    )
+    connection.set_listener("", Listening())
+    await asyncio.to_thread(connection.connect, wait=True)
+    connection.subscribe(TOPIC, id="0", ack="auto")
+    await done.wait()
+    await asyncio.to_thread(connection.disconnect)
+    return check.seconds

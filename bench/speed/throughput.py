@@ -1,0 +1,76 @@
+"""How many events a second, on the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from bench.speed import receivers
+from bench.speed.ratios import Row, over, race, rate, row
+from bench.speed.receivers import Receiver
+from bench.speed.sender import Load
+
+PEERS: dict[str, Receiver] = {
+    "json.loads alone": receivers.json_loads_only,
+    "aiohttp": receivers.bare_aiohttp,
+    "a task for each event": receivers.task_per_event,
+    "one queue for all": receivers.single_queue,
+}
+STOMP_PEERS: dict[str, tuple[Receiver, float]] = {
+    "stomp.py": (receivers.stomp_py, 5.0),
+    "stompman": (receivers.stompman_client, 8.0),
+}
+"""How many times as fast the listener should be."""
+
+MODULES = {"stomp.py": "stomp", "aiohttp": "aiohttp", "stompman": "stompman"}
+
+
+def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
+    """Compare rates; repeats count as frames. Peers that are not installed are left out."""
+    load = Load(events)
+    fewer = Load(max(1, events // 4))  # for those that take long
+    twice = Load(events // 2, times=2)
+    missing = {name for name, module in MODULES.items() if find_spec(module) is None}
+    peers = {name: peer for name, peer in PEERS.items() if name not in missing}
+    stomp_peers = {name: peer for name, peer in STOMP_PEERS.items() if name not in missing}
+    runs: dict[str, tuple[Receiver, Load]] = {
+        "bare": (receivers.bare_websockets, load),
+        "json": (receivers.ours_json, load),
+        "stomp": (receivers.ours_stomp, load),
+        "twice": (receivers.ours_json, twice),
+        **{name: (receiver, load) for name, receiver in peers.items()},
+        **{name: (receiver, fewer) for name, (receiver, _) in stomp_peers.items()},
+    }
+    seconds = race(sender, runs, rounds)
+    bare, ours, stomp = seconds["bare"], seconds["json"], seconds["stomp"]
+    yield row(
+        "JSON: the listener to bare websockets",
+        over(bare, ours),
+        at_least=0.9,
+        detail=f"{rate(ours, events)} to {rate(bare, events)}",
+    )
+    for name in peers:
+        theirs = seconds[name]
+        yield row(f"JSON: the listener to {name}", over(theirs, ours), detail=rate(theirs, events))
+    yield row(
+        "STOMP: the listener to itself in JSON",
+        over(ours, stomp),
+        at_least=0.85,
+        detail=rate(stomp, events),
+    )
+    for name, (_, goal) in stomp_peers.items():
+        theirs = [one * events / fewer.events for one in seconds[name]]
+        yield row(
+            f"STOMP: the listener to {name}",
+            over(theirs, stomp),
+            at_least=goal,
+            detail=rate(theirs, events),
+        )
+    yield row(
+        "Each event twice, in frames: to distinct ones",
+        over(ours, seconds["twice"]),
+        at_least=1.5,
+        detail=rate(seconds["twice"], events),
+    )
+    for name in sorted(missing):
+        print(f"({name} is not installed here; `make bench` has it)")
