@@ -323,10 +323,16 @@ def test_the_benchmark_prints_the_lines_that_are_shown() -> None:
     assert set(names) <= set(re.findall(line, done.stdout)), done.stdout
 
 
-def test_make_test_runs_the_tests(checkout: Path, env: dict[str, str]) -> None:
-    assert "make test" in COMMANDS
-    done = in_shell("make --dry-run test", checkout, env)  # else it would run this test, and so on
-    assert (done.returncode, done.stdout.split()[-2:]) == (0, ["-m", "pytest"])
+@pytest.mark.parametrize(
+    ("target", "module"), [("test", "-m pytest -n auto"), ("bench", "-m bench.speed")]
+)
+def test_make_runs_the_tests_and_the_bench(
+    target: str, module: str, checkout: Path, env: dict[str, str]
+) -> None:
+    assert f"make {target}" in COMMANDS
+    done = in_shell(f"make --dry-run {target}", checkout, env)  # it would run this test, and so on
+    assert done.returncode == 0
+    assert module in done.stdout.splitlines()[-1]
 
 
 def test_the_compose_commands_name_services_there_are() -> None:
@@ -338,9 +344,9 @@ def test_the_compose_commands_name_services_there_are() -> None:
 
 def test_no_command_is_left_out() -> None:
     tried = (
-        r"cti-listen (--|check|simulate|journal)|make (demo|test$)|export CTI_URL=|docker compose "
+        r"cti-listen (--|check|simulate|journal)|make (demo|(test|bench)$)|export CTI_URL="
+        r"|docker compose "
     )
-    tried += r"|docker compose |\.venv/bin/python -m bench\.throughput$"
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
 
