@@ -205,7 +205,7 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Return a directory like the reader's, with the secrets that the README says are there."""
-    for name in ("Makefile", "config", "constraints.txt", "pyproject.toml"):
+    for name in ("Makefile", "bench", "config", "constraints.txt", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("passcode.txt", "token.txt"):
         (tmp_path / name).write_text("made up\n")
