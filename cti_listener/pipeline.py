@@ -107,7 +107,7 @@ class Pipeline:
         self._bad: Counter[BadReason] = Counter()
         self._bad_told: dict[BadReason, float] = {}
         self._last_key: tuple[Any, ...] | None = None
-        self._now = clock.monotonic()  # read once a message
+        self._now = clock.monotonic()  # when the socket was read last
         self._last_frame_at: datetime | None = None
         self._last_event_at: datetime | None = None
 
@@ -125,8 +125,10 @@ class Pipeline:
     def message_received(self, delivery: Delivery) -> None:
         """Count a WebSocket message; its events follow with the same delivery."""
         self._frames += 1
-        self._now = self._clock.monotonic()
-        self._last_frame_at = delivery.received_at
+        heard = delivery.received_at
+        if heard is None or heard is not self._last_frame_at:  # once for all that a read brings
+            self._now = self._clock.monotonic()
+            self._last_frame_at = heard
 
     def event_received(
         self, payload: dict[str, Any], destination: str | None, delivery: Delivery

@@ -147,26 +147,27 @@ class StompCodec:
         So it has to at whatever is not plain: escapes, repeated headers, STOMP 1.0, a body that is
         no event.
         """
-        nul = data.find(b"\0")
-        if len(data) > self._short or nul < 0 or data[nul:] not in _FRAME_ENDS:
+        nul, blank = data.find(b"\0"), data.find(b"\n\n")
+        if len(data) > self._short or not 0 < blank < nul or data[nul:] not in _FRAME_ENDS:
             return None
-        head, _, body = data[:nul].partition(b"\n\n")
+        head = data[:blank]
         if not (self._plain and head.isascii() and self._decoder.between_frames):
             return None
         text = head.decode()
         command, *lines = text.split("\n")
         try:
             headers = dict([line.split(":", 1) for line in lines])
-            payload = from_json(body, cache_strings="keys")
+            payload = from_json(data[blank + 2 : nul], cache_strings="keys")
         except ValueError:
             return None
+        length = headers.get("content-length")
         if (
             command != "MESSAGE"
             or self._version not in _STRICT
             or "\\" in text
             or "\r" in text
             or len(headers) < len(lines)
-            or headers.get("content-length", str(len(body))) != str(len(body))
+            or (length is not None and length != str(nul - blank - 2))
             or type(payload) is not dict
         ):
             return None
