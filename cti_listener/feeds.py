@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from cti_listener.sightings import FeedStats, Life, Sightings, Told
+from cti_listener.sightings import WINDOW, FeedStats, Life, Sightings, Told
 
 MOST_HELD: Final = 10_000
 """How many events are held back for one feed; with more, it is spliced in at once."""
@@ -173,14 +173,22 @@ class Feeds:
         found, self._proven = self._proven, []
         return found
 
-    def reached(self, feed: str, silent: float) -> float:
+    def reached(self, feed: str, silent: float, hold: float) -> float:
         """Return how far a feed has come, at least: it brought all that came until then.
+
+        Beside one that is being spliced in, and with which it shares nothing yet, it may be behind
+        by as much as that one is held back for.
 
         Args:
             feed: Which one.
             silent: When its last byte came.
+            hold: For how long a feed is held back, in seconds.
         """
-        return self._sightings.reached(self._standing[feed], silent)
+        reached = self._sightings.reached(self._standing[feed], silent)
+        for other, joining in self._current.items():
+            if other != feed and joining.since <= silent and not joining.shared:
+                reached = min(reached, max(joining.since - hold, silent - WINDOW))
+        return reached
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.

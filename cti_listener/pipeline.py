@@ -311,7 +311,8 @@ class Pipeline:
         silent = self._clock.monotonic() - (self._clock.now() - since).total_seconds()
         if self._feeds is not None and not self._ledger.apart:
             # What it had yet to bring happened before its last byte came, and others may lack it.
-            covered -= timedelta(seconds=silent - self._feeds.reached(feed, silent))
+            reached = self._feeds.reached(feed, silent, self._hold)
+            covered -= timedelta(seconds=silent - reached)
         self.standing.lost(
             url,
             feed=feed,

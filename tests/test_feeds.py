@@ -36,6 +36,9 @@ class Merged:
         for one, late in self.feeds.spliced(number, self.now):
             self._handle(one.key, late=late)
 
+    def reached(self, feed: str, silent: float, hold: float = 0.0) -> float:
+        return self.feeds.reached(feed, silent, hold)
+
     def bring(
         self, feed: str, *keys: int, device: str | None = "1", time: str = "2017.03.18 14:13:24"
     ) -> None:
@@ -398,17 +401,17 @@ def in_step(*, until: float = 100.0) -> Merged:
 
 def test_a_feed_that_lacks_nothing_has_come_to_its_end() -> None:
     merged = in_step()
-    assert merged.feeds.reached("a", 100.0) == 100.0
+    assert merged.reached("a", 100.0) == 100.0
     merged.bring("a", 100, 101)
-    assert merged.feeds.reached("a", 100.0) == 100.0
+    assert merged.reached("a", 100.0) == 100.0
 
 
 def test_a_feed_that_was_behind_has_come_as_far_as_it_brought_what_the_other_did() -> None:
     merged = in_step()
     merged.bring("b", 100)
-    assert merged.feeds.reached("a", 100.5) == 99.0
+    assert merged.reached("a", 100.5) == 99.0
     merged.bring("a", 100)
-    assert merged.feeds.reached("a", 100.5) == 100.5
+    assert merged.reached("a", 100.5) == 100.5
 
 
 def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_since() -> None:
@@ -419,8 +422,8 @@ def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_s
     merged.lost("b")
     merged.now = 102.0
     merged.bring("a", 101)
-    assert merged.feeds.reached("a", 102.0) == 100.0
-    assert merged.feeds.reached("a", 150.0) == 148.0
+    assert merged.reached("a", 102.0) == 100.0
+    assert merged.reached("a", 150.0) == 148.0
 
 
 def test_a_feed_that_was_a_little_behind_may_have_been_so_to_the_end() -> None:
@@ -428,7 +431,7 @@ def test_a_feed_that_was_a_little_behind_may_have_been_so_to_the_end() -> None:
     merged.bring("b", 100)
     merged.now = 100.01
     merged.bring("a", 100)
-    assert merged.feeds.reached("a", 105.0) == pytest.approx(104.98)
+    assert merged.reached("a", 105.0) == pytest.approx(104.98)
 
 
 def test_a_feed_that_was_far_behind_once_is_not_taken_to_be_by_more_than_the_window() -> None:
@@ -436,20 +439,20 @@ def test_a_feed_that_was_far_behind_once_is_not_taken_to_be_by_more_than_the_win
     merged.bring("b", 100)
     merged.now = 108.0
     merged.bring("a", 100)
-    assert merged.feeds.reached("a", 3600.0) == 3600.0 - WINDOW
+    assert merged.reached("a", 3600.0) == 3600.0 - WINDOW
 
 
 def test_a_feed_that_is_lost_as_soon_as_it_stands_has_come_to_its_last_byte() -> None:
     merged = in_step()
     merged.lost("b")
     merged.stood("b")
-    assert merged.feeds.reached("b", 99.5) == 99.5
+    assert merged.reached("b", 99.5) == 99.5
 
 
 def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent() -> None:
     merged = in_step()
     merged.bring("b", 100)
-    assert merged.feeds.reached("a", 99.5) == 99.5
+    assert merged.reached("a", 99.5) == 99.5
 
 
 def test_beside_one_that_has_just_begun_a_feed_that_lacks_something_had_not_come_so_far() -> None:
@@ -459,12 +462,12 @@ def test_beside_one_that_has_just_begun_a_feed_that_lacks_something_had_not_come
     merged.stood("b")
     merged.bring("b", *range(200, 200 + SURE))
     merged.bring("a", 150, *range(200, 200 + SURE - 1))
-    assert merged.feeds.reached("a", 102.5) == 99.0
+    assert merged.reached("a", 102.5) == 99.0
     merged.bring("a", 200 + SURE - 1)
-    assert merged.feeds.reached("a", 102.5) == 102.5
+    assert merged.reached("a", 102.5) == 102.5
     merged.now = 103.0
     merged.bring("b", 300)
-    assert merged.feeds.reached("a", 103.5) == 102.0
+    assert merged.reached("a", 103.5) == 102.0
 
 
 def test_what_was_read_after_the_last_byte_of_a_connection_counts_as_come_with_it() -> None:
@@ -477,7 +480,7 @@ def test_what_was_read_after_the_last_byte_of_a_connection_counts_as_come_with_i
     merged.stood("b")
     merged.bring("b", 100)
     merged.bring("a", *range(SURE))
-    assert merged.feeds.reached("a", 2.0) == 1.0
+    assert merged.reached("a", 2.0) == 1.0
 
 
 def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> None:
@@ -487,7 +490,23 @@ def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> 
     merged.stood("b")
     merged.bring("b", 150, 200, 201, 151, 202, 203)
     merged.bring("a", 149, 150, 151)
-    assert merged.feeds.reached("a", 102.5) == 99.0
+    assert merged.reached("a", 102.5) == 99.0
+
+
+def test_beside_one_that_is_spliced_in_a_feed_that_shares_nothing_may_be_behind() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    assert merged.reached("a", 101.5, hold=1.0) == 101.5  # its last byte came before
+    assert merged.reached("a", 102.5, hold=1.0) == 101.0
+    merged.bring("b", 200)
+    merged.bring("a", 200)
+    assert merged.reached("a", 102.5, hold=1.0) == 102.5
+    merged.lost("b")
+    merged.stood("b")
+    merged.splice("b")
+    assert merged.reached("a", 102.5, hold=1.0) == 102.5
 
 
 def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
@@ -496,7 +515,7 @@ def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
     merged.now = 100.0
     merged.stood("b")
     merged.bring("b", 1)
-    assert merged.feeds.reached("a", 100.0) == 100.0 - WINDOW
+    assert merged.reached("a", 100.0) == 100.0 - WINDOW
 
 
 def test_what_shows_how_far_a_feed_came_may_be_older_than_that() -> None:
@@ -506,7 +525,7 @@ def test_what_shows_how_far_a_feed_came_may_be_older_than_that() -> None:
     merged.stood("b")
     merged.now = 3600.0
     merged.bring("b", 9000)  # the first event for an hour
-    assert merged.feeds.reached("a", 3600.1) == 3600.1 - WINDOW
+    assert merged.reached("a", 3600.1) == 3600.1 - WINDOW
 
 
 @pytest.mark.parametrize("beginning", range(0, int(KEPT), 5))
@@ -521,7 +540,7 @@ def test_how_far_a_feed_came_that_fell_silent_is_known_when_it_is_found_dead(
         merged.bring("b", second)
         if second < 100:
             merged.bring("a", second)
-    assert merged.feeds.reached("a", 100.5) == 99.0
+    assert merged.reached("a", 100.5) == 99.0
 
 
 @pytest.mark.parametrize("odd", ["N/A", "2099.01.01 00:00:00"])
@@ -534,7 +553,7 @@ def test_an_odd_time_hides_not_what_a_feed_lacks(odd: str) -> None:
     for second in range(2 * int(WINDOW)):
         merged.now = float(second)
         merged.bring("b", second)
-    assert merged.feeds.reached("a", merged.now) == merged.now - WINDOW
+    assert merged.reached("a", merged.now) == merged.now - WINDOW
 
 
 def test_where_a_feed_began_is_told_by_so_many_kinds_at_most() -> None:
@@ -552,7 +571,7 @@ def test_what_was_told_before_a_feed_began_is_not_missed_there() -> None:
     merged.bring("b", *range(100, 100 + FIRSTS))
     merged.now = 2.0
     merged.bring("a", 50, 51)  # it is behind
-    assert merged.feeds.reached("b", 2.0) == 2.0
+    assert merged.reached("b", 2.0) == 2.0
 
 
 @pytest.mark.parametrize(
