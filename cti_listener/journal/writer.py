@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cti_listener.clock import Clock
+from cti_listener.errors import JournalError
 from cti_listener.journal import rows, schema
 from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
 from cti_listener.journal.registry import DEATHS, Registry
@@ -68,6 +69,15 @@ class Landed:
     dead: int = 0
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 _SIGN: Final = """
     UPDATE state SET last_sign = CASE
         WHEN ? < last_sign - 60 THEN ?  -- the clock was set back
@@ -106,6 +116,7 @@ class Writer:
         self._lock = schema.Lock(path)
         self._upkeep = Upkeep(retention, clock)
         self._db: sqlite3.Connection
+        self._file: tuple[int, int] | None = None
         self._debts: Registry
         self._last_seq = 0
         self._version = -1  # changes when another process commits
@@ -125,6 +136,7 @@ class Writer:
             self._lock.take()
             self._db = schema.open_to_write(self._path)
             try:
+                self._file = _identity(self._path)
                 self._begin(handlers)
                 return self._opened()
             except BaseException:
@@ -194,7 +206,7 @@ class Writer:
         """Write a batch in one transaction, all or nothing.
 
         Raises:
-            JournalError: The disk is full, the limit reached, the file damaged or locked.
+            JournalError: The disk is full, the limit reached, the file damaged, locked or gone.
         """
         try:
             self._mind_room(batch)
@@ -220,6 +232,7 @@ class Writer:
         db, debts = self._db, self._debts
         version = self._version
         if batch.look:
+            self._mind_file()
             (version,) = db.execute("PRAGMA data_version").fetchone()
         visited = version != self._version
         if not (batch.urgent or batch.sign or visited or self._upkeep.due):
@@ -286,6 +299,18 @@ class Writer:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             raise explained(self._path, error) from error
+
+    def _mind_file(self) -> None:
+        """See that what is written can be found again: a file without a name is nobody's journal.
+
+        Raises:
+            JournalError: The file was removed, or another has its place.
+        """
+        if _identity(self._path) != self._file:
+            raise JournalError(
+                self._path,
+                "was removed or replaced while it was written; stop the listener before that",
+            )
 
     def _mind_room(self, batch: Batch) -> None:
         """Say that the limit is near, before it is met; measure only where it may be."""

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.errors import JournalError
-from cti_listener.testing import ManualClock
+from cti_listener.testing import START, ManualClock
 from tests.journal.support import Held, entry, journal
 
 
@@ -73,6 +73,27 @@ async def test_a_commit_that_fails_half_way_leaves_nothing(path: Path) -> None:
         assert await store.undone() == [1]
     async with journal(path) as store:
         assert store.opened.last_seq == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_journal_that_is_removed_or_replaced_fails_instead_of_being_written_to_nobody(
+    path: Path, *, replaced: bool
+) -> None:
+    clock = ManualClock()
+    async with journal(path, clock=clock) as store:
+        store.add(entry(1))
+        store.alive(START)
+        await store.settle()
+        path.unlink()  # noqa: ASYNC240 - a test
+        if replaced:
+            path.touch()  # noqa: ASYNC240 - as above
+        await clock.advance(1)
+        store.alive(START)
+        while not store.failures:  # noqa: ASYNC110 - told by a thread
+            await asyncio.sleep(0.001)
+        (failure,) = store.failures
+    assert isinstance(failure, JournalError)
+    assert "was removed or replaced" in str(failure)
 
 
 async def test_closing_after_a_failure_ends(path: Path) -> None:
