@@ -303,7 +303,9 @@ class WebSocketSource:
             feed=self._feed,
             since=life.last_sign,
             reason=life.reason,
-            detail=error.problem if error is not None else "by a bug of ours, see the log",
+            detail=error.problem
+            if error is not None
+            else "ended on our side: see the error that ended the run",
         )
 
     def _stands(self, life: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
