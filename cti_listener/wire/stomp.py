@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -39,6 +40,11 @@ _STRICT: Final = ("1.2", "1.1")
 """Where spaces around a header are part of it."""
 
 _FRAME_ENDS: Final = (b"\0", b"\0\n")
+_PLAIN_HEAD: Final = re.compile(rb"MESSAGE\n(?:[^:\\\r\n\0\x80-\xff]+:[^\\\r\n\0\x80-\xff]*\n)+\n")
+"""Command and headers that mean what they spell."""
+
+_SUBSCRIPTION: Final = b"\nsubscription:"
+_CONTENT_LENGTH: Final = b"\ncontent-length:"
 
 _MOST_BYTES: Final = 4 * MOST_WORDS  # no character of UTF-8 has more than four
 
@@ -144,35 +150,33 @@ class StompCodec:
     def lone_event(self, data: bytes) -> tuple[dict[str, Any], str | None] | None:
         """Read a message that is one short MESSAGE frame; None: `receive_data` has to look at it.
 
-        So it has to at whatever is not plain: escapes, repeated headers, STOMP 1.0, a body that is
-        no event.
+        So it has to at whatever is not plain: escapes, STOMP 1.0, a body that is no event, a
+        subscription that we do not know.
         """
-        nul, blank = data.find(b"\0"), data.find(b"\n\n")
-        if len(data) > self._short or not 0 < blank < nul or data[nul:] not in _FRAME_ENDS:
+        head = _PLAIN_HEAD.match(data)
+        if head is None or len(data) > self._short or self._version not in _STRICT:
             return None
-        head = data[:blank]
-        if not (self._plain and head.isascii() and self._decoder.between_frames):
+        begin = head.end()
+        end = data.find(b"\0", begin)
+        if not (data.endswith(_FRAME_ENDS) and end >= len(data) - 2 and self._is_quick):
             return None
-        text = head.decode()
-        command, *lines = text.split("\n")
+        length = data.find(_CONTENT_LENGTH, 0, begin) + len(_CONTENT_LENGTH)
+        if length >= len(_CONTENT_LENGTH) and not data.startswith(b"%d\n" % (end - begin), length):
+            return None
+        number = data.find(_SUBSCRIPTION, 0, begin) + len(_SUBSCRIPTION)
+        destination = self._destinations.get(data[number : data.find(b"\n", number)].decode())
+        if number < len(_SUBSCRIPTION) or destination is None:
+            return None
         try:
-            headers = dict([line.split(":", 1) for line in lines])
-            payload = from_json(data[blank + 2 : nul], cache_strings="keys")
+            payload = from_json(data[begin:end], cache_strings="keys")
         except ValueError:
             return None
-        length = headers.get("content-length")
-        if (
-            command != "MESSAGE"
-            or self._version not in _STRICT
-            or "\\" in text
-            or "\r" in text
-            or len(headers) < len(lines)
-            or (length is not None and length != str(nul - blank - 2))
-            or type(payload) is not dict
-        ):
-            return None
-        subscribed = self._destinations.get(headers.get("subscription", ""))
-        return payload, subscribed or headers.get("destination")
+        return (payload, destination) if type(payload) is dict else None
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether an event needs no more than to be read."""
+        return self._plain and self._decoder.between_frames
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message: part of a frame, one, or several.

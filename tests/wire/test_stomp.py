@@ -556,6 +556,7 @@ def lone_frame(extra: str = "", body: str = '{"serial": 7}', end: str = "\0") ->
         lone_frame(),
         lone_frame(end="\0\n"),
         lone_frame("content-length:13\n"),
+        lone_frame("a:1\na:2\nsubscription:1\n"),
     ],
 )
 def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
@@ -568,7 +569,6 @@ def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
     [
         lone_frame("a:\\c\n"),
         lone_frame("a:1\r\n"),
-        lone_frame("a:1\na:2\n"),
         lone_frame("a\n"),
         lone_frame("a:\u00e9\n"),
         lone_frame("content-length:12\n"),
@@ -580,6 +580,8 @@ def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
         lone_frame(body="{"),
         lone_frame(body=f'{{"a": "{"x" * 6000}"}}'),
         lone_frame().replace(b"MESSAGE", b"SEND"),
+        lone_frame().replace(b"subscription:0", b"subscription:9"),
+        lone_frame().replace(b"subscription:0", b"x:0"),
         b"\n" + lone_frame(),
     ],
 )
