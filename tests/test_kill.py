@@ -228,7 +228,7 @@ async def kill_again_and_again(at: Scene, kills: int, chance: random.Random) -> 
         if number == kills // 2:
             await at.victim.until_it_writes("handled")
             await at.server.stop()
-            await at.victim.until_it_writes("disconnected")
+            await at.victim.until(lambda: at.victim.asked()["openGaps"])  # on disk, that is
         await at.victim.kill()
         await at.server.start()
         await at.victim.start()
