@@ -208,7 +208,7 @@ class Dispatcher:
     async def _run_ready(  # noqa: C901, PLR0912 - a coroutine a lane costs more than the rest
         self, worker: asyncio.Task[object]
     ) -> bool:
-        """Run what is ready, a turn for each lane, until nothing is.
+        """Run what is ready, a turn for each lane, until nothing is, or `drain` has ended the work.
 
         Returns:
             Whether this worker can go on: False if a handler left context variables behind, or a
@@ -216,7 +216,7 @@ class Dispatcher:
         """
         crew = self._crew
         ready = crew.ready
-        while ready:
+        while ready and crew.open:
             lane = ready.popleft()
             lane.worker = worker
             handler, queue, left = lane.handler, lane.queue, TURN

@@ -782,6 +782,29 @@ async def test_a_handler_may_drain_from_within(dispatcher: Dispatcher, told: Tol
     assert (sorted(handled, key=str), told.crashes) == ([0, 1, 2], [])
 
 
+async def test_a_handler_that_drained_from_within_runs_nothing_that_comes_later(
+    dispatcher: Dispatcher,
+) -> None:
+    handled: list[int | None] = []
+    drained, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handle(one: Event) -> None:
+        handled.append(one.serial)
+        await dispatcher.drain(0.0)
+        drained.set()
+        await go_on.wait()
+
+    handler = handler_of(handle)
+    dispatcher.start()
+    dispatcher.put(handler, "8001", event(0))
+    await drained.wait()
+    dispatcher.put(handler, "8001", event(1))  # as a journal does with what was under way
+    dispatcher.put(handler, "8002", event(2))
+    go_on.set()
+    await until(lambda: repr(dispatcher).endswith(" 0 workers>"))
+    assert handled == [0]
+
+
 async def test_a_drain_that_is_cancelled_gives_up(dispatcher: Dispatcher) -> None:
     gate = Gate()
     handler = handler_of(gate)
