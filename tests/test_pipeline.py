@@ -223,6 +223,14 @@ def test_a_counter_that_falls_back_while_time_goes_on_is_a_gap(way: Way, kind: s
     assert "1 waiting" in repr(stream)
 
 
+@pytest.mark.parametrize("odd", [{"namespace": None}, {"namespace": []}, {"eventType": 1}])
+def test_events_that_do_not_say_whose_counter_it_is_share_none(odd: dict[str, Any]) -> None:
+    way = Way(Interest(None))
+    way.send(make(serial=5000, eventTime=NOON, **odd), make(serial=10, eventTime=LATER, **odd))
+    assert way.pipeline.stats().distinct == 2
+    assert way.pipeline.stats().gaps == ()
+
+
 def test_a_gap_of_a_restart_stands_ahead_of_the_event_that_tells_of_it(way: Way) -> None:
     happened: list[Any] = []
 
