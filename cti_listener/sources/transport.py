@@ -63,6 +63,9 @@ class Ears(Protocol):
     def message_received(self, data: bytes) -> None:
         """Take a whole message."""
 
+    def message_unfinished(self) -> None:
+        """Note that a message has begun to come, and is not whole when there is no more to read."""
+
     def stream_broken(self, *, oversized: bool) -> None:
         """Note that what follows is not read: a message is too large, or no frame."""
 
@@ -104,6 +107,8 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             if self._shaken and self.protocol.parser_exc is not None:
                 # From here on all is discarded, for as long as the peer goes on.
                 self.ears.stream_broken(oversized=self._was_oversized)
+            elif self._shaken and (self.protocol.reader.buffer or self._fragments is not None):
+                self.ears.message_unfinished()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""

@@ -44,6 +44,9 @@ class Deaf:
     def message_received(self, data: bytes) -> None:
         pass
 
+    def message_unfinished(self) -> None:
+        pass
+
     def stream_broken(self, *, oversized: bool) -> None:
         pass
 

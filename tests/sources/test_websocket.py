@@ -353,6 +353,33 @@ async def test_an_event_behind_an_oversized_message_in_the_same_bytes_lies_in_th
     assert lost.since <= sent[0]
 
 
+@pytest.mark.parametrize("how", ["half a frame", "a fragment and a ping"])
+async def test_an_event_of_which_only_the_beginning_came_lies_in_the_gap(how: str) -> None:
+    text = json.dumps(make()).encode()
+    whole = WebSocketFrame(Opcode.TEXT, text).serialize(mask=False)
+    pieces = [whole[:100], whole[100:120]]
+    if how != "half a frame":
+        first = WebSocketFrame(Opcode.TEXT, text[:100], fin=False)
+        pieces = [one.serialize(mask=False) for one in (first, WebSocketFrame(Opcode.PING, b""))]
+    sent: list[datetime] = []
+
+    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer, whole)
+        if sent:
+            return  # this is the connection after
+        await kept.until(lambda: kept.events)
+        sent.append(datetime.now(UTC))
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.1)
+        writer.transport.abort()
+
+    async with tcp_server(serve_once) as url, running(source_of(url)) as kept:
+        await kept.until(lambda: len(kept.connected) == 2)
+    (lost,) = kept.lost_
+    assert lost.since <= sent[0]
+
+
 # Outages
 
 
