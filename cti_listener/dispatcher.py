@@ -30,6 +30,9 @@ from cti_listener.workers import Crew
 TURN: Final = 32
 """How many happenings a worker takes from one lane before it looks at the others."""
 
+ROUND: Final = 256
+"""After so many happenings, of whatever lanes, the loop has its turn, though no handler waited."""
+
 TOTAL: Final = 100
 """A handler's lanes hold together at most this many times the size of one."""
 
@@ -208,15 +211,17 @@ class Dispatcher:
     async def _run_ready(  # noqa: C901, PLR0912 - a coroutine a lane costs more than the rest
         self, worker: asyncio.Task[object]
     ) -> bool:
-        """Run what is ready, a turn for each lane, until nothing is, or `drain` has ended the work.
+        """Run what is ready, a turn for each lane, until nothing is, or a round is over.
+
+        Nothing more is run either once `drain` has ended the work.
 
         Returns:
             Whether this worker can go on: False if a handler left context variables behind, or a
             cancellation, which the next one must not find.
         """
         crew = self._crew
-        ready = crew.ready
-        while ready and crew.open:
+        ready, room = crew.ready, ROUND
+        while ready and room > 0 and crew.open:
             lane = ready.popleft()
             lane.worker = worker
             handler, queue, left = lane.handler, lane.queue, TURN
@@ -255,6 +260,7 @@ class Dispatcher:
                         return False
             finally:
                 self._put_back(lane)
+            room -= TURN - left
         return True
 
     def _must_end(self, worker: asyncio.Task[object], error: BaseException) -> bool:

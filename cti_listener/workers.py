@@ -1,7 +1,7 @@
 """The crew: tasks that take lanes from a ready-list and run them, as few as will do.
 
 Only one worker looks for work at a time, and it wakes the next one before it runs a handler, which
-may wait: so a burst of handlers that never wait costs one worker, not a task each. The dispatcher
+may wait: so a burst of handlers that never wait costs two workers, not a task each. The dispatcher
 puts lanes on the list, and runs them.
 """
 
@@ -25,7 +25,8 @@ class Crew:
     """Runs lanes that are ready.
 
     Args:
-        run_ready: Runs what is ready, as this worker; tells whether the worker can go on.
+        run_ready: Runs a round of what is ready, as this worker; tells whether the worker can go
+            on.
         crashed: Called with an error that is a bug of ours.
 
     Attributes:
@@ -109,15 +110,14 @@ class Crew:
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - for the type checker
         self.woken = False
-        while self.open:
-            if not self.ready:
-                if len(self._idle) >= SPARE:
-                    return
-                sleeper = asyncio.get_running_loop().create_future()
-                self._idle.append(sleeper)
-                await sleeper
-                self.woken = False
-                continue
-            if not await self._run_ready(worker):
+        while True:
+            if self.open and self.ready and not await self._run_ready(worker):
                 self.see_to_it()
                 return
+            self.see_to_it()  # what is left is another's, after the loop had its turn
+            if not self.open or len(self._idle) >= SPARE:
+                return
+            sleeper = asyncio.get_running_loop().create_future()
+            self._idle.append(sleeper)
+            await sleeper
+            self.woken = False

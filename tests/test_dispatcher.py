@@ -14,7 +14,7 @@ import pytest
 import tenacity
 from structlog.testing import capture_logs
 
-from cti_listener.dispatcher import TOTAL, TURN, Dispatcher
+from cti_listener.dispatcher import ROUND, TOTAL, TURN, Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.events import parse_event
 from cti_listener.lanes import NOTICES, Lane
@@ -203,6 +203,25 @@ async def test_handlers_that_never_wait_cost_one_worker(dispatcher: Dispatcher) 
         dispatcher.put(handler, str(number), event())
     assert await dispatcher.drain(PATIENCE) == []
     # Each wakes the next before it runs a handler, which may wait; two take turns.
+    assert len(workers) <= 2
+
+
+async def test_handlers_that_never_wait_let_the_loop_turn(dispatcher: Dispatcher) -> None:
+    workers: set[asyncio.Task[Any] | None] = set()
+
+    async def handle(_: Event) -> None:
+        workers.add(asyncio.current_task())
+
+    handler = handler_of(handle)
+    for number in range(20 * ROUND):
+        dispatcher.put(handler, str(number % 100), event())
+    dispatcher.start()
+    before, most = dispatcher.waiting, 0
+    while dispatcher.waiting:
+        await asyncio.sleep(0)
+        most = max(most, before - dispatcher.waiting)
+        before = dispatcher.waiting
+    assert most < 2 * ROUND
     assert len(workers) <= 2
 
 
