@@ -40,8 +40,8 @@ def growth(sender: str, events: int, rounds: int) -> Iterator[Row]:
     yield from _by_handlers(sender, events, rounds)
     yield row("Memory per idle device seen, bytes", [asyncio.run(_per_device())], at_most=200)
     yield row("Memory per event remembered, bytes", [_per_entry()], at_most=150)
-    libraries = "import websockets, pydantic, structlog"
-    alone = [_resident(f"{libraries}, websockets.asyncio.client") for _ in range(rounds)]
+    libraries = "import websockets.asyncio.client, pydantic, structlog"
+    alone = [_resident(libraries) for _ in range(rounds)]
     idle = [_resident(IDLE.format(url=Load(0).url(sender, "json"))) for _ in range(rounds)]
     yield row(
         f"Memory of an idle process: to `{libraries}`",

@@ -11,8 +11,8 @@ from bench.speed.sender import Load
 
 CONNECTIONS = 200
 SUBSCRIPTIONS = 1000
-IDLE = 3.0
-"""For how long the connections are watched, in seconds."""
+IDLE = 10.0
+"""For how long the connections are watched, in seconds: two pings of each fall due."""
 
 MANY_CONNECTIONS = """
 import asyncio, contextlib, logging, os, time

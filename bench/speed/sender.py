@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from cti_listener.wire.stomp_frames import Frame as StompFrame
@@ -190,10 +191,13 @@ def _chunks(load: Load, subscription: str | None) -> list[bytes]:
 async def _send_at_rate(
     connection: ServerConnection, load: Load, subscriptions: list[str] | None
 ) -> None:
-    """Send what is due every tick; `callId` tells when, by the clock that all processes have."""
+    """Send what is due every tick; `callId` tells when, by the clock that all processes have.
+
+    It ends when the client has left: what is written goes nowhere then, and says nothing of it.
+    """
     began = time.monotonic()
     sent = 0
-    while sent < load.events:
+    while sent < load.events and connection.state is State.OPEN:
         due = min(load.events, int((time.monotonic() - began) * load.rate))
         for number in range(sent, due):
             event = event_of(number, load.devices, call=str(time.monotonic_ns()))
