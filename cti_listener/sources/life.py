@@ -347,9 +347,10 @@ class Life:
             codec.receive_data(data)
             self._take_events(delivery)
 
-    def message_unfinished(self) -> None:
-        """Note that if the rest of it never comes, what it tells happened before this read."""
-        self._liveness.not_taken()
+    def bytes_taken(self, *, whole: bool) -> None:
+        """Note that what came in part happened before this read, if the rest of it never comes."""
+        if not whole or (self._codec is not None and self._codec.unfinished):
+            self._liveness.not_taken()
 
     def stream_broken(self, *, oversized: bool) -> None:
         """End it at once: nothing of what follows is ever read."""

@@ -63,8 +63,8 @@ class Ears(Protocol):
     def message_received(self, data: bytes) -> None:
         """Take a whole message."""
 
-    def message_unfinished(self) -> None:
-        """Note that a message has begun to come, and is not whole when there is no more to read."""
+    def bytes_taken(self, *, whole: bool) -> None:
+        """Note that what was read is taken, and whether no message came in part."""
 
     def stream_broken(self, *, oversized: bool) -> None:
         """Note that what follows is not read: a message is too large, or no frame."""
@@ -107,8 +107,9 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             if self._shaken and self.protocol.parser_exc is not None:
                 # From here on all is discarded, for as long as the peer goes on.
                 self.ears.stream_broken(oversized=self._was_oversized)
-            elif self._shaken and (self.protocol.reader.buffer or self._fragments is not None):
-                self.ears.message_unfinished()
+            elif self._shaken:
+                whole = self._fragments is None and not self.protocol.reader.buffer
+                self.ears.bytes_taken(whole=whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""

@@ -127,6 +127,10 @@ class Codec(Protocol):
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message."""
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether an event may have come in part, the rest of it being in messages to come."""
+
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""
 

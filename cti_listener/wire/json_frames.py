@@ -100,6 +100,11 @@ class JsonCodec:
     def _tell_bad(self, reason: BadReason, detail: str, data: bytes, count: int = 1) -> None:
         self._events.append(MessageBad(reason, detail, data[:SAMPLE], count))
 
+    @property
+    def unfinished(self) -> bool:
+        """No event spans messages."""
+        return False
+
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""
         events, self._events = self._events, []

@@ -203,6 +203,11 @@ class StompCodec:
             self._events += self._bad.values()
             self._bad = {}
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame has come in part."""
+        return not self._decoder.between_frames
+
     def events_received(self) -> list[WireEvent]:
         """Return what the messages since the last call said, in order."""
         events, self._events = self._events, []

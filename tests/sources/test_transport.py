@@ -44,7 +44,7 @@ class Deaf:
     def message_received(self, data: bytes) -> None:
         pass
 
-    def message_unfinished(self) -> None:
+    def bytes_taken(self, *, whole: bool) -> None:
         pass
 
     def stream_broken(self, *, oversized: bool) -> None:

@@ -353,18 +353,25 @@ async def test_an_event_behind_an_oversized_message_in_the_same_bytes_lies_in_th
     assert lost.since <= sent[0]
 
 
-@pytest.mark.parametrize("how", ["half a frame", "a fragment and a ping"])
+@pytest.mark.parametrize("how", ["half a frame", "a fragment", "half a frame of STOMP"])
 async def test_an_event_of_which_only_the_beginning_came_lies_in_the_gap(how: str) -> None:
-    text = json.dumps(make()).encode()
-    whole = WebSocketFrame(Opcode.TEXT, text).serialize(mask=False)
-    pieces = [whole[:100], whole[100:120]]
-    if how != "half a frame":
-        first = WebSocketFrame(Opcode.TEXT, text[:100], fin=False)
-        pieces = [one.serialize(mask=False) for one in (first, WebSocketFrame(Opcode.PING, b""))]
+    def frame(data: bytes, **options: Any) -> bytes:
+        return WebSocketFrame(Opcode.TEXT, data, **options).serialize(mask=False)
+
+    wire, greeting, event = "json", b"", json.dumps(make()).encode()
+    if how == "half a frame of STOMP":
+        wire, greeting = "stomp", frame(b"CONNECTED\nversion:1.2\n\n\0")
+        event = encode(Frame("MESSAGE", {"subscription": "0"}, event))
+    greeting += frame(event)
+    if how == "half a frame":
+        pieces = [frame(event)[:100], frame(event)[100:120]]
+    else:
+        ping = WebSocketFrame(Opcode.PING, b"").serialize(mask=False)
+        pieces = [frame(event[:100], fin=how != "a fragment"), ping]
     sent: list[datetime] = []
 
     async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await shake_hands(reader, writer, whole)
+        await shake_hands(reader, writer, greeting)
         if sent:
             return  # this is the connection after
         await kept.until(lambda: kept.events)
@@ -374,7 +381,7 @@ async def test_an_event_of_which_only_the_beginning_came_lies_in_the_gap(how: st
             await asyncio.sleep(0.1)
         writer.transport.abort()
 
-    async with tcp_server(serve_once) as url, running(source_of(url)) as kept:
+    async with tcp_server(serve_once) as url, running(source_of(url, wire=wire)) as kept:
         await kept.until(lambda: len(kept.connected) == 2)
     (lost,) = kept.lost_
     assert lost.since <= sent[0]
