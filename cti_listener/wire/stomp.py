@@ -158,14 +158,15 @@ class StompCodec:
             return None
         begin = head.end()
         end = data.find(b"\0", begin)
-        if not (data.endswith(_FRAME_ENDS) and end >= len(data) - 2 and self._is_quick):
+        if data[end:] not in _FRAME_ENDS or not self._is_quick:
             return None
         length = data.find(_CONTENT_LENGTH, 0, begin) + len(_CONTENT_LENGTH)
         if length >= len(_CONTENT_LENGTH) and not data.startswith(b"%d\n" % (end - begin), length):
             return None
         number = data.find(_SUBSCRIPTION, 0, begin) + len(_SUBSCRIPTION)
-        destination = self._destinations.get(data[number : data.find(b"\n", number)].decode())
-        if number < len(_SUBSCRIPTION) or destination is None:
+        named = data[number : data.find(b"\n", number)] if number >= len(_SUBSCRIPTION) else b""
+        destination = self._destinations.get(named.decode())
+        if destination is None:
             return None
         try:
             payload = from_json(data[begin:end], cache_strings="keys")

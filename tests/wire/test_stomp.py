@@ -574,6 +574,7 @@ def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
         lone_frame("content-length:12\n"),
         lone_frame("content-length: 13\n"),
         lone_frame(end="\0\n\n"),
+        lone_frame(end="\0\0"),
         lone_frame(end=""),
         lone_frame() + lone_frame(),
         lone_frame(body="[7]"),
@@ -583,6 +584,7 @@ def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
         lone_frame().replace(b"subscription:0", b"subscription:9"),
         lone_frame().replace(b"subscription:0", b"x:0"),
         b"\n" + lone_frame(),
+        b'MESSAGE\nx:1\n\n"\xff"\0',
     ],
 )
 def test_what_is_not_plain_is_left_to_be_looked_at(data: bytes) -> None:
