@@ -160,6 +160,8 @@ async def _subscribe(connection: ServerConnection) -> list[str]:
                     if receipt := frame.headers.get("receipt"):
                         answer = f"RECEIPT\nreceipt-id:{receipt}\n\n\0"
                         await connection.send(answer.encode(), text=True)
+                case "DISCONNECT":  # it wanted no events
+                    return found
                 case other:
                     raise AssertionError(other)
 
