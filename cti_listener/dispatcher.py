@@ -1,8 +1,8 @@
 """Lanes: when a handler runs.
 
 A lane is (handler, device): serial inside, parallel across. It exists only while it holds
-something, so a device seen and idle costs nothing. Lanes that hold something stand in a ready-list;
-the crew (`workers`) takes them from there.
+something, so a device seen and idle costs nothing. Lanes that hold something stand in the
+ready-list of the crew (`workers`), whose workers run a round of them here.
 
 A durable handler's full lane leaves events in the journal and is refilled from there when it is
 half empty; each event its handler is done with is told to the journal.

@@ -1,7 +1,8 @@
 """Sightings: which feed brought an event first, and which brought it too.
 
-Called by `feeds` with each event. A server that gives each event to one of two sessions only makes
-two feeds two halves: that shows in how few events are seen on both.
+Called by `feeds` with each event. How far a feed had come when it was lost shows in what it lacks
+of that. A server that gives each event to one of two sessions only makes two feeds two halves: that
+shows in how few events are seen on both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The crew: tasks that take lanes from a ready-list and run them, as few as will do.
+"""The crew: tasks that run the lanes of a ready-list, as few as will do.
 
 Only one worker looks for work at a time, and it wakes the next one before it runs a handler, which
 may wait: so a burst of handlers that never wait costs two workers, not a task each. The dispatcher
