@@ -58,12 +58,16 @@ class _Joining:
     """A life of a feed that is being spliced in."""
 
     number: int
-    feed: str
-    since: float
+    life: Life
     shared: int = 0  # events that another feed brought as well, since it stands
     held: dict[int, Copy] = field(default_factory=dict)  # in order of arrival
     by_device: dict[str | None, dict[int, None]] = field(default_factory=dict)
     passed: set[int] = field(default_factory=set)  # held, and behind what was handled already
+
+    @property
+    def feed(self) -> str:
+        """Whose life it is."""
+        return self.life.feed
 
 
 @dataclass(slots=True)
@@ -89,14 +93,14 @@ class Feeds:
         names: What the feeds are called.
 
     Attributes:
-        watching: Whether any feed is being spliced in, or anything may still come too late: else
-            no event needs to be asked about.
+        watching: Whether any feed is being spliced in, or has yet to bring what another overtook.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         """Start with none that stands."""
         self.watching = False
         self._standing: dict[str, Life] = {}
+        self._early: dict[str, Life] = {}  # of feeds that bring events before they stand
         self._numbers = itertools.count(1)
         self._leaving = False
         self._joining: dict[int, _Joining] = {}
@@ -105,7 +109,6 @@ class Feeds:
         # Spliced in, though no other may have come as far as where they began.
         self._ahead: dict[str, _Joining] = {}
         self._overtaken: dict[str | None, _Overtaken] = {}
-        self._handled: dict[str | None, Copy] = {}  # of each device, the last one told, if watching
         self._sightings = Sightings(names)
 
     def __repr__(self) -> str:
@@ -125,10 +128,11 @@ class Feeds:
             The number of its splice, if it has to be spliced in because others stand; else 0.
         """
         others = self._in_step()
-        self._standing[feed] = Life(feed, now)
+        self._early.pop(feed, None)
+        life = self._standing[feed] = Life(feed, now)
         if not others or self._leaving:
             return 0
-        joining = _Joining(next(self._numbers), feed, now)
+        joining = _Joining(next(self._numbers), life)
         self._joining[joining.number] = self._current[feed] = joining
         self.watching = True
         return joining.number
@@ -186,8 +190,8 @@ class Feeds:
         """
         reached = self._sightings.reached(self._standing[feed], silent)
         for other, joining in self._current.items():
-            if other != feed and joining.since <= silent and not joining.shared:
-                reached = min(reached, max(joining.since - hold, silent - WINDOW))
+            if other != feed and joining.life.since <= silent and not joining.shared:
+                reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
         return reached
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
@@ -211,12 +215,23 @@ class Feeds:
         for other, joining in list(self._joining.items()):
             if joining.feed == feed and other <= number:
                 del self._joining[other]
-                found += ((one, one.key in joining.passed) for one in joining.held.values())
+                found += ((one, self._was_passed(joining, one)) for one in joining.held.values())
                 self._overtake(joining, now)
         for one, _ in found:
             self._hold_no_more(one)
+            self._sightings.handled(one.device, one.key)
         self._mind()
         return found
+
+    def _was_passed(self, joining: _Joining, copy: Copy) -> bool:
+        return copy.key in joining.passed or self._is_behind(joining.life, copy)
+
+    def _is_behind(self, life: Life, copy: Copy) -> bool:
+        """Tell whether a later event of its device was handled, to which this life has yet to come.
+
+        The numbers of two halves of a stream may not be comparable.
+        """
+        return not self.apart and self._sightings.is_behind(life, copy.device, copy.told)
 
     def _overtake(self, joining: _Joining, now: float) -> None:
         """Remember what another feed, which may be behind, has yet to bring."""
@@ -249,8 +264,6 @@ class Feeds:
         joining = self._current.get(feed)
         if joining is None:
             return False
-        if self._is_behind(feed, copy):
-            joining.passed.add(copy.key)
         joining.held.setdefault(copy.key, copy)
         joining.by_device.setdefault(copy.device, {}).setdefault(copy.key)
         return True
@@ -279,11 +292,13 @@ class Feeds:
             new: It is the first time that this feed brings it.
         """
         self._hold_no_more(copy)
-        before = self._handled.get(copy.device)
-        if before is None or before.told.precedes(copy.told):
-            self._handled[copy.device] = copy
+        self._sightings.handled(copy.device, copy.key)
         joining = self._current.get(feed)
-        if joining is None or not new or not self._sightings.came_since(copy.key, joining.since):
+        if (
+            joining is None
+            or not new
+            or not self._sightings.came_since(copy.key, joining.life.since)
+        ):
             return
         # On this very feed they came before it.
         self._pass(joining, copy, joining.by_device.get(copy.device, ()))
@@ -315,7 +330,7 @@ class Feeds:
             now: Monotonic seconds.
             known: Whether it came before.
         """
-        if not known and feed in self._ahead and self._is_behind(feed, copy):
+        if not known and self._is_behind(self._life(feed, now), copy):
             return True
         overtaken = self._overtaken.get(copy.device)
         if overtaken is None or overtaken.by == feed:
@@ -327,41 +342,32 @@ class Feeds:
             return False
         return not known
 
-    def _is_behind(self, feed: str, copy: Copy) -> bool:
-        """Tell whether a feed brings what was told before an event that it has yet to bring.
-
-        It was sent while nobody listened, and others, which began after that, have gone on.
-        """
-        last = self._handled.get(copy.device)
-        return (
-            last is not None
-            and copy.told.precedes(last.told)
-            and not self._sightings.came_by(feed, last.key)
-        )
-
     def _mind(self) -> None:
         self.watching = bool(self._joining or self._overtaken or self._ahead)
-        if not self.watching:
-            self._handled.clear()
 
     # What each brings
 
     def note(self, feed: str, copy: Copy, now: float) -> bool:
         """Take note of an event as it comes; tell whether it is new on this feed."""
-        life = self._standing.get(feed) or Life(feed, now)
         both = len(self._standing) > 1
-        seen = self._sightings.note(life, copy.key, copy.told, now, both=both)
+        seen = self._sightings.note(self._life(feed, now), copy.key, copy.told, now, both=both)
         if seen is None:
             return False
-        if self.watching and len(seen.feeds) > 1:
+        if self.watching and seen.shared:
             for one in seen.feeds:
                 self._mind_proof(one, seen.at)
         return True
 
+    def _life(self, feed: str, now: float) -> Life:
+        life = self._standing.get(feed) or self._early.get(feed)
+        if life is None:
+            life = self._early[feed] = Life(feed, now)
+        return life
+
     def _mind_proof(self, feed: str, at: float) -> None:
         """Count an event that this feed and another brought; it came first at that time."""
         joining = self._current.get(feed) or self._ahead.get(feed)
-        if joining is not None and at >= joining.since:
+        if joining is not None and at >= joining.life.since:
             joining.shared += 1
             if joining.shared == PROOF:
                 self._proven.append(feed)

@@ -237,9 +237,6 @@ class Pipeline:
             self._splice(feeds, feeds.splice_of(one))
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
             self._mind_share(feeds, apart=feeds.apart)
-        if not feeds.watching:
-            self._admit(*taken)
-            return
         known = name in self._dedupe
         if known or not feeds.holds(feed, copy, self._now):
             late = feeds.is_late(feed, copy, self._now, known=known)

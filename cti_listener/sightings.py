@@ -69,7 +69,7 @@ class Told(NamedTuple):
         return isinstance(number, int) and isinstance(after, int) and number < after
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Life:
     """A time in which a feed stood.
 
@@ -80,6 +80,7 @@ class Life:
         met: When the latest event came first that it and another brought.
         behind: How much later it brought that one; 0 if it was the first.
         firsts: The first events it brought, by kind.
+        furthest: The one told last of those it brought, by kind.
     """
 
     feed: str
@@ -88,15 +89,19 @@ class Life:
     met: float = -inf
     behind: float = 0.0
     firsts: dict[object, list[Told]] = field(default_factory=dict)
+    furthest: dict[object, Told] = field(default_factory=dict)
 
     def note(self, told: Told) -> None:
         """Take note of an event."""
         firsts = self.firsts.get(told.kind)
         if firsts is None:
             if len(self.firsts) < KINDS:
-                self.firsts[told.kind] = [told]
-        elif len(firsts) < FIRSTS:
+                self.firsts[told.kind], self.furthest[told.kind] = [told], told
+            return
+        if len(firsts) < FIRSTS:
             firsts.append(told)
+        if self.furthest[told.kind].precedes(told):
+            self.furthest[told.kind] = told
 
     def began_after(self, told: Told, at: float) -> bool:
         """Tell whether an event was told before this began: it is not missed here.
@@ -142,17 +147,26 @@ class _Count:
 
 
 class Sighting:
-    """An event: when it came first, and by which feeds it came since, the first one first."""
+    """An event: when it came first, and in which lives of feeds it came, the first one first."""
 
-    __slots__ = ("at", "both", "feeds", "life", "told")
+    __slots__ = ("at", "both", "lives", "told")
 
     def __init__(self, life: Life, at: float, told: Told, *, both: bool) -> None:
         """Note who brought it; `both` says that more than one feed stood."""
-        self.feeds = [life.feed]
-        self.life = life
+        self.lives = [life]
         self.at = at
         self.told = told
         self.both = both
+
+    @property
+    def feeds(self) -> Collection[str]:
+        """Which feeds brought it, the first one first."""
+        return dict.fromkeys(life.feed for life in self.lives)
+
+    @property
+    def shared(self) -> bool:
+        """Whether more than one feed brought it."""
+        return len(self.lives) > 1 and len(self.feeds) > 1
 
 
 class Sightings:
@@ -172,6 +186,7 @@ class Sightings:
         self._counts = {name: _Count() for name in names}
         self._newer: dict[int, Sighting] = {}
         self._older: dict[int, Sighting] = {}
+        self._last: dict[str | None, Sighting] = {}  # handled of each device, as far as followed
         self._turned = 0.0
         self._judged = self._judged_shared = 0
 
@@ -199,23 +214,43 @@ class Sightings:
             mine.seen += 1
             mine.first += 1
             return seen
-        if feed in seen.feeds:
+        if life in seen.lives:
+            return None
+        repeated, shared = feed in seen.feeds, seen.shared
+        seen.lives.append(life)
+        if repeated:
             return None
         mine.seen += 1
         mine.lag += now - seen.at
         life.met, life.behind = seen.at, now - seen.at
-        seen.life.met, seen.life.behind = seen.at, 0.0
-        if len(seen.feeds) == 1:
-            first = self._counts[seen.feeds[0]]
+        ahead = seen.lives[0]
+        ahead.met, ahead.behind = seen.at, 0.0
+        if not shared:
+            first = self._counts[ahead.feed]
             first.shared += 1
             first.lead += now - seen.at
-        seen.feeds.append(feed)
         return seen
 
-    def came_by(self, feed: str, key: int) -> bool:
-        """Tell whether a feed brought an event of late."""
+    def handled(self, device: str | None, key: int) -> None:
+        """Note that an event of a device is handled."""
         seen = self._newer.get(key) or self._older.get(key)
-        return seen is not None and feed in seen.feeds
+        last = self._last.get(device)
+        if seen is not None and (last is None or last.told.precedes(seen.told)):
+            self._last[device] = seen
+
+    def is_behind(self, life: Life, device: str | None, told: Told) -> bool:
+        """Tell whether a life brings what was told before an event that it has yet to bring.
+
+        Others brought and had that handled: they began after this one was told, or were given less.
+        Once the life has come as far as that, what is out of order is the server's own disorder.
+        """
+        last = self._last.get(device)
+        if last is None or life in last.lives or last.told.precedes(told):
+            return False
+        furthest = life.furthest.get(last.told.kind)
+        if furthest is None or furthest == last.told:
+            return told.precedes(last.told)
+        return furthest.precedes(last.told)
 
     def came_since(self, key: int, since: float) -> bool:
         """Tell whether an event came for the first time since then."""
@@ -238,18 +273,18 @@ class Sightings:
         last: Sighting | None = None  # of those in a row
         in_a_row, lacking = 0, False
         for one in self._latest_first(earliest):
-            if one.life is life or one.at > until:
+            if one.lives[0] is life or one.at > until:
                 continue
-            if last is not None and one.life is not last.life:
+            if last is not None and one.lives[0] is not last.lives[0]:
                 last, in_a_row = None, 0
-            if life.feed in one.feeds:
+            if life in one.lives:
                 last, in_a_row = last or one, in_a_row + 1
                 if in_a_row == SURE:
                     # The last bytes of a connection may have been read after the last we know of.
                     if not lacking:
                         break
-                    end = last.at if last.life.until is None else last.life.until
-                    return max(earliest, min(last.at, end))
+                    end = last.lives[0].until
+                    return max(earliest, last.at if end is None else min(last.at, end))
             elif not life.began_after(one.told, one.at):
                 last, in_a_row, lacking = None, 0, True
         if lacking:
@@ -270,13 +305,15 @@ class Sightings:
     def _turn(self, now: float) -> None:
         """Close the accounts of what a second copy is waited for no longer."""
         for one in self._older.values():
-            shared = len(one.feeds) > 1
+            shared = one.shared
             if not shared:
-                self._counts[one.feeds[0]].alone += 1
+                self._counts[one.lives[0].feed].alone += 1
             if one.both:
                 self._judged += 1
                 self._judged_shared += shared
+        since = self._turned
         self._older, self._newer, self._turned = self._newer, {}, now
+        self._last = {device: one for device, one in self._last.items() if one.at >= since}
         if self._judged >= JUDGED:
             self.share = self._judged_shared / self._judged
             self._judged = self._judged_shared = 0

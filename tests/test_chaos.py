@@ -179,9 +179,20 @@ def test_what_is_marked_as_late_is_not_asked_for_its_place_but_for_how_late_it_w
     assert (account.late, account.out_of_order, account.early_late) == (2, 0, 1)
 
 
+def test_what_was_told_in_a_gap_may_be_late_at_once() -> None:
+    outages: Times = [(0.0, 0.2)]
+    assert audit("a1 a2", "a2 a1@0.3!", gaps=[(0.0, 0.2)]).early_late == 0
+    assert audit("a1 a2", "a2 a1@0.3!", outages=outages).early_late == 1
+
+
 def test_what_is_marked_as_late_is_behind_another_of_its_device() -> None:
     account = audit("a1 a2 a3 b1", "a2 a1@1.5! b1 a3@3!")
     assert (account.late, account.early_late, account.idly_late) == (2, 0, 1)
+
+
+def test_what_is_in_its_place_may_be_late_by_its_number() -> None:
+    account = audit("a2 a1 a4 a3 a5", "a2 a1! a4 a3! a5!")
+    assert (account.late, account.early_late, account.idly_late) == (3, 0, 1)
 
 
 # Spans

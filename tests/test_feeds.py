@@ -40,10 +40,15 @@ class Merged:
         return self.feeds.reached(feed, silent, hold)
 
     def bring(
-        self, feed: str, *keys: int, device: str | None = "1", time: str = "2017.03.18 14:13:24"
+        self,
+        feed: str,
+        *keys: int,
+        device: str | None = "1",
+        time: str = "2017.03.18 14:13:24",
+        kind: str = "csta",
     ) -> None:
         for key in keys:
-            self._bring(feed, Copy(device, key, Told(time, "csta", key), None))
+            self._bring(feed, Copy(device, key, Told(time, kind, key), None))
 
     def _bring(self, feed: str, copy: Copy) -> None:
         key = copy.key
@@ -151,6 +156,88 @@ def test_what_a_feed_that_is_behind_brings_of_a_gap_is_late_once_others_have_gon
     merged.bring("b", 2, 3, 4, 5)
     assert merged.handled == [4, 1, 2, 3, 5]
     assert merged.late == [1, 2, 3]
+
+
+def one_after_the_other() -> Merged:
+    """Feed `b` brought 5 and is gone; now `a` has come."""
+    merged = Merged()
+    merged.stood("b")
+    merged.bring("b", 5)
+    merged.lost("b")
+    merged.stood("a")
+    return merged
+
+
+def test_what_a_feed_brings_that_is_behind_where_another_had_come_before_it_was_lost_is_late() -> (
+    None
+):
+    merged = one_after_the_other()
+    merged.bring("a", 3, 4, 5, 6)
+    assert merged.handled == [5, 3, 4, 6]
+    assert merged.late == [3, 4]
+
+
+def test_of_other_kinds_it_is_late_too_until_it_has_come_as_far() -> None:
+    merged = one_after_the_other()
+    merged.bring("a", 11, kind="agent")  # numbers of another kind say nothing
+    merged.bring("a", 4)
+    merged.bring("a", 12, kind="agent")
+    merged.bring("a", 5)
+    merged.bring("a", 13, kind="agent")
+    assert merged.late == [4, 12]
+
+
+def test_once_it_has_come_further_what_is_out_of_order_is_the_servers_own_disorder() -> None:
+    merged = one_after_the_other()
+    merged.bring("a", 7, device="2")
+    merged.bring("a", 4)
+    assert merged.handled == [5, 7, 4]
+    assert merged.late == []
+
+
+def test_what_is_held_while_another_brings_what_was_told_later_is_late() -> None:
+    merged = one_after_the_other()
+    merged.stood("b")
+    merged.bring("b", 6)  # its server is behind
+    merged.bring("a", 8)
+    merged.splice("b")
+    assert merged.handled == [5, 8, 6]
+    assert merged.late == [6]
+
+
+def test_what_was_handled_too_long_ago_makes_nothing_late() -> None:
+    merged = one_after_the_other()
+    merged.bring("a", 7, device="2", kind="agent")
+    for _ in range(2):
+        merged.now += KEPT
+        merged.bring("a", int(merged.now), device="2", kind="agent")
+    merged.bring("a", 4)
+    assert merged.late == []
+
+
+def test_two_halves_of_a_stream_are_not_late_for_each_other() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for number in range(JUDGED):
+        merged.bring("a", number)
+        merged.bring("b", 10_000 + number)
+    for turn in (2, 4):
+        merged.now = turn * KEPT
+        merged.bring("b", 20_000 + turn)
+    assert merged.feeds.apart
+    merged.late.clear()
+    merged.lost("a")
+    merged.stood("a")
+    merged.splice("a")
+    merged.bring("a", JUDGED)
+    assert merged.late == []
+
+
+def test_what_a_feed_brings_before_it_stands_is_of_one_life() -> None:
+    merged = Merged()
+    merged.bring("a", 5, 4)
+    assert merged.late == []
 
 
 def test_nothing_is_late_for_what_the_other_feed_will_never_bring() -> None:
