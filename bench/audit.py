@@ -115,8 +115,10 @@ class Account:
         repeated: Handled again.
         out_of_order: Handled before one of their device that arrived ahead of them.
         late: Handled and marked as late.
-        early_late: Of these, those that were not behind for longer than the hold.
-        idly_late: Of these, those that none of their device told later was handled before.
+        early_late: Of these, those that were not behind for longer than the hold, though they were
+            told while some feed listened.
+        idly_late: Of these, those that none of their device was handled before which was told
+            later, or which has a later time or number.
         unknown: Handled and never told.
         findings: Sentences on the first of whatever is wrong.
     """
@@ -203,15 +205,19 @@ class Audit:
     def _judge_order(self) -> None:
         evidence, account = self._evidence, self._account
         reached: dict[object, int] = {}
+        numbered: dict[object, tuple[str, int]] = {}  # the latest of a device and kind
         for one in evidence.handled:
             if one.key not in self._numbers:
                 continue
+            _, kind, device, serial, _, time, _ = one.key
+            last, numbers = reached.get(device, -1), (time, serial)
+            behind = numbers < numbered.get((device, kind), numbers)
+            numbered[device, kind] = max(numbers, numbered.get((device, kind), numbers))
             if one.late:
                 account.late += 1
-                self._judge_late(one, reached.get(one.key[DEVICE], -1))
+                self._judge_late(one, last, numbered_behind=behind)
                 continue
-            device, places = one.key[DEVICE], self._places(one)
-            last = reached.get(device, -1)
+            places = self._places(one)
             place = next((place for place in places if place > last), None)
             if place is None:
                 account.out_of_order += 1
@@ -239,14 +245,18 @@ class Audit:
     def _surely_arrived(self, copy: Copy) -> bool:
         return copy.at >= self._evidence.began and copy.at not in self._down
 
-    def _judge_late(self, one: Handled, last: int) -> None:
+    def _judge_late(self, one: Handled, last: int, *, numbered_behind: bool) -> None:
+        """Ask whether the mark is deserved, and whether waiting would have spared it."""
+        told = self._evidence.told[self._numbers[one.key][0]].at
         if all(place > last for place in self._places(one)):
-            self._account.idly_late += 1
-            self._find(f"late, and behind nothing: the one before is number {last}", one.key)
-        behind = one.received_at - self._evidence.told[self._numbers[one.key][0]].at
-        if behind.total_seconds() < self._evidence.hold:
+            if not numbered_behind:
+                self._account.idly_late += 1
+                self._find(f"late, and behind nothing: the one before is number {last}", one.key)
+            return
+        behind = (one.received_at - told).total_seconds()
+        if behind < self._evidence.hold and told not in self._evidence.gaps:
             self._account.early_late += 1
-            self._find(f"late, and only {behind.total_seconds():.3f} s behind", one.key)
+            self._find(f"late, and only {behind:.3f} s behind", one.key)
 
     # Telling
 
@@ -262,7 +272,9 @@ class Audit:
         self._account.findings.append("\n      ".join(words))
 
     def _tell(self, copy: Copy) -> str:
-        where = f"number {copy.number} out to {'ab'[copy.server]}{copy.session}"
+        told = self._evidence.told[copy.number].at
+        session = f"{'ab'[copy.server]}{copy.session}"
+        where = f"number {copy.number} told at {told:%H:%M:%S.%f}, out to {session}"
         parts: Mapping[str, Spans] = {
             "gap": self._evidence.gaps,
             "outage": self._down,

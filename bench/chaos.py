@@ -27,8 +27,9 @@ without any tolerance; both processes read one wall clock:
   none that was told later than that. The events of a device must have places that rise. With two
   feeds this is the same: both tell one stream, and first arrival wins.
 - **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
-  have been behind the centre for at least the hold, and behind one of its device that was told
-  later.
+  be behind one of its device that was told later, or has a later time or number. If its place is
+  behind, it must have been behind the centre for at least the hold, for so long the feeds are
+  waited for; unless it was told in a named gap, when no feed was there to be waited for.
 - **Gap seconds**: the union of the named gaps, but for `server_restarted`, from the first
   connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
   own books (`uncovered`: from the last byte out to the next RECEIPT out). Asked where that is 5 s
