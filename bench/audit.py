@@ -72,11 +72,21 @@ class Handled(NamedTuple):
         key: Which event.
         received_at: When its bytes came.
         late: Whether it was marked as late.
+        feed: Which one brought it.
     """
 
     key: Key
     received_at: datetime
     late: bool
+    feed: str
+
+    def follows(self, other: Handled) -> bool:
+        """Tell whether it follows another by the server's own time, and number of its kind."""
+        _, kind, _, serial, _, time, _ = self.key
+        _, other_kind, _, other_serial, _, other_time, _ = other.key
+        if time == other_time and kind == other_kind:
+            return bool(serial > other_serial)
+        return bool(time > other_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,27 +214,28 @@ class Audit:
 
     def _judge_order(self) -> None:
         evidence, account = self._evidence, self._account
-        reached: dict[object, int] = {}
-        numbered: dict[object, tuple[str, int]] = {}  # the latest of a device and kind
+        reached: dict[object, tuple[int, Handled]] = {}  # by device
+        numbered: dict[object, Handled] = {}  # the latest of a device and kind
         for one in evidence.handled:
             if one.key not in self._numbers:
                 continue
-            _, kind, device, serial, _, time, _ = one.key
-            last, numbers = reached.get(device, -1), (time, serial)
-            behind = numbers < numbered.get((device, kind), numbers)
-            numbered[device, kind] = max(numbers, numbered.get((device, kind), numbers))
+            kind, device = one.key[1 : DEVICE + 1]
+            last, before = reached.get(device, (-1, one))
+            latest = numbered.setdefault((device, kind), one)
+            if one.follows(latest):
+                numbered[device, kind] = one
             if one.late:
                 account.late += 1
-                self._judge_late(one, last, numbered_behind=behind)
+                self._judge_late(one, last, numbered_late=latest.follows(one))
                 continue
             places = self._places(one)
             place = next((place for place in places if place > last), None)
-            if place is None:
+            if place is not None:
+                reached[device] = place, one
+            elif one.feed == before.feed or not one.follows(before):
                 account.out_of_order += 1
                 after = evidence.told[last].key
                 self._find(f"came as number {places}, after number {last}, {after[3:6]}", one.key)
-            else:
-                reached[device] = place
 
     def _places(self, one: Handled) -> list[int]:
         """Return its number when it was told first, and of the copies that may have arrived first.
@@ -245,11 +256,11 @@ class Audit:
     def _surely_arrived(self, copy: Copy) -> bool:
         return copy.at >= self._evidence.began and copy.at not in self._down
 
-    def _judge_late(self, one: Handled, last: int, *, numbered_behind: bool) -> None:
+    def _judge_late(self, one: Handled, last: int, *, numbered_late: bool) -> None:
         """Ask whether the mark is deserved, and whether waiting would have spared it."""
         told = self._evidence.told[self._numbers[one.key][0]].at
         if all(place > last for place in self._places(one)):
-            if not numbered_behind:
+            if not numbered_late:
                 self._account.idly_late += 1
                 self._find(f"late, and behind nothing: the one before is number {last}", one.key)
             return

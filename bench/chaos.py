@@ -25,7 +25,9 @@ without any tolerance; both processes read one wall clock:
   it was told first, or that of its first copy to arrive: the first that got out before the event
   was received and while every feed was connected, or one ahead of it that may have arrived, but
   none that was told later than that. The events of a device must have places that rise. With two
-  feeds this is the same: both tell one stream, and first arrival wins.
+  feeds this is the same: both tell one stream, and first arrival wins. But where one feed brought
+  an event that the stream had moved behind its turn, and another, which is behind, then brings
+  what follows by the server's own time and number, these are in order: nothing else tells it.
 - **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
   be behind one of its device that was told later, or has a later time or number. If its place is
   behind, it must have been behind the centre for at least the hold, for so long the feeds are

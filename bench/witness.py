@@ -62,4 +62,4 @@ def _handled(event: Event) -> Handled:
     )
     delivery = event.delivery
     assert delivery.received_at is not None
-    return Handled(key, delivery.received_at, delivery.late)
+    return Handled(key, delivery.received_at, delivery.late, delivery.feed)

@@ -40,7 +40,7 @@ def audit(
     Args:
         told: Events, one a second from 0 on.
         handled: What the handler saw, in order; `a1@2.5` came at that time, else as it was told
-            first; `a1@2.5!` was late.
+            first; `a1@2.5!` was late, `a1@2.5~` came by the other feed.
         sent: Which of those told got out, by number, and when; else all, as they were told.
         gaps: The named gaps.
         outages: When a feed was not connected; else in the gaps.
@@ -50,9 +50,10 @@ def audit(
     copies = [(n, float(n)) for n in range(len(names))] if sent is None else sent
 
     def seen(text: str) -> Handled:
-        name, _, came = text.removesuffix("!").partition("@")
+        name, _, came = text.rstrip("!~").partition("@")
         first = names.index(name) if name in names else 0
-        return Handled(key(name), at(float(came or first)), text.endswith("!"))
+        feed = "b" if text.endswith("~") else "a"
+        return Handled(key(name), at(float(came or first)), text.endswith("!"), feed)
 
     evidence = Evidence(
         told=[Told(key(name), at(n), name in names[:n]) for n, name in enumerate(names)],
@@ -135,6 +136,12 @@ def test_what_was_handled_was_sent_whether_or_not_the_server_could_see_it() -> N
 
 def test_an_event_behind_one_that_came_after_it_is_out_of_order() -> None:
     assert audit("a1 b1 a2 b2", "a2 a1 b1 b2").out_of_order == 1
+
+
+def test_what_another_feed_puts_in_the_order_of_its_numbers_is_in_order() -> None:
+    assert audit("a2 a1", "a1 a2@1~").out_of_order == 0
+    assert audit("a2 a1", "a1 a2@1").out_of_order == 1
+    assert audit("a1 a2", "a2 a1@1~").out_of_order == 1
 
 
 def test_a_repeat_gives_no_event_a_later_place() -> None:
