@@ -1,8 +1,9 @@
 """One WebSocket connection, and how it is opened; `meanings` says what its errors mean.
 
-`Transport` takes whole data frames before `websockets` queues them, so that no message wakes a
-task. What that bypasses is done here: fragments are joined, and reading is paused when the listener
-asks for it, or while the peer does not read what we answer.
+`Transport` takes plain messages before `websockets` sees them (`frames`), and other data frames
+before it queues them, so that no message wakes a task. What that bypasses is done here: fragments
+are joined, and reading is paused when the listener asks for it, or while the peer does not read
+what we answer.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from websockets.uri import parse_uri
 
 from cti_listener.discretion import Discretion, in_url
 from cti_listener.errors import ConfigurationError
+from cti_listener.sources.frames import Frames
 from cti_listener.sources.meanings import (
     Seen,
     discreet,
@@ -44,6 +46,9 @@ from cti_listener.wire.stomp import SUBPROTOCOLS
 
 READ_SIZE = 32 * 1024
 """How much is read at once, in bytes."""
+
+HEAD_END: Final = b"\r\n\r\n"
+"""Behind the head of an HTTP response."""
 
 _Hold = Literal["asked", "unsent"]
 
@@ -82,9 +87,11 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     """
 
     ears: Ears
+    max_size: int
     beginning = b""  # of what came; enough to tell what answers
     broken_by: Exception | None = None  # what ended the TCP connection, if nobody closed it
-    _shaken = False  # hands; a redirect's connection never is
+    _heard = b""  # last, as long as the response's head may end within it
+    _frames: Frames | None = None  # once hands are shaken; a redirect's connection never does
     _fragments: bytearray | None = None
     _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
     _holds: frozenset[_Hold] = frozenset()  # why nothing is read
@@ -103,13 +110,38 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         if self._buffer is not None:
             data = bytes(self._buffer[:nbytes])
             self.beginning = self.beginning or data[:8]
-            self.data_received(data)
-            if self._shaken and self.protocol.parser_exc is not None:
-                # From here on all is discarded, for as long as the peer goes on.
-                self.ears.stream_broken(oversized=self._was_oversized)
-            elif self._shaken:
-                whole = self._fragments is None and not self.protocol.reader.buffer
-                self.ears.bytes_taken(whole=whole)
+            if self._frames is None:
+                self._receive_head(data)
+            else:
+                self._frames.receive_data(data)
+            self._mind_what_was_read()
+
+    def _receive_head(self, data: bytes) -> None:
+        """Have hands shaken; what comes behind the head of the response are frames."""
+        heard = self._heard + data
+        end = heard.find(HEAD_END)
+        size = len(data) if end < 0 else end + len(HEAD_END) - len(self._heard)
+        self._heard = heard[1 - len(HEAD_END) :]
+        self.data_received(data[:size])
+        if size < len(data):
+            receive = self.data_received if self._frames is None else self._frames.receive_data
+            receive(data[size:])
+
+    def _leave(self, data: bytes) -> bool:
+        """Have `websockets` read other frames; tell whether plain ones may follow."""
+        self.data_received(data)
+        ended = self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None
+        return self._fragments is None and not ended
+
+    def _mind_what_was_read(self) -> None:
+        """Tell whether there is more to come of it."""
+        if self._frames is None:
+            return
+        if self.protocol.parser_exc is not None:
+            # From here on all is discarded, for as long as the peer goes on.
+            self.ears.stream_broken(oversized=self._was_oversized)
+        else:
+            self.ears.bytes_taken(whole=self._fragments is None and self._frames.whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""
@@ -117,15 +149,16 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         if not hasattr(self, "transport"):
             return  # TLS failed on the far side of a proxy: it never was a connection
         super().connection_lost(exc)
-        if self._shaken:
+        if self._frames is not None:
             self.ears.connection_lost()
 
     def process_event(self, event: Event) -> None:
         """Take frames, after the handshake's response."""
-        if not self._shaken:
+        if self._frames is None:
             super().process_event(event)
             if self.response is not None and self.protocol.handshake_exc is None:
-                self._shaken = True
+                take = self.ears.message_received
+                self._frames = Frames(take, self._leave, max_size=self.max_size)
                 self.ears.handshake_done(self.protocol.subprotocol)
         elif not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
@@ -238,6 +271,7 @@ async def open_transport(
         nonlocal made
         made = Transport(*args, **kwargs)
         made.ears = ears
+        made.max_size = options.max_size
         return made
 
     extra: dict[str, Any] = {}
