@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.speed.sender import make_event
 from cti_listener.clock import SystemClock
-from cti_listener.journal import Journal, digest
+from cti_listener.journal import Journal, digest, encode
 from cti_listener.journal.writer import Synchronous
 from cti_listener.values import identity, routing_key
 
@@ -61,7 +61,7 @@ def append(store: Journal, sent: Sent) -> None:
         call=sent.call,
         received_at=sent.received_at,
         feed="a",
-        payload=sent.payload,
+        text=encode(sent.payload),
         owed=OWED,
     )
 

@@ -19,7 +19,7 @@ from cti_listener.clock import Clock
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.event_base import Delivery, Event
 from cti_listener.handover import Handover
-from cti_listener.journal import Entry, Journal, JournalStats, Opened
+from cti_listener.journal import Entry, Journal, JournalStats, Opened, encode
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
 from cti_listener.values import EventKey, identity, plain_text, routing_key
@@ -137,6 +137,7 @@ class Commits:
         digest: int,
         event: Event | None,
         handlers: Sequence[Handler],
+        text: bytes | None,
     ) -> None:
         """Have an event committed, then handed over to these handlers.
 
@@ -149,6 +150,7 @@ class Commits:
                 is some objects, and thousands may wait: the garbage collector would go over them
                 again and again.
             handlers: Who wants it.
+            text: The JSON text it was read from, where that is at hand.
         """
         wanting, owed = self._who(handlers)
         call = payload.get("callId")
@@ -162,7 +164,7 @@ class Commits:
             call=call if type(call) is str else plain_text(call),
             received_at=delivery.received_at or self._clock.now(),
             feed=delivery.feed,
-            payload=payload,
+            text=encode(payload) if text is None else text,
             owed=owed,
             late=delivery.late,
         )

@@ -46,6 +46,7 @@ class _Taken(NamedTuple):
         key: Its identity.
         name: What dedupe knows it by.
         delivery: What is ours about it.
+        text: The JSON text it was read from, where that is at hand.
     """
 
     payload: dict[str, Any]
@@ -53,6 +54,7 @@ class _Taken(NamedTuple):
     key: tuple[Any, ...]
     name: int
     delivery: Delivery
+    text: bytes | None
 
 
 class Pipeline:
@@ -131,7 +133,11 @@ class Pipeline:
             self._last_frame_at = heard
 
     def event_received(
-        self, payload: dict[str, Any], destination: str | None, delivery: Delivery
+        self,
+        payload: dict[str, Any],
+        destination: str | None,
+        delivery: Delivery,
+        text: bytes | None = None,
     ) -> None:
         """Take an event object; a bug of ours on one is logged and counted, no more."""
         self._received += 1
@@ -143,10 +149,11 @@ class Pipeline:
                 self._not_asked_for += 1
             elif self._feeds is None:
                 name = hash(key) if self._commits is None else digest(key)
-                self._admit(payload, device, key, name, delivery)
+                self._admit(payload, device, key, name, delivery, text=text)
             else:
                 name = hash(key) if self._commits is None else digest(key)
-                self._take_in_step(self._feeds, _Taken(payload, device, key, name, delivery))
+                taken = _Taken(payload, device, key, name, delivery, text)
+                self._take_in_step(self._feeds, taken)
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._bad["internal"] += 1
             log.exception("event_failed", keys=list(payload)[:50])
@@ -168,6 +175,8 @@ class Pipeline:
         key: tuple[Any, ...],
         name: int,
         delivery: Delivery,
+        *,
+        text: bytes | None,
     ) -> None:
         """Have an event handed over, unless it was seen."""
         if not self._dedupe.admit(name, self._now):
@@ -188,7 +197,9 @@ class Pipeline:
         if handlers is None:
             read = event_of(payload, device, delivery)
             handlers = router.match(read, device)
-        self._commits.append(payload, device, delivery, digest=name, event=read, handlers=handlers)
+        self._commits.append(
+            payload, device, delivery, digest=name, event=read, handlers=handlers, text=text
+        )
 
     def message_bad(self, bad: MessageBad) -> None:
         """Count a message that was no event, and log its beginning, once a second at most."""
@@ -240,11 +251,17 @@ class Pipeline:
         known = name in self._dedupe
         if known or not feeds.holds(feed, copy, self._now):
             late = feeds.is_late(feed, copy, self._now, known=known)
-            self._admit(*(_late(taken) if late else taken))
+            self._admit_in_step(taken, late=late)
             feeds.handled(feed, copy, new=new)
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
         self._mind_held(feeds)
+
+    def _admit_in_step(self, taken: _Taken, *, late: bool) -> None:
+        payload, device, key, name, delivery, text = taken
+        if late:
+            delivery = replace(delivery, late=True)
+        self._admit(payload, device, key, name, delivery, text=text)
 
     def _mind_held(self, feeds: Feeds) -> None:
         """Let go on what waits for events that are held back, once none is."""
@@ -256,7 +273,7 @@ class Pipeline:
     def _splice(self, feeds: Feeds, number: int) -> None:
         """End a splice now, whatever its feed may be ahead of."""
         for one, late in feeds.spliced(number, self._clock.monotonic()):
-            self._admit(*(_late(one.what) if late else one.what))
+            self._admit_in_step(one.what, late=late)
         self._mind_held(feeds)
 
     @property
@@ -385,10 +402,6 @@ class Pipeline:
             feeds={} if self._feeds is None else self._feeds.stats(),
             journal=None if self._commits is None else self._commits.stats(),
         )
-
-
-def _late(taken: _Taken) -> _Taken:
-    return taken._replace(delivery=replace(taken.delivery, late=True))
 
 
 def _forget(_gap: Gap) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from cti_listener.errors import BadMessageError, BadReason, ConfigurationError
 from cti_listener.event_base import Delivery
-from cti_listener.events import CATALOGUE, parse_event
+from cti_listener.events import CATALOGUE, load_json, parse_event
 from cti_listener.values import EventKey, identity, routing_key
-from cti_listener.wire.base import EventReceived, MessageBad, WireEvent
+from cti_listener.wire.base import EventReceived, LoneEvent, MessageBad, WireEvent
 from cti_listener.wire.json_frames import SAMPLE, JsonCodec
 from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
@@ -236,7 +236,15 @@ def test_what_is_quickly_read_as_a_lone_json_event_is_what_the_message_holds(
     lone = JsonCodec().lone_event(message)
     if lone is not None:
         event("lone")
-        assert repr([EventReceived(*lone)]) == repr(taken(message))
+        check_lone(lone, taken(message))
+
+
+def check_lone(lone: LoneEvent, told: Sequence[WireEvent]) -> None:
+    """See that it is what was told, and that its text, kept, is read as the same."""
+    payload, destination, text = lone
+    assert repr([EventReceived(payload, destination)]) == repr(told)
+    assert repr(load_json(text)) == repr(payload)
+    assert repr(json.loads(text)) == repr(payload)
 
 
 # Events
@@ -414,7 +422,7 @@ def test_what_is_quickly_read_as_a_lone_stomp_event_is_what_the_message_holds(
     lone = quick.lone_event(data)
     if lone is not None:
         event("lone")
-        assert repr([EventReceived(*lone)]) == repr(heard(slow, [data]))
+        check_lone(lone, heard(slow, [data]))
 
 
 @given(stomp_bytes(), CUTS)

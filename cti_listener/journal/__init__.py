@@ -16,6 +16,7 @@ from cti_listener.journal.base import (
     Seqs,
     digest,
 )
+from cti_listener.journal.rows import encode
 from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
 from cti_listener.journal.writer import Synchronous
 
@@ -31,4 +32,5 @@ __all__ = [
     "Seqs",
     "Synchronous",
     "digest",
+    "encode",
 ]

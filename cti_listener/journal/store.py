@@ -170,7 +170,7 @@ class Journal:
         call: str | None,
         received_at: datetime,
         feed: str,
-        payload: dict[str, Any],
+        text: bytes | str,
         owed: tuple[str, ...],
         late: bool = False,
     ) -> None:
@@ -183,13 +183,12 @@ class Journal:
             call: Its call, for retention and purge.
             received_at: When it came, aware.
             feed: The connection that brought it.
-            payload: The object as received.
+            text: The object as received, in JSON; `encode()` writes it where it is not at hand.
             owed: The names of the durable handlers that want it.
             late: It came after events that should have followed it.
         """
         if self._open:
             pending = self._pending
-            text = rows.encode(payload)
             if received_at is not self._received_at:  # many came at once
                 self._received_at, self._stamp = received_at, rows.stamp(received_at)
             pending.rows += (digest, self._stamp, device, call, feed, owed, late, text)

@@ -22,9 +22,13 @@ class Receiver(Protocol):
     """What a source tells. Every call is synchronous and quick, and none raises."""
 
     def event_received(
-        self, payload: dict[str, Any], destination: str | None, delivery: Delivery
+        self,
+        payload: dict[str, Any],
+        destination: str | None,
+        delivery: Delivery,
+        text: bytes | None = None,
     ) -> None:
-        """Take an event object, and the destination it came by."""
+        """Take an event object, the destination it came by, and its text if that is at hand."""
 
     def message_bad(self, bad: MessageBad) -> None:
         """Take note of a message that was no event."""

@@ -340,9 +340,9 @@ class Life:
         self._receiver.message_received(delivery)
         lone = codec.lone_event(data) if self.stood and self.durable is None else None
         if lone is not None:
-            payload, destination = lone
+            payload, destination, text = lone
             self._heard_of.add(destination)
-            self._receiver.event_received(payload, destination, delivery)
+            self._receiver.event_received(payload, destination, delivery, text)
         else:
             codec.receive_data(data)
             self._take_events(delivery)

@@ -108,6 +108,10 @@ WireEvent = (
 )
 
 
+LoneEvent = tuple[dict[str, Any], str | None, bytes]
+"""An event object, the destination it came by, and the JSON text it was read from."""
+
+
 class Codec(Protocol):
     """Messages in, wire events and messages out."""
 
@@ -117,11 +121,11 @@ class Codec(Protocol):
     def open(self) -> None:
         """Begin the session; call once, when the WebSocket stands."""
 
-    def lone_event(self, data: bytes) -> tuple[dict[str, Any], str | None] | None:
+    def lone_event(self, data: bytes) -> LoneEvent | None:
         """Read a message that is one event and nothing else, as nearly all are, at little cost.
 
         Returns:
-            Its payload and destination; None: `receive_data` has to look at it.
+            None: `receive_data` has to look at it.
         """
 
     def receive_data(self, data: bytes) -> None:

@@ -6,13 +6,12 @@ The subscription is in the URL or in messages sent after connecting; nothing eve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic_core import from_json
 
 from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_json
-from cti_listener.wire.base import EventReceived, MessageBad, SessionOpened, WireEvent
+from cti_listener.wire.base import EventReceived, LoneEvent, MessageBad, SessionOpened, WireEvent
 from cti_listener.wire.price import CHEAP, EVENT, allowance, price_of_json, why_too_dear
 
 SAMPLE = 200
@@ -60,7 +59,7 @@ class JsonCodec:
         self._opened = True
         self._events.append(SessionOpened())
 
-    def lone_event(self, data: bytes) -> tuple[dict[str, Any], None] | None:
+    def lone_event(self, data: bytes) -> LoneEvent | None:
         """Read a short message that is one object; None: `receive_data` has to look at it."""
         if len(data) > self._short or not data.startswith(b"{"):
             return None
@@ -68,7 +67,7 @@ class JsonCodec:
             payload = from_json(data, cache_strings="keys")
         except ValueError:
             return None
-        return payload, None
+        return payload, None, data
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole message: an event object, or an array of them.

@@ -18,6 +18,7 @@ from cti_listener.events import load_object
 from cti_listener.wire.base import (
     EventReceived,
     LateEvent,
+    LoneEvent,
     MessageBad,
     SessionDenied,
     SessionEnded,
@@ -147,7 +148,7 @@ class StompCodec:
 
     # Receiving
 
-    def lone_event(self, data: bytes) -> tuple[dict[str, Any], str | None] | None:
+    def lone_event(self, data: bytes) -> LoneEvent | None:
         """Read a message that is one short MESSAGE frame; None: `receive_data` has to look at it.
 
         So it has to at whatever is not plain: escapes, STOMP 1.0, a body that is no event, a
@@ -168,11 +169,12 @@ class StompCodec:
         destination = self._destinations.get(named.decode())
         if destination is None:
             return None
+        text = data[begin:end]
         try:
-            payload = from_json(data[begin:end], cache_strings="keys")
+            payload = from_json(text, cache_strings="keys")
         except ValueError:
             return None
-        return (payload, destination) if type(payload) is dict else None
+        return (payload, destination, text) if type(payload) is dict else None
 
     @property
     def _is_quick(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
-from cti_listener.journal import Entry, Journal, Opened, digest, rows
+from cti_listener.journal import Entry, Journal, Opened, digest, encode, rows
 from cti_listener.testing import ManualClock
 
 NAMESPACE = "zhen04.cc"
@@ -98,7 +98,7 @@ class Held(Journal):
             call=one.call,
             received_at=one.received_at,
             feed="a",
-            payload=one.payload,
+            text=encode(one.payload),
             owed=one.owed,
             late=one.late,
         )

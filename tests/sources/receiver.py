@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -67,8 +68,13 @@ class Kept:
         return [event.get("serial") for event in self.events]
 
     def event_received(
-        self, payload: dict[str, Any], destination: str | None, delivery: Delivery
+        self,
+        payload: dict[str, Any],
+        destination: str | None,
+        delivery: Delivery,
+        text: bytes | None = None,
     ) -> None:
+        assert text is None or json.loads(text) == payload
         assert delivery.received_at is not None
         self.events.append(payload)
         self.destinations.append(destination)

@@ -39,7 +39,7 @@ def test_an_object_is_an_event_and_an_array_several() -> None:
 @pytest.mark.parametrize(
     ("message", "lone"),
     [
-        (b'{"a": 1}', ({"a": 1}, None)),
+        (b'{"a": 1}', ({"a": 1}, None, b'{"a": 1}')),
         (b'[{"a": 1}]', None),
         (b' {"a": 1}', None),
         (b'{"a": 1', None),

@@ -561,7 +561,7 @@ def lone_frame(extra: str = "", body: str = '{"serial": 7}', end: str = "\0") ->
 )
 def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
     server = session(A)
-    assert server.codec.lone_event(data) == ({"serial": 7}, A)
+    assert server.codec.lone_event(data) == ({"serial": 7}, A, b'{"serial": 7}')
 
 
 @pytest.mark.parametrize(
