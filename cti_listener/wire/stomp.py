@@ -41,8 +41,8 @@ _STRICT: Final = ("1.2", "1.1")
 """Where spaces around a header are part of it."""
 
 _FRAME_ENDS: Final = (b"\0", b"\0\n")
-_PLAIN_HEAD: Final = re.compile(rb"MESSAGE\n(?:[^:\\\r\n\0\x80-\xff]+:[^\\\r\n\0\x80-\xff]*\n)+\n")
-"""Command and headers that mean what they spell."""
+_PLAIN_HEAD: Final = re.compile(rb"MESSAGE\n(?:[ -9;-\[\]-~]++:[ -\[\]-~]*+\n)++\n")
+"""Command and headers that mean what they spell: printable ASCII, and no escape."""
 
 _SUBSCRIPTION: Final = b"\nsubscription:"
 _CONTENT_LENGTH: Final = b"\ncontent-length:"
@@ -159,7 +159,7 @@ class StompCodec:
             return None
         begin = head.end()
         end = data.find(b"\0", begin)
-        if data[end:] not in _FRAME_ENDS or not self._is_quick:
+        if data[end:] not in _FRAME_ENDS or not (self._plain and self._decoder.between_frames):
             return None
         length = data.find(_CONTENT_LENGTH, 0, begin) + len(_CONTENT_LENGTH)
         if length >= len(_CONTENT_LENGTH) and not data.startswith(b"%d\n" % (end - begin), length):
@@ -175,11 +175,6 @@ class StompCodec:
         except ValueError:
             return None
         return (payload, destination, text) if type(payload) is dict else None
-
-    @property
-    def _is_quick(self) -> bool:
-        """Whether an event needs no more than to be read."""
-        return self._plain and self._decoder.between_frames
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message: part of a frame, one, or several.
