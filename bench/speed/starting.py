@@ -15,11 +15,12 @@ from bench.speed.ratios import Row, over, row
 from bench.speed.sender import Load
 
 PROGRAM = (sys.executable, "-m", "cti_listener")
-NEEDED = (
+LIBRARIES = (
     "import asyncio, cyclopts, websockets.asyncio.client, pydantic, pydantic_settings, structlog,"
-    " tenacity, cti_listener"
+    " tenacity"
 )
-"""What the program must import to listen, and no more."""
+NEEDED = f"{LIBRARIES}, cti_listener.cli, cti_listener.app"
+"""What the program must import to listen: the libraries, and itself."""
 
 
 def starting(sender: str, rounds: int) -> Iterator[Row]:
@@ -30,6 +31,7 @@ def starting(sender: str, rounds: int) -> Iterator[Row]:
         "version": lambda: _seconds((*PROGRAM, "--version")),
         "help": lambda: _seconds((*PROGRAM, "--help")),
         "needed": lambda: _seconds((sys.executable, "-c", NEEDED)),
+        "libraries": lambda: _seconds((sys.executable, "-c", LIBRARIES)),
         "listening": lambda: _until(sender, '"connected"')[0],
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
@@ -53,6 +55,11 @@ def starting(sender: str, rounds: int) -> Iterator[Row]:
         over(found["listening"], found["needed"]),
         at_most=1.2,
         detail=f"{_milli(found['listening'])} to {_milli(found['needed'])}",
+    )
+    yield row(
+        "cti-listen, until it is connected: to importing its libraries alone",
+        over(found["listening"], found["libraries"]),
+        detail=_milli(found["libraries"]),
     )
     yield row("cti-listen, from connected to the first event printed, s", first, at_most=0.3)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from wcwidth import wcwidth
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,7 +56,14 @@ def width(text: str) -> int:
     """Return how many columns a clean text takes; Chinese characters take two."""
     if text.isascii():
         return len(text)
-    return sum(max(wcwidth(character), 0) for character in text)
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    # Its tables take longer to read in than the rest of the program to begin: not before needed.
+    from wcwidth import wcwidth  # noqa: PLC0415
+
+    return max(wcwidth(character), 0)
 
 
 def cut(text: str, columns: int) -> str:
@@ -67,7 +72,7 @@ def cut(text: str, columns: int) -> str:
         return text
     taken, kept = 0, []
     for character in text:
-        taken += max(wcwidth(character), 0)
+        taken += _columns_of(character)
         if taken > columns - 1:
             break
         kept.append(character)
