@@ -32,8 +32,8 @@ class Frames:
 
     Args:
         take: Called with each plain message.
-        leave: Called with all other bytes, in order, one frame or a part of one at a time; tells
-            whether plain frames may follow. They may not within a fragmented message.
+        leave: Called with all other bytes, in order, and before any plain frame that stands behind
+            them; tells whether plain frames may follow: not within a fragmented message.
         max_size: A longer message is left, in bytes.
     """
 
@@ -73,33 +73,47 @@ class Frames:
         take, start, end = self._take, 0, len(data)
         while start + 1 < end:
             begin, size = start + 2, data[start + 1]
-            if size == TWO_BYTES:
-                begin = start + 4
-                if begin > end:
-                    return start
-                size = data[start + 2] << 8 | data[start + 3]
-            elif size > TWO_BYTES:
-                begin, size = _longer(data, start)
-                if begin > end:
-                    return start
+            if size == TWO_BYTES and begin + 2 <= end:
+                begin, size = start + 4, data[start + 2] << 8 | data[start + 3]
+            elif size >= TWO_BYTES:
+                begin, size = _head(data, start)
             after = begin + size
-            if self._plain and size <= self._max_size and data[start] in PLAIN:
-                if after <= end:
-                    take(data[begin:after])
-                    start = after
-                    continue
-                if size <= KEPT:
-                    return start
-            self._plain = self._leave(data[start : min(after, end)])
-            if after > end:
-                self._owed = after - end
-                return end
+            if not self._plain or data[start] not in PLAIN or size > self._max_size:
+                after = self._leave_others(data, start)
+            elif after <= end:
+                take(data[begin:after])
+            elif size > KEPT:
+                after = self._leave_others(data, start)
+            else:
+                return start
+            if after == start:
+                return start
             start = after
         return start
 
+    def _leave_others(self, data: bytes, start: int) -> int:
+        """Leave a frame, and what follows up to the next plain one; return where that is."""
+        after, end = start, len(data)
+        while after + 1 < end and (after == start or data[after] not in PLAIN):
+            begin, size = _head(data, after)
+            if begin > end:
+                break
+            after = begin + size
+        if after > end:
+            self._owed = after - end
+            after = end
+        if start < after:
+            self._plain = self._leave(data[start:after])
+        return after
 
-def _longer(data: bytes, start: int) -> tuple[int, int]:
-    """Return where the payload of a long or masked frame begins, and how long it is."""
-    if data[start + 1] == EIGHT_BYTES:
+
+def _head(data: bytes, start: int) -> tuple[int, int]:
+    """Return where the payload of any frame begins, and how long it is, if that is there."""
+    size = data[start + 1]
+    if size < TWO_BYTES:
+        return start + 2, size
+    if size == TWO_BYTES:
+        return start + 4, int.from_bytes(data[start + 2 : start + 4])
+    if size == EIGHT_BYTES:
         return start + 10, int.from_bytes(data[start + 2 : start + 10])
     return start + 2, ENDLESS

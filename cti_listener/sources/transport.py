@@ -141,7 +141,9 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             # From here on all is discarded, for as long as the peer goes on.
             self.ears.stream_broken(oversized=self._was_oversized)
         else:
-            self.ears.bytes_taken(whole=self._fragments is None and self._frames.whole)
+            ended = self.protocol.close_rcvd is not None  # nothing behind is read
+            whole = self._fragments is None and self._frames.whole
+            self.ears.bytes_taken(whole=whole or ended)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the TCP connection is gone."""

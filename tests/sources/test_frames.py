@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
+from websockets.utils import accept_key
 
 from cti_listener.sources.frames import ENDLESS, KEPT, Frames
+from cti_listener.sources.transport import Transport
 
 MAX_SIZE = 10_000
 
@@ -152,3 +157,100 @@ def test_a_length_that_cannot_be_is_left_and_keeps_nothing() -> None:
         reader.receive(frame(b"behind"))
     assert reader.messages == []
     assert reader.protocol.parser_exc is not None
+
+
+# Behind the head of the response, in a transport
+
+
+class Wire(asyncio.Transport):
+    """A connection that leads nowhere."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+class Ears:
+    """Keeps what a transport says."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.whole: list[bool] = []
+
+    def about_to_read(self) -> None:
+        pass
+
+    def bytes_received(self, *, more: bool) -> None:
+        pass
+
+    def handshake_done(self, subprotocol: str | None) -> None:
+        assert subprotocol is None
+
+    def message_received(self, data: bytes) -> None:
+        self.messages.append(data)
+
+    def bytes_taken(self, *, whole: bool) -> None:
+        self.whole.append(whole)
+
+    def stream_broken(self, *, oversized: bool) -> None:
+        raise AssertionError(oversized)
+
+    def connection_lost(self) -> None:
+        raise AssertionError
+
+
+def hear(body: bytes, cuts: Sequence[int]) -> Ears:
+    """Have a transport read the head of a response and what follows it, cut at these places."""
+    protocol = ClientProtocol(parse_uri("ws://unused/"), max_size=MAX_SIZE)
+    transport = Transport(protocol)
+    transport.ears = ears = Ears()
+    transport.max_size = MAX_SIZE
+    transport.connection_made(Wire())
+    request = protocol.connect()
+    protocol.send_request(request)
+    stream = _head(request) + body
+    for since, until in pairwise([0, *cuts, len(stream)]):
+        _read(transport, stream[since:until])
+    return ears
+
+
+def _read(transport: Transport, data: bytes) -> None:
+    while data:
+        buffer = transport.get_buffer(-1)
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        transport.buffer_updated(size)
+        data = data[size:]
+
+
+def _head(request: Request) -> bytes:
+    accept = accept_key(request.headers["Sec-WebSocket-Key"])
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ).encode()
+
+
+HEAD = 129
+"""How long that is."""
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2, 5, 12, 200])
+async def test_the_head_may_be_cut_anywhere_and_a_frame_begin_right_behind_it(behind: int) -> None:
+    messages = [b"one", b"two" * 1000, b"three"]
+    body = b"".join(map(frame, messages))
+    for cut in range(HEAD + 1):
+        ears = hear(body, [cut, HEAD + behind])
+        assert ears.messages == messages
+        assert ears.whole[-1]
+
+
+async def test_what_follows_a_close_is_not_waited_for() -> None:
+    close = frame((1000).to_bytes(2), opcode=Opcode.CLOSE)
+    assert hear(frame(b"one") + close + b"\x81", [HEAD]).whole[-1]
+    assert not hear(frame(b"one") + b"\x81", [HEAD]).whole[-1]
