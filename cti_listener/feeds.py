@@ -217,9 +217,10 @@ class Feeds:
                 del self._joining[other]
                 found += ((one, self._was_passed(joining, one)) for one in joining.held.values())
                 self._overtake(joining, now)
-        for one, _ in found:
+        for one, late in found:
             self._hold_no_more(one)
-            self._sightings.handled(one.device, one.key)
+            if not late:
+                self._sightings.note_handled(one.device, one.key)
         self._mind()
         return found
 
@@ -264,6 +265,8 @@ class Feeds:
         joining = self._current.get(feed)
         if joining is None:
             return False
+        if self._is_behind(joining.life, copy):
+            joining.passed.add(copy.key)
         joining.held.setdefault(copy.key, copy)
         joining.by_device.setdefault(copy.device, {}).setdefault(copy.key)
         return True
@@ -283,16 +286,18 @@ class Feeds:
         joining = self._current.get(feed)
         return joining is not None and len(joining.held) > MOST_HELD
 
-    def handled(self, feed: str, copy: Copy, *, new: bool) -> None:
+    def handled(self, feed: str, copy: Copy, *, new: bool, in_turn: bool) -> None:
         """Note that an event is handled, or was before: no copy of it needs to be held back.
 
         Args:
             feed: Who brought it now.
             copy: The event.
             new: It is the first time that this feed brings it.
+            in_turn: It is handled now, and not late.
         """
         self._hold_no_more(copy)
-        self._sightings.handled(copy.device, copy.key)
+        if in_turn:
+            self._sightings.note_handled(copy.device, copy.key)
         joining = self._current.get(feed)
         if (
             joining is None
@@ -354,8 +359,8 @@ class Feeds:
         if seen is None:
             return False
         if self.watching and seen.shared:
-            for one in seen.feeds:
-                self._mind_proof(one, seen.at)
+            for name in {life.feed for life in seen.lives}:
+                self._mind_proof(name, seen.at)
         return True
 
     def _life(self, feed: str, now: float) -> Life:

@@ -241,7 +241,7 @@ class Pipeline:
     def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
         """Have an event handed over, unless its feed may be ahead of the others with it."""
         feed, name = taken.delivery.feed, taken.name
-        told = Told(time=taken.key[5], kind=taken.key[1], serial=taken.key[3])
+        told = Told(time=taken.key[5], kind=taken.key[:2], serial=taken.key[3])
         copy = Copy(taken.device, name, told, taken)
         new = feeds.note(feed, copy, self._now)
         for one in feeds.take_proven():
@@ -249,10 +249,13 @@ class Pipeline:
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
             self._mind_share(feeds, apart=feeds.apart)
         known = name in self._dedupe
+        if known and not feeds.watching:
+            self._admit_in_step(taken, late=False)
+            return
         if known or not feeds.holds(feed, copy, self._now):
             late = feeds.is_late(feed, copy, self._now, known=known)
             self._admit_in_step(taken, late=late)
-            feeds.handled(feed, copy, new=new)
+            feeds.handled(feed, copy, new=new, in_turn=not (known or late))
         elif feeds.full(feed):
             self._splice(feeds, feeds.splice_of(feed))
         self._mind_held(feeds)

@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from cti_listener.values import read_time
 
 WINDOW: Final = 10.0
 """By no more than this, in seconds, is a feed taken to be behind."""
@@ -41,8 +43,12 @@ BEHIND: Final = 0.05
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
 
-KINDS: Final = 10
-"""So many kinds are told apart in that; there are two."""
+KINDS: Final = 100
+"""So many counters are told apart in that; there are two in each namespace."""
+
+
+FAR: Final = 60.0
+"""By no more than that, in seconds, does what is followed here differ on a clock that goes on."""
 
 
 class Told(NamedTuple):
@@ -50,23 +56,39 @@ class Told(NamedTuple):
 
     Attributes:
         time: As received; only compared, and equal for a whole second.
-        kind: `agent` or `csta`.
+        kind: The counter: the namespace, and `agent` or `csta`.
         serial: The number.
     """
 
-    time: object
-    kind: object
-    serial: object
+    time: Any
+    kind: Any
+    serial: Any
 
     def precedes(self, other: Told) -> bool:
         """Tell whether the server surely told this one before the other."""
         mine, theirs = self.time, other.time
-        if isinstance(mine, str) and isinstance(theirs, str) and mine != theirs:
-            return mine < theirs
+        alike = type(mine) is type(theirs) is str and len(mine) == len(theirs)
+        if alike and mine != theirs:  # of unlike ones, one is no time
+            return bool(mine < theirs)
         if self.kind != other.kind:
             return False
         number, after = self.serial, other.serial
         return isinstance(number, int) and isinstance(after, int) and number < after
+
+    def is_far_from(self, other: Told) -> bool:
+        """Tell whether so much lies between them that the server's clock was set in between."""
+        if not (isinstance(self.time, str) and isinstance(other.time, str)):
+            return False
+        mine, theirs = read_time(self.time), read_time(other.time)
+        if mine is None or theirs is None:
+            return False
+        return abs((mine - theirs).total_seconds()) > FAR
+
+    def is_passed_by(self, other: Told) -> bool:
+        """Tell whether another of its kind says more of how far the server had come."""
+        if self.time == other.time and isinstance(other.serial, int):
+            return not isinstance(self.serial, int) or self.serial < other.serial
+        return self.precedes(other)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +122,7 @@ class Life:
             return
         if len(firsts) < FIRSTS:
             firsts.append(told)
-        if self.furthest[told.kind].precedes(told):
+        if self.furthest[told.kind].is_passed_by(told):
             self.furthest[told.kind] = told
 
     def began_after(self, told: Told, at: float) -> bool:
@@ -147,26 +169,28 @@ class _Count:
 
 
 class Sighting:
-    """An event: when it came first, and in which lives of feeds it came, the first one first."""
+    """An event: when it came first, and in which lives of feeds it came.
 
-    __slots__ = ("at", "both", "lives", "told")
+    The first of all, and the latest of each other feed or of this one if it came again.
+    """
+
+    __slots__ = ("at", "both", "lives", "shared", "told")
 
     def __init__(self, life: Life, at: float, told: Told, *, both: bool) -> None:
         """Note who brought it; `both` says that more than one feed stood."""
         self.lives = [life]
+        self.shared = False  # by more than one feed
         self.at = at
         self.told = told
         self.both = both
 
-    @property
-    def feeds(self) -> Collection[str]:
-        """Which feeds brought it, the first one first."""
-        return dict.fromkeys(life.feed for life in self.lives)
-
-    @property
-    def shared(self) -> bool:
-        """Whether more than one feed brought it."""
-        return len(self.lives) > 1 and len(self.feeds) > 1
+    def add(self, life: Life) -> bool:
+        """Note that it came in another life; tell whether its feed had not brought it before."""
+        lives, feed = self.lives, life.feed
+        new = all(one.feed != feed for one in lives)
+        self.lives = [lives[0], *(one for one in lives[1:] if one.feed != feed), life]
+        self.shared = self.shared or new
+        return new
 
 
 class Sightings:
@@ -186,7 +210,8 @@ class Sightings:
         self._counts = {name: _Count() for name in names}
         self._newer: dict[int, Sighting] = {}
         self._older: dict[int, Sighting] = {}
-        self._last: dict[str | None, Sighting] = {}  # handled of each device, as far as followed
+        # The furthest that is handled of each device, by kind, as far as events are followed.
+        self._last: dict[str | None, dict[object, Sighting]] = {}
         self._turned = 0.0
         self._judged = self._judged_shared = 0
 
@@ -216,9 +241,8 @@ class Sightings:
             return seen
         if life in seen.lives:
             return None
-        repeated, shared = feed in seen.feeds, seen.shared
-        seen.lives.append(life)
-        if repeated:
+        shared = seen.shared
+        if not seen.add(life):
             return None
         mine.seen += 1
         mine.lag += now - seen.at
@@ -231,26 +255,28 @@ class Sightings:
             first.lead += now - seen.at
         return seen
 
-    def handled(self, device: str | None, key: int) -> None:
-        """Note that an event of a device is handled."""
+    def note_handled(self, device: str | None, key: int) -> None:
+        """Note that an event of a device is handled for the first time."""
         seen = self._newer.get(key) or self._older.get(key)
-        last = self._last.get(device)
-        if seen is not None and (last is None or last.told.precedes(seen.told)):
-            self._last[device] = seen
+        if seen is None:
+            return
+        lasts = self._last.setdefault(device, {})
+        last = lasts.get(seen.told.kind)
+        if last is None:
+            if len(lasts) < KINDS:
+                lasts[seen.told.kind] = seen
+        elif last.told.is_passed_by(seen.told) or seen.lives[0] in last.lives:
+            # On one feed the later one is further, though the server's clock were set back.
+            lasts[seen.told.kind] = seen
 
     def is_behind(self, life: Life, device: str | None, told: Told) -> bool:
-        """Tell whether a life brings what was told before an event that it has yet to bring.
+        """Tell whether a life brings an event where others have gone further with its device.
 
-        Others brought and had that handled: they began after this one was told, or were given less.
-        Once the life has come as far as that, what is out of order is the server's own disorder.
+        They brought one that was told later, and that was handled; this life has yet to come to
+        where that stands. Others began after this event was told, or were given less. Once the life
+        has come as far, what is out of order is the server's own disorder.
         """
-        last = self._last.get(device)
-        if last is None or life in last.lives or last.told.precedes(told):
-            return False
-        furthest = life.furthest.get(last.told.kind)
-        if furthest is None or furthest == last.told:
-            return told.precedes(last.told)
-        return furthest.precedes(last.told)
+        return any(_is_behind(life, last, told) for last in self._last.get(device, {}).values())
 
     def came_since(self, key: int, since: float) -> bool:
         """Tell whether an event came for the first time since then."""
@@ -313,7 +339,11 @@ class Sightings:
                 self._judged_shared += shared
         since = self._turned
         self._older, self._newer, self._turned = self._newer, {}, now
-        self._last = {device: one for device, one in self._last.items() if one.at >= since}
+        followed = {
+            device: {kind: one for kind, one in lasts.items() if one.at >= since}
+            for device, lasts in self._last.items()
+        }
+        self._last = {device: lasts for device, lasts in followed.items() if lasts}
         if self._judged >= JUDGED:
             self.share = self._judged_shared / self._judged
             self._judged = self._judged_shared = 0
@@ -331,3 +361,12 @@ class Sightings:
             )
             for name, one in self._counts.items()
         }
+
+
+def _is_behind(life: Life, last: Sighting, told: Told) -> bool:
+    if life in last.lives or last.told.precedes(told):
+        return False
+    furthest = life.furthest.get(last.told.kind)
+    if furthest is None or furthest == last.told:
+        furthest = told
+    return furthest.precedes(last.told) and not told.is_far_from(last.told)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds
-from cti_listener.sightings import FIRSTS, JUDGED, KEPT, KINDS, SURE, WINDOW, Life, Told
+from cti_listener.sightings import FIRSTS, JUDGED, KEPT, KINDS, SURE, WINDOW, Life, Sighting, Told
 
 
 class Merged:
@@ -50,6 +50,12 @@ class Merged:
         for key in keys:
             self._bring(feed, Copy(device, key, Told(time, kind, key), None))
 
+    def tell(
+        self, feed: str, key: int, *, time: str = "2017.03.18 14:13:24", serial: int | None = 0
+    ) -> None:
+        number = key if serial == 0 else serial
+        self._bring(feed, Copy("1", key, Told(time, "csta", number), None))
+
     def _bring(self, feed: str, copy: Copy) -> None:
         key = copy.key
         new = self.feeds.note(feed, copy, self.now)
@@ -59,7 +65,7 @@ class Merged:
         if known or not self.feeds.holds(feed, copy, self.now):
             late = self.feeds.is_late(feed, copy, self.now, known=known)
             self._handle(key, late=late)
-            self.feeds.handled(feed, copy, new=new)
+            self.feeds.handled(feed, copy, new=new, in_turn=not (known or late))
 
     def _handle(self, key: int, *, late: bool) -> None:
         if key not in self._seen:
@@ -185,6 +191,80 @@ def test_of_other_kinds_it_is_late_too_until_it_has_come_as_far() -> None:
     merged.bring("a", 5)
     merged.bring("a", 13, kind="agent")
     assert merged.late == [4, 12]
+
+
+def test_of_two_kinds_in_one_second_each_has_its_own_place() -> None:
+    for kinds in (("csta", "agent"), ("agent", "csta")):
+        merged = Merged()
+        merged.stood("b")
+        for kind in kinds:
+            merged.bring("b", 12 if kind == "agent" else 5, kind=kind)
+        merged.lost("b")
+        merged.stood("a")
+        merged.bring("a", 4)
+        merged.bring("a", 11, kind="agent")
+        assert merged.late == [4, 11]
+
+
+def test_numbers_of_another_counter_say_not_how_far_it_has_come() -> None:
+    merged = one_after_the_other()
+    merged.bring("a", 1_000_050, device="2", kind="another namespace")
+    merged.bring("a", 4)
+    assert merged.late == [4]
+
+
+def test_what_has_no_number_stands_for_nothing_where_another_has_one() -> None:
+    merged = Merged()
+    merged.stood("b")
+    merged.tell("b", 1, serial=None)
+    merged.bring("b", 50)
+    merged.lost("b")
+    merged.stood("a")
+    merged.tell("a", 2, serial=None)
+    merged.bring("a", 40)
+    assert merged.late == [40]
+
+
+def test_what_was_held_is_late_though_its_feed_has_come_as_far_meanwhile() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.bring("a", 4)
+    merged.now = 1.0
+    merged.stood("b")
+    merged.bring("b", 2, 3, 4)
+    merged.splice("b")
+    assert merged.handled == [4, 2, 3]
+    assert merged.late == [2, 3]
+
+
+@pytest.mark.parametrize("time", ["2017.03.18 13:13:25", "N/A"])
+def test_a_clock_that_is_set_back_makes_nothing_late_for_long(time: str) -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    merged.splice("b")
+    merged.bring("a", 1)
+    merged.bring("b", 1)
+    merged.tell("a", 2, time=time)
+    merged.bring("b", 2)
+    for feed in "ab":
+        merged.lost(feed)
+        merged.stood(feed)
+        merged.splice(feed)
+    merged.bring("a", 3, 4, time="2017.03.18 13:13:26")
+    assert merged.late == []
+
+
+def test_an_event_that_comes_in_many_lives_is_kept_by_those_that_matter() -> None:
+    life = Life("a", 0.0)
+    seen = Sighting(life, 0.0, Told("2017.03.18 14:13:24", "csta", 1), both=True)
+    for _ in range(10):
+        assert not seen.add(Life("a", 0.0))
+        seen.add(Life("b", 0.0))
+    latest = Life("b", 0.0)
+    assert not seen.add(latest)
+    assert seen.shared
+    assert (seen.lives[0], len(seen.lives), seen.lives[-1]) == (life, 3, latest)
 
 
 def test_once_it_has_come_further_what_is_out_of_order_is_the_servers_own_disorder() -> None:
@@ -666,6 +746,7 @@ def test_what_was_told_before_a_feed_began_is_not_missed_there() -> None:
     [
         (("12:00:01", "csta", 9), ("12:00:02", "csta", 1), True),  # the counter restarted
         (("12:00:01", "csta", 1), ("12:00:01", "csta", 2), True),
+        (("N/A", "csta", 1), ("12:00:01", "csta", 2), True),  # by its number
         (("12:00:01", "agent", 1), ("12:00:01", "csta", 2), False),  # not to be told
         (("12:00:01", "csta", None), ("12:00:01", "csta", 2), False),
         ((None, "csta", 1), ("12:00:01", "csta", 2), True),
