@@ -16,6 +16,9 @@ END = datetime.max.replace(tzinfo=UTC)
 DEVICE = 2
 """Where in a key the device stands."""
 
+REMEMBERED = 1000
+"""How many events of a device, at least, one that comes late is held against."""
+
 
 class Span(NamedTuple):
     """From when to when, both included."""
@@ -100,6 +103,7 @@ class Evidence:
         began: When the listener first said that it is connected.
         gaps: The named gaps in which events may be missing.
         outages: When one feed or another was not connected, by its own account.
+        uncovered: When no server had a live subscription, by its own books.
         hold: Longer than this a feed must have been behind for its events to be late.
     """
 
@@ -110,6 +114,7 @@ class Evidence:
     gaps: Spans
     outages: Sequence[Span]
     hold: float = 0.0
+    uncovered: Spans = field(default_factory=lambda: Spans(()))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,9 +131,11 @@ class Account:
         out_of_order: Handled before one of their device that arrived ahead of them.
         late: Handled and marked as late.
         early_late: Of these, those that were not behind for longer than the hold, though they were
-            told while some feed listened.
+            told while a server had a live subscription.
         idly_late: Of these, those that none of their device was handled before which was told
-            later, or which has a later time or number.
+            later.
+        disorderly_late: Late, and behind none but by time and number: just after an outage the
+            server's own disorder cannot be told from that of the feeds. Without one it is idle.
         unknown: Handled and never told.
         findings: Sentences on the first of whatever is wrong.
     """
@@ -143,6 +150,7 @@ class Account:
     late: int = 0
     early_late: int = 0
     idly_late: int = 0
+    disorderly_late: int = 0
     unknown: int = 0
     findings: list[str] = field(default_factory=list)
 
@@ -214,28 +222,31 @@ class Audit:
 
     def _judge_order(self) -> None:
         evidence, account = self._evidence, self._account
-        reached: dict[object, tuple[int, Handled]] = {}  # by device
-        numbered: dict[object, Handled] = {}  # the latest of a device and kind
+        before: dict[object, list[tuple[int, Handled]]] = defaultdict(list)  # by device, in turn
         for one in evidence.handled:
             if one.key not in self._numbers:
                 continue
-            kind, device = one.key[1 : DEVICE + 1]
-            last, before = reached.get(device, (-1, one))
-            latest = numbered.setdefault((device, kind), one)
-            if one.follows(latest):
-                numbered[device, kind] = one
+            earlier = before[one.key[DEVICE]]
+            last = max((place for place, _ in earlier), default=-1)
+            places = self._places(one)
             if one.late:
                 account.late += 1
-                self._judge_late(one, last, numbered_late=latest.follows(one))
+                self._judge_late(one, last, earlier)
                 continue
-            places = self._places(one)
             place = next((place for place in places if place > last), None)
-            if place is not None:
-                reached[device] = place, one
-            elif one.feed == before.feed or not one.follows(before):
+            if place is None and not self._is_excused(one, places[-1], earlier):
                 account.out_of_order += 1
                 after = evidence.told[last].key
                 self._find(f"came as number {places}, after number {last}, {after[3:6]}", one.key)
+                continue
+            earlier.append((places[-1] if place is None else place, one))
+            if len(earlier) > 2 * REMEMBERED:
+                del earlier[:REMEMBERED]
+
+    def _is_excused(self, one: Handled, place: int, earlier: Sequence[tuple[int, Handled]]) -> bool:
+        """Tell whether it follows, by number, all that should have followed it, of another feed."""
+        passed = [other for at, other in earlier if at > place]
+        return all(other.feed != one.feed and one.follows(other) for other in passed)
 
     def _places(self, one: Handled) -> list[int]:
         """Return its number when it was told first, and of the copies that may have arrived first.
@@ -256,17 +267,22 @@ class Audit:
     def _surely_arrived(self, copy: Copy) -> bool:
         return copy.at >= self._evidence.began and copy.at not in self._down
 
-    def _judge_late(self, one: Handled, last: int, *, numbered_late: bool) -> None:
+    def _judge_late(self, one: Handled, last: int, earlier: Sequence[tuple[int, Handled]]) -> None:
         """Ask whether the mark is deserved, and whether waiting would have spared it."""
-        told = self._evidence.told[self._numbers[one.key][0]].at
+        evidence, account = self._evidence, self._account
+        told = evidence.told[self._numbers[one.key][0]].at
         if all(place > last for place in self._places(one)):
-            if not numbered_late:
-                self._account.idly_late += 1
+            passed = [other for _, other in earlier if other.follows(one)]
+            since = min((other.received_at for other in passed), default=one.received_at)
+            if passed and self._down.touch(Span(since, one.received_at)):
+                account.disorderly_late += 1
+            else:
+                account.idly_late += 1
                 self._find(f"late, and behind nothing: the one before is number {last}", one.key)
             return
         behind = (one.received_at - told).total_seconds()
-        if behind < self._evidence.hold and told not in self._evidence.gaps:
-            self._account.early_late += 1
+        if behind < evidence.hold and told not in evidence.uncovered:
+            account.early_late += 1
             self._find(f"late, and only {behind:.3f} s behind", one.key)
 
     # Telling

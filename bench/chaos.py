@@ -26,12 +26,15 @@ without any tolerance; both processes read one wall clock:
   was received and while every feed was connected, or one ahead of it that may have arrived, but
   none that was told later than that. The events of a device must have places that rise. With two
   feeds this is the same: both tell one stream, and first arrival wins. But where one feed brought
-  an event that the stream had moved behind its turn, and another, which is behind, then brings
-  what follows by the server's own time and number, these are in order: nothing else tells it.
+  events that the stream had moved behind their turn, and another, which is behind, then brings
+  what follows all of them by the server's own time and number, that is in order: nothing else
+  tells it.
 - **Late** (two feeds): handled with `event.delivery.late`. Its place is not asked for, but it must
-  be behind one of its device that was told later, or has a later time or number. If its place is
-  behind, it must have been behind the centre for at least the hold, for so long the feeds are
-  waited for; unless it was told in a named gap, when no feed was there to be waited for.
+  be behind one of its device that was told later; and it must have been behind the centre for at
+  least the hold, for so long the feeds are waited for, unless it was told while no server had a
+  live subscription, when there was none to be waited for. *Disorderly late*: behind none but by
+  time and number, and a feed was away meanwhile; what the server itself put out of order looks
+  the same then.
 - **Gap seconds**: the union of the named gaps, but for `server_restarted`, from the first
   connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
   own books (`uncovered`: from the last byte out to the next RECEIPT out). Asked where that is 5 s
@@ -111,7 +114,9 @@ class Outcome:
         one = self.account
         names = ("sent", "handled", "in_gaps", "repeated", "out_of_order", "late", "unaccounted")
         rare = [
-            name for name in ("before", "early_late", "idly_late", "unknown") if getattr(one, name)
+            name
+            for name in ("before", "early_late", "idly_late", "disorderly_late", "unknown")
+            if getattr(one, name)
         ]
         return "  ".join(
             f"{name.replace('_', ' ')} {getattr(one, name):,}" for name in (*names, *rare)
@@ -163,6 +168,7 @@ async def run(trial: Trial) -> Outcome:
     assert seen.began is not None
     told = [one for one in seen.gaps if one.reason != "server_restarted" and one.until != one.since]
     gaps = Spans(Span(gap.since, gap.until or END) for gap in told)
+    alone = uncovered(books.lives, seen.began, ended)
     evidence = Evidence(
         told=books.told,
         copies=books.copies,
@@ -171,8 +177,8 @@ async def run(trial: Trial) -> Outcome:
         gaps=gaps,
         outages=seen.outages,
         hold=HOLD,
+        uncovered=Spans(Span(since, until) for since, until in alone),
     )
-    alone = uncovered(books.lives, seen.began, ended)
     return Outcome(
         trial=trial,
         account=Audit(evidence).account(),

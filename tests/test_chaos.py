@@ -33,6 +33,7 @@ def audit(
     sent: Sequence[tuple[int, float]] | None = None,
     gaps: Times = (),
     outages: Times | None = None,
+    uncovered: Times = (),
     began: float = 0.0,
 ) -> Account:
     """Hold a story against what was seen of it.
@@ -44,6 +45,7 @@ def audit(
         sent: Which of those told got out, by number, and when; else all, as they were told.
         gaps: The named gaps.
         outages: When a feed was not connected; else in the gaps.
+        uncovered: When no server had a subscription.
         began: When the listener was first connected.
     """
     names = told.split()
@@ -63,6 +65,7 @@ def audit(
         gaps=_spans(gaps),
         outages=list(_spans(gaps if outages is None else outages)),
         hold=0.5,
+        uncovered=_spans(uncovered),
     )
     return Audit(evidence).account()
 
@@ -138,10 +141,21 @@ def test_an_event_behind_one_that_came_after_it_is_out_of_order() -> None:
     assert audit("a1 b1 a2 b2", "a2 a1 b1 b2").out_of_order == 1
 
 
-def test_what_another_feed_puts_in_the_order_of_its_numbers_is_in_order() -> None:
-    assert audit("a2 a1", "a1 a2@1~").out_of_order == 0
-    assert audit("a2 a1", "a1 a2@1").out_of_order == 1
-    assert audit("a1 a2", "a2 a1@1~").out_of_order == 1
+@pytest.mark.parametrize(
+    ("told", "handled", "out_of_order"),
+    [
+        ("a2 a1", "a1 a2@1~", 0),
+        ("a2 a1", "a1 a2@1", 1),
+        ("a1 a2", "a2 a1@1~", 1),
+        ("a2 a3 a1", "a3 a1 a2@2~", 1),
+        ("a2 a3 a1", "a1 a3@2~ a2@2~", 1),
+        ("a2 a3 a4 a5 a6 a1", "a1 a6@5~ a5@5~ a4@5~ a3@5~ a2@5~", 4),
+    ],
+)
+def test_what_another_feed_puts_in_the_order_of_its_numbers_is_in_order(
+    told: str, handled: str, out_of_order: int
+) -> None:
+    assert audit(told, handled).out_of_order == out_of_order
 
 
 def test_a_repeat_gives_no_event_a_later_place() -> None:
@@ -186,10 +200,10 @@ def test_what_is_marked_as_late_is_not_asked_for_its_place_but_for_how_late_it_w
     assert (account.late, account.out_of_order, account.early_late) == (2, 0, 1)
 
 
-def test_what_was_told_in_a_gap_may_be_late_at_once() -> None:
-    outages: Times = [(0.0, 0.2)]
-    assert audit("a1 a2", "a2 a1@0.3!", gaps=[(0.0, 0.2)]).early_late == 0
-    assert audit("a1 a2", "a2 a1@0.3!", outages=outages).early_late == 1
+def test_what_was_told_while_nobody_listened_may_be_late_at_once() -> None:
+    away: Times = [(0.0, 0.2)]
+    assert audit("a1 a2", "a2 a1@0.3!", uncovered=away).early_late == 0
+    assert audit("a1 a2", "a2 a1@0.3!", gaps=away).early_late == 1
 
 
 def test_what_is_marked_as_late_is_behind_another_of_its_device() -> None:
@@ -197,9 +211,9 @@ def test_what_is_marked_as_late_is_behind_another_of_its_device() -> None:
     assert (account.late, account.early_late, account.idly_late) == (2, 0, 1)
 
 
-def test_what_is_in_its_place_may_be_late_by_its_number() -> None:
-    account = audit("a2 a1 a4 a3 a5", "a2 a1! a4 a3! a5!")
-    assert (account.late, account.early_late, account.idly_late) == (3, 0, 1)
+def test_what_is_in_its_place_may_be_late_by_its_number_where_a_feed_was_away_meanwhile() -> None:
+    account = audit("a2 a1 a4 a3 a5", "a2 a1! a4 a3! a5!", outages=[(2.5, 2.6)])
+    assert (account.late, account.disorderly_late, account.idly_late) == (3, 1, 2)
 
 
 # Spans
