@@ -285,6 +285,38 @@ def test_what_is_held_while_another_brings_what_was_told_later_is_late() -> None
     assert merged.late == [6]
 
 
+def test_what_a_splice_let_go_counts_as_handled() -> None:
+    merged = both()
+    merged.bring("b", 5)
+    merged.splice("b")
+    merged.lost("b")
+    merged.lost("a")
+    merged.stood("a")
+    merged.bring("a", 4)
+    assert merged.handled == [5, 4]
+    assert merged.late == [4]
+
+
+def test_a_kind_of_which_it_brought_nothing_yet_is_judged_by_time() -> None:
+    merged = Merged()
+    merged.stood("b")
+    merged.bring("b", 5, time="2017.03.18 14:13:25")
+    merged.lost("b")
+    merged.stood("a")
+    merged.bring("a", 11, kind="agent", time="2017.03.18 14:13:24")
+    merged.bring("a", 12, kind="agent", time="2017.03.18 14:13:25")
+    assert merged.late == [11]
+
+
+def test_what_a_feed_brings_again_in_another_life_is_seen_once() -> None:
+    merged = Merged()
+    for _ in range(3):
+        merged.stood("a")
+        merged.bring("a", 1)
+        merged.lost("a")
+    assert merged.feeds.stats()["a"].seen == 1
+
+
 def test_what_was_handled_too_long_ago_makes_nothing_late() -> None:
     merged = one_after_the_other()
     merged.bring("a", 7, device="2", kind="agent")
