@@ -25,6 +25,9 @@ _CHUNK: Final = 200
 WRITTEN_AT_ONCE: Final = 1 << 30
 """A larger file is written anew only while no listener waits for it."""
 
+_REPEATED: Final = "\0repeated"
+"""Under what name the values of names that stand twice are searched."""
+
 _PARTIES: Final = ("callingDevice", "calledDevice")
 
 _LONG: Final = 7
@@ -133,13 +136,26 @@ def _is_device(key: str, value: object) -> bool:
     return key.endswith("Device") and isinstance(value, int | float)
 
 
+def _said(payload: str) -> dict[str, Any]:
+    """Read all that a text says: of a name that stands twice, the first value too."""
+    said: dict[str, Any] = json.loads(payload, object_pairs_hook=_with_repeated)
+    return said
+
+
+def _with_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        said[_REPEATED] = [{name: value} for name, value in pairs]
+    return said
+
+
 def _find(db: sqlite3.Connection, number: str) -> tuple[set[int], set[str]]:
     """Return the events that name the number, and the calls it was a party of."""
     naming: set[int] = set()
     calls: set[str] = set()
     for table, key in (("event", "seq"), ("dead", "id")):
         for row, call, payload in _read(db, f"{key}, call, payload", table, key):
-            said: dict[str, Any] = json.loads(payload)
+            said = _said(payload)
             if not names(said, number):
                 continue
             if table == "event":
@@ -166,7 +182,7 @@ def _of_calls(db: sqlite3.Connection, calls: set[str]) -> set[int]:
 def _letters(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[int]:
     bare = number.partition("@")[0]
     for row, call, payload, error in _read(db, "id, call, payload, error", "dead", "id"):
-        if call in calls or quotes(error, bare) or names(json.loads(payload), number):
+        if call in calls or quotes(error, bare) or names(_said(payload), number):
             yield row
 
 

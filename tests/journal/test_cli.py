@@ -242,6 +242,37 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
         assert len(await store.undone()) == 201
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"callingDevice":"13800138000","callingDevice":"8001@x.cc"}',
+        b'{"x":{"n":"13800138000"},"x":1}',
+        b'{"x":[{"called":13800138000,"called":"8001"}]}',
+        b'{"callingDevice":"\\u0031\\u0033800138000"}',
+    ],
+)
+def test_purge_finds_a_number_in_a_text_as_it_came(path: Path, told: Told, text: bytes) -> None:
+    async def write() -> None:
+        async with journal(path) as store:
+            one = entry(1)
+            store.append(
+                one,
+                digest=one.digest,
+                device=one.device,
+                call=one.call,
+                received_at=one.received_at,
+                feed="a",
+                text=text,
+                owed=one.owed,
+            )
+            await store.settle()
+
+    asyncio.run(write())
+    told("purge", path, "--number", "13800138000")
+    assert traces(path, "13800138000") == []
+    assert told("list", path) == "none\n"
+
+
 def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> None:
     chance = random.Random(3)
     people = [f"139{number:08}" for number in range(40)]
