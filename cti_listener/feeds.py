@@ -215,13 +215,18 @@ class Feeds:
         for other, joining in list(self._joining.items()):
             if joining.feed == feed and other <= number:
                 del self._joining[other]
-                found += ((one, self._was_passed(joining, one)) for one in joining.held.values())
+                found += self._let_go(joining)
                 self._overtake(joining, now)
+        self._mind()
+        return found
+
+    def _let_go(self, joining: _Joining) -> list[tuple[Copy, bool]]:
+        """Take what a life held for handled: what a later one held is judged by it."""
+        found = [(one, self._was_passed(joining, one)) for one in joining.held.values()]
         for one, late in found:
             self._hold_no_more(one)
             if not late:
                 self._sightings.note_handled(one.device, one.key)
-        self._mind()
         return found
 
     def _was_passed(self, joining: _Joining, copy: Copy) -> bool:
@@ -265,11 +270,20 @@ class Feeds:
         joining = self._current.get(feed)
         if joining is None:
             return False
-        if self._is_behind(joining.life, copy):
+        if self._is_behind(joining.life, copy) or self._will_be_behind(joining, copy):
             joining.passed.add(copy.key)
         joining.held.setdefault(copy.key, copy)
         joining.by_device.setdefault(copy.device, {}).setdefault(copy.key)
         return True
+
+    def _will_be_behind(self, joining: _Joining, copy: Copy) -> bool:
+        """Tell whether an earlier life of its feed, let go before it, holds what was told later."""
+        return any(
+            copy.told.precedes(earlier.held[key].told)
+            for earlier in self._joining.values()
+            if earlier.feed == joining.feed and earlier is not joining
+            for key in earlier.by_device.get(copy.device, ())
+        )
 
     @property
     def holding(self) -> bool:

@@ -152,7 +152,8 @@ class Pipeline:
                 self._admit(payload, device, key, name, delivery, text=text)
             else:
                 name = hash(key) if self._commits is None else digest(key)
-                taken = _Taken(payload, device, key, name, delivery, text)
+                kept = None if self._commits is None else text
+                taken = _Taken(payload, device, key, name, delivery, kept)
                 self._take_in_step(self._feeds, taken)
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._bad["internal"] += 1

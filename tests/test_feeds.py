@@ -237,6 +237,19 @@ def test_what_was_held_is_late_though_its_feed_has_come_as_far_meanwhile() -> No
     assert merged.late == [2, 3]
 
 
+def test_what_a_later_life_held_is_late_behind_what_an_earlier_one_held() -> None:
+    merged = both()
+    merged.bring("b", 5)
+    merged.lost("b")
+    merged.stood("b")
+    merged.bring("b", 3, 4)
+    for key in range(1000, 1000 + PROOF):
+        merged.bring("a", key, device="2")
+        merged.bring("b", key, device="2")
+    assert [key for key in merged.handled if key < 1000] == [5, 3, 4]
+    assert merged.late == [3, 4]
+
+
 @pytest.mark.parametrize("time", ["2017.03.18 13:13:25", "N/A"])
 def test_a_clock_that_is_set_back_makes_nothing_late_for_long(time: str) -> None:
     merged = Merged()
