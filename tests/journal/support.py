@@ -90,7 +90,8 @@ class Held(Journal):
             one.seq = seq
         self.groups.append(group)
 
-    def add(self, one: Sent) -> None:
+    def add(self, one: Sent, text: bytes | None = None) -> None:
+        """Append an event; `text` is how it came, where that is not as we would write it."""
         self.append(
             one,
             digest=one.digest,
@@ -98,7 +99,7 @@ class Held(Journal):
             call=one.call,
             received_at=one.received_at,
             feed="a",
-            text=encode(one.payload),
+            text=text or encode(one.payload),
             owed=one.owed,
             late=one.late,
         )

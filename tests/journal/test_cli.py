@@ -254,17 +254,7 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
 def test_purge_finds_a_number_in_a_text_as_it_came(path: Path, told: Told, text: bytes) -> None:
     async def write() -> None:
         async with journal(path) as store:
-            one = entry(1)
-            store.append(
-                one,
-                digest=one.digest,
-                device=one.device,
-                call=one.call,
-                received_at=one.received_at,
-                feed="a",
-                text=text,
-                owed=one.owed,
-            )
+            store.add(entry(1), text)
             await store.settle()
 
     asyncio.run(write())
