@@ -10,6 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cti_listener.derived import (
+        AgentStateChanged,
+        CallAnswered,
+        CallEnded,
+        CallHeld,
+        CallRetrieved,
+        CallRevised,
+        CallStarted,
+        CallTransferred,
+        Derived,
+        Inconsistency,
+    )
     from cti_listener.errors import (
         BadMessageError,
         CertificateError,
@@ -64,10 +76,20 @@ if TYPE_CHECKING:
         Overflow,
         SubscriptionRefused,
     )
+    from cti_listener.records import (
+        Agent,
+        Call,
+        CallRecord,
+        Hold,
+        Party,
+        Recording,
+        Transfer,
+    )
     from cti_listener.sightings import FeedStats
     from cti_listener.sources.options import ConnectionOptions, Credentials
     from cti_listener.stats import HandlerStats, Stats
     from cti_listener.streams import EventStream, Expectation
+    from cti_listener.tracking import Agents, Calls
     from cti_listener.values import EventKey
 
 __version__ = "0.1.0"
@@ -116,6 +138,28 @@ _HOMES = {
         "UnknownEvent",
         "parse_event",
     ),
+    "cti_listener.derived": (
+        "AgentStateChanged",
+        "CallAnswered",
+        "CallEnded",
+        "CallHeld",
+        "CallRetrieved",
+        "CallRevised",
+        "CallStarted",
+        "CallTransferred",
+        "Derived",
+        "Inconsistency",
+    ),
+    "cti_listener.records": (
+        "Agent",
+        "Call",
+        "CallRecord",
+        "Hold",
+        "Party",
+        "Recording",
+        "Transfer",
+    ),
+    "cti_listener.tracking": ("Agents", "Calls"),
     "cti_listener.sightings": ("FeedStats",),
     "cti_listener.journal.base": ("JournalStats",),
     "cti_listener.listener": ("Listener",),
@@ -137,6 +181,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # Written out, for type checkers read no other; a test holds it to the table above.
 __all__ = [
+    "Agent",
     "AgentAllocated",
     "AgentEvent",
     "AgentLoggedOff",
@@ -144,9 +189,21 @@ __all__ = [
     "AgentMode",
     "AgentNotReady",
     "AgentReady",
+    "AgentStateChanged",
     "AgentWorkingAfterCall",
+    "Agents",
     "BadMessageError",
+    "Call",
+    "CallAnswered",
+    "CallEnded",
     "CallEvent",
+    "CallHeld",
+    "CallRecord",
+    "CallRetrieved",
+    "CallRevised",
+    "CallStarted",
+    "CallTransferred",
+    "Calls",
     "CertificateError",
     "Conferenced",
     "ConfigurationError",
@@ -158,6 +215,7 @@ __all__ = [
     "CtiError",
     "Delivered",
     "Delivery",
+    "Derived",
     "Disconnected",
     "Established",
     "Event",
@@ -171,6 +229,8 @@ __all__ = [
     "HandlerError",
     "HandlerStats",
     "Held",
+    "Hold",
+    "Inconsistency",
     "JournalError",
     "JournalStats",
     "Listener",
@@ -179,15 +239,18 @@ __all__ = [
     "Notice",
     "Originated",
     "Overflow",
+    "Party",
     "RecordEvent",
     "RecordStarted",
     "RecordStopped",
+    "Recording",
     "RefusedError",
     "Retrieved",
     "ServiceInitiated",
     "SessionError",
     "Stats",
     "SubscriptionRefused",
+    "Transfer",
     "Transferred",
     "Unhandled",
     "UnknownEvent",

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.listener import Listener
@@ -30,6 +31,7 @@ from cti_listener.sources.options import secrets_of_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cti_listener.router import Kind
     from cti_listener.settings import Settings
     from cti_listener.simulator import SimulatorServer
     from cti_listener.sources.options import Credentials
@@ -111,7 +113,9 @@ class _Run:
     def _listener(self, urls: Sequence[str]) -> Listener:
         auth = self._credentials if self._settings.has_credentials else None
         listener = make_listener(self._settings, urls, auth)
-        kinds = tuple(map(wire_name, self._settings.event)) or (Event,)
+        kinds: tuple[Kind, ...] = tuple(map(wire_name, self._settings.event)) or (Event,)
+        if self._settings.calls:
+            kinds = (CallEnded, CallRevised)
         register = listener.on(*kinds, Notice, order="all", overflow="block", name="output")
         register(self._output.take)
         return listener

@@ -97,8 +97,12 @@ class Flags:
 
     format: Annotated[Literal["auto", "pretty", "json"] | None, _PRINT] = None
     """By default pretty on a terminal, JSON lines when piped."""
+    calls: Annotated[bool | None, _PRINT, Parameter(negative="")] = None
+    """Print the record of each call that ends, instead of events."""
+    internal: Annotated[str | None, _PRINT] = None
+    """Pattern of the ids that are ours, for these records; by default up to six digits."""
     count: Annotated[int | None, _PRINT] = None
-    """Stop after so many events; notices do not count."""
+    """Stop after so many events, or records; notices do not count."""
     duration: Annotated[float | None, _PRINT] = None
     """Stop after so many seconds."""
 

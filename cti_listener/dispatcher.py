@@ -20,11 +20,13 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final
 
+from cti_listener.derived import Derived
 from cti_listener.event_base import Event
 from cti_listener.lanes import NOTICES, Hole, Keeper, Lane, Unhandled
 from cti_listener.log import log
 from cti_listener.notices import Notice, Overflow
 from cti_listener.router import Handler, Happening
+from cti_listener.values import EventKey
 from cti_listener.workers import Crew
 
 TURN: Final = 32
@@ -181,19 +183,19 @@ class Dispatcher:
                 self._pressure(True)  # noqa: FBT003 - the name of the callback says it
             self._full.add(lane)
             return
-        index = next((i for i, one in enumerate(lane.queue) if isinstance(one, Event)), None)
+        droppable = (i for i, one in enumerate(lane.queue) if isinstance(one, Event | Derived))
+        index = next(droppable, None)
         if index is None:
-            return  # only notices, which are never dropped
-        event = lane.queue[index]
+            return  # only notices of the listener's own, which are never dropped
+        key = _key(lane.queue[index])
         del lane.queue[index]
-        assert isinstance(event, Event)  # noqa: S101 - for the type checker
         self._count_out(lane.handler)
         lane.handler.dropped += 1
         if lane.hole is None:
-            lane.hole = Hole(event, event, behind=index)
+            lane.hole = Hole(key, key, behind=index)
             log.warning("lane_overflow", handler=lane.handler.name, device=lane.device)
         else:
-            lane.hole.last = event
+            lane.hole.last = key
             lane.hole.dropped += 1
 
     def _count_in(self, handler: Handler) -> None:
@@ -311,8 +313,8 @@ class Dispatcher:
             handler=handler.name,
             device=None if lane.device == NOTICES else lane.device,
             dropped=hole.dropped,
-            first=hole.first.key,
-            last=hole.last.key,
+            first=hole.first,
+            last=hole.last,
         )
         if Overflow in handler.wish.classes and handler.wish.admits(notice):
             lane.queue.appendleft(notice)
@@ -324,7 +326,7 @@ class Dispatcher:
         handler.failed += 1
         if seq and self.keeper is not None:
             self.keeper.dead(lane, seq, error)
-        key = happening.key if isinstance(happening, Event) else happening.event_name
+        key = _key(happening) or happening.event_name
         with suppress(Exception):  # a log that cannot be written ends no worker
             log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
 
@@ -401,6 +403,13 @@ class Dispatcher:
         lane.seqs.clear()
         lane.hole = lane.spill = None
         return Unhandled(lane.handler.name, None if lane.device == NOTICES else lane.device, left)
+
+
+def _key(happening: Happening) -> EventKey | None:
+    """Return what identifies an event, or the one that a notice follows."""
+    if isinstance(happening, Event):
+        return happening.key
+    return happening.event if isinstance(happening, Derived) else None
 
 
 async def _guarded(handler: Handler, happening: Happening) -> None:

@@ -7,7 +7,7 @@ the source (signs of life, refills, holds) belongs to the run, and ends with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, Final
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits
 from cti_listener.dedupe import Dedupe
+from cti_listener.derived import Derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import NotRunningError
 from cti_listener.feeds import Feeds
@@ -26,10 +27,14 @@ from cti_listener.lanes import Unhandled
 from cti_listener.pipeline import Pipeline
 from cti_listener.sources.base import Source
 from cti_listener.stats import Stats
+from cti_listener.tracking import Tracking
 from cti_listener.watchdog import Watchdog
 
 TURNS: Final = 2
 """After so many turns of the loop each of several feeds has begun to stop."""
+
+EXPIRY_INTERVAL: Final = 15.0
+"""How often calls are looked for that have shown no sign for too long, in seconds."""
 
 
 class Engine:
@@ -45,6 +50,7 @@ class Engine:
         feeds: What keeps several feeds in step; None: there is one.
         hold: For how long a feed that comes back is held back at most, in seconds.
         watchdog: Watches the loop.
+        make_tracking: Makes what tracks calls and agents, given the classes that are wanted.
 
     Attributes:
         source: As above.
@@ -66,6 +72,7 @@ class Engine:
         feeds: Feeds | None,
         hold: float,
         watchdog: Watchdog,
+        make_tracking: Callable[[Container[type[Derived]]], Tracking],
     ) -> None:
         """Put the parts together; nothing is opened yet."""
         self.source = source
@@ -85,6 +92,7 @@ class Engine:
             feeds=feeds,
             hold=hold,
             later=self._later,
+            make_tracking=partial(make_tracking, self.handover.wanted),
         )
         self.dispatcher = Dispatcher(
             now=clock.now,
@@ -133,6 +141,7 @@ class Engine:
         async with asyncio.TaskGroup() as self._beside:
             if self._commits is not None:
                 self._spawn(self._keep_life())
+            self._spawn(self._expire_calls())
             error = await self._live()
             for task in self._beside_source:
                 task.cancel()
@@ -204,6 +213,10 @@ class Engine:
             else:
                 self._stopped.set()
 
+    def track(self) -> Tracking:
+        """Track calls and agents from now on, if that was not asked for before."""
+        return self._pipeline.track()
+
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
         watch = self._watchdog
@@ -241,6 +254,11 @@ class Engine:
     async def _keep_life(self) -> None:
         assert self._commits is not None  # noqa: S101 - for the type checker
         await self._commits.run(self._last_sign)
+
+    async def _expire_calls(self) -> None:
+        while True:
+            await self._clock.sleep(EXPIRY_INTERVAL)
+            self._pipeline.expire()
 
     def _last_sign(self) -> datetime | None:
         """Return up to when nothing is missed if we die now: not what is held back in memory."""

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cti_listener.derived import Derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.lanes import NOTICES
 from cti_listener.notices import Notice
 from cti_listener.router import Handler, Router
 from cti_listener.streams import Tap
+
+
+class _Wanted:
+    """The classes that some handler or tap wants."""
+
+    def __init__(self, handlers: Router[Handler], taps: Router[Tap]) -> None:
+        self._handlers = handlers.asked
+        self._taps = taps.asked
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._handlers or kind in self._taps
 
 
 class Handover:
@@ -23,6 +35,7 @@ class Handover:
         handlers: The registered functions.
         taps: Streams and expectations.
         unrouted: How many events nobody wanted.
+        wanted: The classes that somebody wants, as a container.
     """
 
     def __init__(self) -> None:
@@ -30,6 +43,7 @@ class Handover:
         self.handlers: Router[Handler] = Router()
         self.taps: Router[Tap] = Router()
         self.unrouted = 0
+        self.wanted = _Wanted(self.handlers, self.taps)
         self._dispatcher: Dispatcher
 
     def attach(self, dispatcher: Dispatcher) -> None:
@@ -60,6 +74,21 @@ class Handover:
                 tap.offer(event)
         elif not handlers:
             self.unrouted += 1
+
+    def follow(
+        self, notice: Derived, handlers: Sequence[Handler] | None = None, seq: int = 0
+    ) -> None:
+        """Hand over what follows from an event, right behind it in its device's lanes.
+
+        Args:
+            notice: What follows.
+            handlers: Who wants it; None: whoever does now.
+            seq: Its place in the journal; 0 without one.
+        """
+        for handler in self.handlers.match_notice(notice) if handlers is None else handlers:
+            self._dispatcher.put(handler, notice.device, notice, seq)
+        for tap in self.taps.match_notice(notice) if self.taps.any else ():
+            tap.offer(notice)
 
     def tell(self, notice: Notice, but: Handler | None = None) -> None:
         """Put a notice into the lanes it concerns.

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from cti_listener.event_base import Event
 from cti_listener.notices import Notice
 from cti_listener.router import Handler, Happening
+from cti_listener.values import EventKey
 
 NOTICES: Final = "\0notices"
 """The lane of notices, for handlers that have a lane for each device."""
@@ -28,11 +29,18 @@ _NO_SEQS: Final[deque[int]] = deque()
 class Hole:
     """What was dropped from the front of a lane and not yet told.
 
-    It stands where the first of it stood: behind so many notices, which are never dropped.
+    It stands where the first of it stood: behind so many notices of the listener's own, which are
+    never dropped.
+
+    Attributes:
+        first: The first event that was dropped, or that a dropped notice followed.
+        last: The last one.
+        behind: How many notices stand before it.
+        dropped: How many were dropped.
     """
 
-    first: Event
-    last: Event
+    first: EventKey | None
+    last: EventKey | None
     behind: int
     dropped: int = 1
 
@@ -103,7 +111,7 @@ class Lane:
         """
         spill = self.spill
         if spill is not None:
-            if isinstance(happening, Notice):
+            if isinstance(happening, Notice) and not seq:
                 spill.behind.append((spill.left[-1], happening))
             else:
                 spill.left.append(seq)

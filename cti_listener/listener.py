@@ -6,11 +6,13 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from cti_listener.clock import Clock, SystemClock
 from cti_listener.dedupe import Dedupe
+from cti_listener.derived import Derived
 from cti_listener.engine import Engine
 from cti_listener.errors import ConfigurationError, HandlerError, NotRunningError
 from cti_listener.event_base import Event
@@ -21,12 +23,14 @@ from cti_listener.keywords import make_source, refuse_forgetful, refuse_ids, zon
 from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
-from cti_listener.router import Handler, Kind, Order, WhenFull, make_wish
+from cti_listener.router import Handler, Kind, Order, WhenFull, Wish, make_wish
 from cti_listener.sources.base import Source
 from cti_listener.sources.merged import feed_names
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
 from cti_listener.stats import Stats
 from cti_listener.streams import EventStream, Expectation
+from cti_listener.trackers.calls import TIMEOUT
+from cti_listener.tracking import INTERNAL, Agents, Calls, Tracking
 from cti_listener.watchdog import Watchdog
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -63,6 +67,11 @@ class Listener:
         dedupe_window: How many events at least are remembered to tell repeats by.
         dedupe_age: For how long at least, in seconds. A durable subscription brings again what the
             broker did not hear of in time, so this must be no shorter than `durable_expires`.
+        track: Track calls and agents from the start. They are tracked anyhow from when a handler
+            for a `Derived` notice (`CallEnded` ...) is registered, or `calls` or `agents` is asked.
+        internal: A pattern (`re`) for the whole user part of ids that are ours; other parties are
+            outside. Devices whose events came are ours, whatever the pattern says.
+        call_timeout: A device in a call that shows no sign for so long is given up, in seconds.
         block_limit: Whoever holds up the event loop for so many seconds is named in the log, with
             the stack; 0: nobody is.
         clock: The clock; for tests.
@@ -91,6 +100,9 @@ class Listener:
         lane_size: int = 1000,
         dedupe_window: int = 100_000,
         dedupe_age: float = 3600.0,
+        track: bool = False,
+        internal: str = INTERNAL,
+        call_timeout: float = TIMEOUT,
         block_limit: float = 1.0,
         clock: Clock | None = None,
         **connection: Unpack[ConnectionKeywords],
@@ -129,6 +141,10 @@ class Listener:
             )
         self._interest = Interest(namespace, devices, agents)
         self._lane_size = lane_size
+        make_tracking = partial(
+            Tracking, namespace=namespace, internal=internal, timeout=call_timeout
+        )
+        make_tracking(wanted=())  # what is wrong with it is said now
         self._engine = Engine(
             url,
             self._interest,
@@ -148,7 +164,10 @@ class Listener:
             feeds=Feeds(feeds) if redundancy > 1 else None,
             hold=splice_hold,
             watchdog=Watchdog(block_limit),
+            make_tracking=lambda wanted: make_tracking(wanted=wanted),
         )
+        if track:
+            self._engine.track()
         self._handover = self._engine.handover
         self._task: asyncio.Task[None] | None = None
 
@@ -209,9 +228,8 @@ class Listener:
         Raises:
             HandlerError: It cannot work as asked.
         """
-        wish = make_wish(
+        wish = self._wish(
             kinds,
-            namespace=self._interest.namespace,
             device=device,
             agent=agent,
             where=where,
@@ -279,7 +297,7 @@ class Listener:
         self._refuse_if_stopped()
         if size < 1:
             raise HandlerError("size", "must be 1 or more")
-        wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
+        wish = self._wish(kinds, **filters)
         return EventStream(wish, self._handover.taps, size)
 
     @overload
@@ -306,7 +324,7 @@ class Listener:
             NotRunningError: The listener is stopped.
         """
         self._refuse_if_stopped()
-        wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
+        wish = self._wish(kinds, **filters)
         return Expectation(wish, self._handover.taps, timeout)
 
     @overload
@@ -433,7 +451,26 @@ class Listener:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
         return self._engine.stats()
 
+    # Calls and agents
+
+    @property
+    def calls(self) -> Calls:
+        """The calls in progress by id, a live view; asking begins to track them."""
+        return self._engine.track().calls
+
+    @property
+    def agents(self) -> Agents:
+        """The agents by id, or by device, a live view; asking begins to track them."""
+        return self._engine.track().agents
+
     # Private
+
+    def _wish(self, kinds: Sequence[Kind], **filters: Any) -> Wish:
+        """Make a wish; one for what follows from events begins to track calls and agents."""
+        wish = make_wish(kinds, namespace=self._interest.namespace, **filters)
+        if any(issubclass(kind, Derived) for kind in wish.classes):
+            self._engine.track()
+        return wish
 
     def _refuse_if_stopped(self) -> None:
         if self._engine.stopping:

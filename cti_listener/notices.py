@@ -6,11 +6,11 @@ about our listening, never about a call, so they share no model with the events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+from cti_listener.records import as_wire
 from cti_listener.values import EventKey
 
 GapReason = Literal[
@@ -54,13 +54,7 @@ class Notice:
 
     def as_wire(self) -> dict[str, Any]:
         """Return it as the object that the command line prints: times in ISO 8601 with zone."""
-        body = {
-            "".join(
-                part.capitalize() if i else part for i, part in enumerate(f.name.split("_"))
-            ): _plain(getattr(self, f.name))
-            for f in fields(self)
-        }
-        return {"eventType": "listener", "eventName": self.event_name, **body}
+        return {"eventType": "listener", "eventName": self.event_name, **as_wire(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,26 +202,3 @@ class FeedsApart(Notice):
     event_name: ClassVar[str] = "feedsApart"
 
     share: float
-
-
-def _plain(value: object) -> Any:
-    """Turn a field's value into what JSON has."""
-    match value:
-        case datetime():
-            return value.isoformat(timespec="milliseconds")
-        case frozenset():
-            return sorted(value)
-        case EventKey():
-            return _named(value._asdict())
-        case _:
-            return value
-
-
-def _named(key: Mapping[str, Any]) -> dict[str, Any]:
-    names = {
-        "event_type": "eventType",
-        "event_name": "eventName",
-        "event_time": "eventTime",
-        "call_id": "callId",
-    }
-    return {names.get(name, name): value for name, value in key.items() if value is not None}

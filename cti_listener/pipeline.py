@@ -30,6 +30,7 @@ from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
 from cti_listener.sightings import Told
 from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
+from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import MessageBad
 
@@ -69,6 +70,7 @@ class Pipeline:
         feeds: What keeps several feeds in step; None: there is one.
         hold: For how long a feed that comes back is held back at most, in seconds.
         later: Has something called later; needed for several feeds.
+        make_tracking: Makes what tracks calls and agents, when somebody asks.
 
     Attributes:
         interest: As above.
@@ -88,6 +90,7 @@ class Pipeline:
         feeds: Feeds | None = None,
         hold: float = 1.0,
         later: Later | None = None,
+        make_tracking: Callable[[], Tracking] | None = None,
     ) -> None:
         """Start with nothing received."""
         self.interest = interest
@@ -103,6 +106,8 @@ class Pipeline:
         self._hold = hold
         self._later = later
         self._behind_held: list[Callable[[], None]] = []  # wait until nothing is held back
+        self._make_tracking = make_tracking or partial(Tracking, wanted=handover.wanted)
+        self._tracking: Tracking | None = None
         self._counters = Counters()
         self._frames = self._received = self._not_asked_for = self._repeated = 0
         self._distinct = 0
@@ -191,7 +196,10 @@ class Pipeline:
         router = self._handover.handlers
         if self._commits is None:
             event = event_of(payload, device, delivery)
+            notices = () if self._tracking is None else self._tracking.apply(event, key)
             self._handover.give(event, device, router.match(event, device))
+            for notice in notices:
+                self._handover.follow(notice)
             return
         read: Event | None = None
         handlers = router.match_unread(class_of(payload), device)
@@ -362,10 +370,26 @@ class Pipeline:
         """A refused destination stands after all, or is wanted no more."""
         self.standing.destination_accepted(destination, feed=feed)
 
+    # Calls and agents
+
+    def track(self) -> Tracking:
+        """Track calls and agents from now on, if that was not asked for before."""
+        if self._tracking is None:
+            self._tracking = self._make_tracking()
+        return self._tracking
+
+    def expire(self) -> None:
+        """Give up the calls that have shown no sign for too long."""
+        if self._tracking is not None:
+            for notice in self._tracking.expire(self._clock.now()):
+                self._handover.follow(notice)
+
     # Notices
 
     def tell(self, notice: Notice) -> None:
         """Hand a notice over, behind the events taken before it."""
+        if self._tracking is not None and isinstance(notice, Gap):
+            self._tracking.missed(notice)
         if self._commits is None:
             self._handover.tell(notice)
         else:
@@ -405,6 +429,7 @@ class Pipeline:
             gaps=self._ledger.gaps,
             feeds={} if self._feeds is None else self._feeds.stats(),
             journal=None if self._commits is None else self._commits.stats(),
+            inconsistencies=0 if self._tracking is None else self._tracking.inconsistencies,
         )
 
 

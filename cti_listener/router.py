@@ -8,12 +8,14 @@ the dispatcher's business.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tenacity import AsyncRetrying
 
+from cti_listener.derived import Derived
 from cti_listener.errors import HandlerError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE, UnknownEvent
@@ -161,7 +163,8 @@ def _all_below(kind: object) -> Iterator[type[Happening]]:
         raise HandlerError("on", f"{what}; a decorator needs its brackets: @listener.on()")
     yield kind
     for below in kind.__subclasses__():
-        yield from _all_below(below)
+        if below is not Derived:  # what follows from events is asked for by itself
+            yield from _all_below(below)
 
 
 def _has(kind: type[Happening], name: str) -> bool:
@@ -242,11 +245,13 @@ class Router(Generic[W]):
 
     Attributes:
         any: Whether there is anybody.
+        asked: How many ask for each class or name.
     """
 
     def __init__(self) -> None:
         """Start with nobody."""
         self.any = False
+        self.asked: Counter[type[Happening] | str] = Counter()
         self._anywhere: dict[type[Happening] | str, list[W]] = {}
         self._by_device: dict[str, dict[type[Happening] | str, list[W]]] = {}
         self._all: dict[int, W] = {}
@@ -264,6 +269,7 @@ class Router(Generic[W]):
         )
         for key in (*wish.classes, *wish.names):
             index.setdefault(key, []).append(one)
+            self.asked[key] += 1
 
     def discard(self, one: W) -> None:
         """Route to it no longer; not an error if it was not routed to."""
@@ -276,6 +282,9 @@ class Router(Generic[W]):
             index[key].remove(one)
             if not index[key]:
                 del index[key]
+            self.asked[key] -= 1
+            if not self.asked[key]:
+                del self.asked[key]
         if wish.device is not None and not index:
             del self._by_device[wish.device]
 

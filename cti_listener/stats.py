@@ -59,6 +59,7 @@ class Stats:
         journal: How the journal stands; None without one.
         blocked: How often the event loop was held up for longer than `block_limit`.
         longest_block: For how many seconds at the most.
+        inconsistencies: Steps of calls and agents that could not follow what was known.
     """
 
     connected: bool
@@ -83,3 +84,4 @@ class Stats:
     journal: JournalStats | None
     blocked: int = 0
     longest_block: float = 0.0
+    inconsistencies: int = 0

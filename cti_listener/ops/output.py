@@ -12,6 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from cti_listener.derived import CallEnded
 from cti_listener.event_base import Event
 from cti_listener.log import log
 
@@ -51,7 +52,7 @@ class Output:
     """Writes what it is given, until it has written enough or nobody reads any more.
 
     Attributes:
-        events: How many events it has written.
+        events: How many events it has written, or records of calls.
         error: What makes writing impossible; None while it is possible.
         abandoned: Whether the reader has left: a quiet end.
         ended: Whether it writes nothing more.
@@ -107,7 +108,7 @@ class Output:
             self.error = error
             self._end()
             return False
-        if isinstance(happening, Event):
+        if isinstance(happening, Event | CallEnded):
             self.events += 1
             if self.events == self._count:
                 self._end()

@@ -57,6 +57,8 @@ def make_listener(settings: Settings, urls: Sequence[str], auth: Auth | None = N
         lane_size=settings.lane_size,
         dedupe_window=settings.dedupe_window,
         dedupe_age=settings.dedupe_age,
+        internal=settings.internal,
+        call_timeout=settings.call_timeout,
         block_limit=settings.block_limit,
         **settings.connection(),
     )

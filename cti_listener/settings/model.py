@@ -8,6 +8,7 @@ read the result.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -106,6 +107,9 @@ class Settings(BaseSettings):
 
     # What is printed, and for how long
     format: Literal["auto", "pretty", "json"] = "auto"
+    calls: bool = False
+    internal: str = r"\d{1,6}"
+    call_timeout: Annotated[float, Field(gt=0)] = 4 * 3600.0
     count: Annotated[int, Field(ge=0)] = 0
     duration: Seconds = 0.0
 
@@ -244,6 +248,12 @@ class Settings(BaseSettings):
                     "or set CTI_URL, or try --demo"
                 ),
             )
+        try:
+            re.compile(self.internal)
+        except re.error as error:
+            yield "internal", f"is no regular expression: {error}"
+        if self.calls and self.event:
+            yield "event", "picks events, and --calls prints records; give one of the two"
         if self.journal is not None and not self.journal.name:
             yield "journal", f"{str(self.journal)!r} is no file; name one"
         if not self.namespace and not self.demo:

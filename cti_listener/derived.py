@@ -1,0 +1,181 @@
+"""Notices that follow from events: what a call or an agent came to by them.
+
+`tracking` derives them; each follows right behind its event, in the same lane. A handler asks for
+them by class, as for any notice; asking is what makes the listener track calls and agents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cti_listener.notices import Notice
+from cti_listener.records import Agent, Call, CallRecord
+from cti_listener.values import EventKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived(Notice):
+    """What every derived notice has.
+
+    Asking for `Notice` does not ask for these.
+
+    Attributes:
+        device: The device whose events tell it, as a full id.
+        event: The event that it follows; None: time alone, or a snapshot.
+        inferred: No event said so.
+    """
+
+    device: str
+    event: EventKey | None = None
+    inferred: bool = False
+
+    @property
+    def concerns(self) -> frozenset[str]:
+        """The device."""
+        return frozenset({self.device})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Derived):
+    """A device is in a call that it was not in before.
+
+    Attributes:
+        call: The call as this device knows it.
+    """
+
+    event_name: ClassVar[str] = "callStarted"
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAnswered(Derived):
+    """The device answered, or whom it called did.
+
+    Attributes:
+        call: The call as this device knows it.
+    """
+
+    event_name: ClassVar[str] = "callAnswered"
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallHeld(Derived):
+    """A party put the call on hold; each device in it is told.
+
+    Attributes:
+        call: The call as this device knows it.
+        by: Who did.
+    """
+
+    event_name: ClassVar[str] = "callHeld"
+
+    call: Call
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetrieved(Derived):
+    """A party took the call back from hold; each device in it is told.
+
+    Attributes:
+        call: The call as this device knows it.
+        by: Who did.
+    """
+
+    event_name: ClassVar[str] = "callRetrieved"
+
+    call: Call
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTransferred(Derived):
+    """A call was handed over; each device in it is told, once.
+
+    Attributes:
+        call: The call as this device knows it.
+        by: Who handed it over.
+        to: To whom.
+    """
+
+    event_name: ClassVar[str] = "callTransferred"
+
+    call: Call
+    by: str | None
+    to: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded(Derived):
+    """A device is out of a call: once for each that began.
+
+    Attributes:
+        call: Its record, as it is known at the hang-up.
+    """
+
+    event_name: ClassVar[str] = "callEnded"
+
+    call: CallRecord
+
+    @property
+    def record(self) -> CallRecord:
+        """The same as `call`."""
+        return self.call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRevised(Derived):
+    """More became known of a call that has ended: the wrap-up, or an event that came late.
+
+    Attributes:
+        call: Its whole record anew; the last one is final.
+    """
+
+    event_name: ClassVar[str] = "callRevised"
+
+    call: CallRecord
+
+    @property
+    def record(self) -> CallRecord:
+        """The same as `call`."""
+        return self.call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStateChanged(Derived):
+    """An agent is in another mode, or not ready for another reason, or is another agent.
+
+    Attributes:
+        agent: As it is now.
+        previous: The mode before; None: not known.
+        seconds: How long that lasted, by the server's clock; None: not known.
+        reason: Why not ready, as the server says it.
+    """
+
+    event_name: ClassVar[str] = "agentStateChanged"
+
+    agent: Agent
+    previous: str | None
+    seconds: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inconsistency(Derived):
+    """A step that cannot follow what is known; it was believed all the same.
+
+    Attributes:
+        call: The call's id; None: it is about an agent.
+        expected: The events that could have followed.
+        got: The one that came.
+    """
+
+    event_name: ClassVar[str] = "inconsistency"
+
+    call: str | None
+    expected: tuple[str, ...]
+    got: str

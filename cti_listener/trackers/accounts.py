@@ -1,0 +1,264 @@
+"""From the facts of legs to what is told: a `Call` as it stands, a `CallRecord` when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from itertools import chain
+from types import MappingProxyType
+from typing import Any, Final
+
+from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
+from cti_listener.trackers import steps
+from cti_listener.trackers.facts import Fact, Reading, in_order
+from cti_listener.trackers.legs import Leg
+from cti_listener.values import EventKey
+
+DIRECTIONS: Final[MappingProxyType[str, Direction]] = MappingProxyType(
+    {
+        "Inbound": "inbound",
+        "Outbound": "outbound",
+        "Internal": "internal",
+        "PreOccupied": "predictive",
+        "PreDictive": "predictive",
+        "AgentAutoCall": "predictive",
+        "PreView": "outbound",
+        "SMART_IVR": "predictive",
+    }
+)
+"""What `callType` means; a value that is not listed counts as absent."""
+
+IsInternal = Callable[[str], bool]
+"""Tells whether a party, as a full id, is one of ours."""
+
+
+def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call:
+    """Put together what the devices of one call know of it.
+
+    Args:
+        legs: All legs of the call, one at least.
+        is_internal: As above.
+        epoch: How often anything has been missed by now.
+    """
+    legs = list(legs)
+    readings = [Reading(leg.device, leg.facts, leg.namespace) for leg in legs]
+    first = min(readings, key=lambda one: one.started)
+    said: dict[str, Any] = {}
+    for one in readings:
+        said.update(one.said)
+    ends = [_end_of(leg, one) for leg, one in zip(legs, readings, strict=True)]
+    return Call(
+        id=legs[0].call,
+        former_ids=_distinct(chain.from_iterable(leg.former for leg in legs)),
+        direction=_direction(first, is_internal, allocated=any(leg.allocated for leg in legs)),
+        parties=_parties(readings),
+        started=first.started,
+        alerted=_earliest(one.alerted for one in readings),
+        answered=_earliest(one.answered for one in readings),
+        ended=max(end for end in ends if end) if all(leg.ended for leg in legs) else None,
+        queue=said.get("queue"),
+        trunk_group=said.get("trunk_group"),
+        trunk_member=said.get("trunk_member"),
+        user_data=said.get("user_data"),
+        holds=_holds(readings),
+        transfers=tuple(
+            Transfer(by=by, to=to, at=at, consulted=consulted)
+            for by, to, at, consulted in _distinct_by(
+                chain.from_iterable(one.transfers for one in readings), 2
+            )
+        ),
+        members=_distinct(chain.from_iterable(one.members for one in readings)),
+        recordings=tuple(chain.from_iterable(_recordings(one) for one in readings)),
+        cause=next((c for one in readings for c in one.causes if c), None),
+        hung_up_by=next((one.hung_up_by for one in readings if one.hung_up_by), None),
+        uncertain=any(leg.uncertain or leg.epoch < epoch for leg in legs),
+    )
+
+
+def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
+    """Make the record of a leg that is over.
+
+    Args:
+        leg: The leg.
+        is_internal: As above.
+        epoch: How often anything has been missed by now.
+    """
+    read = Reading(leg.device, leg.facts, leg.namespace)
+    said = read.said
+    ended = max(_end_of(leg, read) or read.started, read.started)
+    hold = _seconds_on_hold(read, ended)
+    other = _other_party(read)
+    handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
+    handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
+    consulted = [one for _, _, _, one in read.transfers if one]
+    answered = read.answered
+    return CallRecord(
+        id=leg.call,
+        former_ids=_distinct(leg.former),
+        device=leg.device,
+        agent=leg.agent,
+        direction=_direction(read, is_internal, allocated=leg.allocated),
+        other_party=other,
+        other_internal=None if other is None else is_internal(other),
+        started=read.started,
+        answered=answered,
+        ended=ended,
+        was_answered=read.talked,
+        ring_seconds=_seconds(read.alerted, answered or (None if read.talked else ended)),
+        talk_seconds=_talk(answered, ended, hold),
+        hold_seconds=hold,
+        wrap_up_seconds=leg.wrap_up,
+        queue=said.get("queue"),
+        trunk_group=said.get("trunk_group"),
+        trunk_member=said.get("trunk_member"),
+        user_data=said.get("user_data"),
+        transferred_from=handed_in,
+        transferred_to=handed_on,
+        members=tuple(read.members),
+        consult_ids=_distinct(
+            one for one in (*leg.consults, *consulted) if one not in (leg.call, *leg.former)
+        ),
+        original_call_id=_original(leg, said),
+        merged_into=None if leg.merged_into is None else leg.merged_into[0],
+        recordings=_recordings(read),
+        cause=_cause(leg, read),
+        failed_code=said.get("failed_code"),
+        failed_message=said.get("failed_message"),
+        hung_up_by=read.hung_up_by,
+        inferred=leg.expired is not None and read.ended is None,
+        uncertain=leg.uncertain or leg.epoch < epoch,
+        revision=leg.told + 1,
+        events=tuple(_key(leg, fact) for fact in sorted(leg.facts, key=in_order)),
+    )
+
+
+def _end_of(leg: Leg, read: Reading) -> datetime | None:
+    """Return when a leg was over, however it came to be."""
+    if read.ended is not None:
+        return read.ended
+    return leg.merged_into[1] if leg.merged_into else leg.expired
+
+
+def _cause(leg: Leg, read: Reading) -> str | None:
+    own, others = read.causes
+    if read.ended is not None or own is not None:
+        return own or others
+    if leg.merged_into is not None:
+        return "conferenced"
+    return "expired" if leg.expired is not None else others
+
+
+def _original(leg: Leg, said: dict[str, Any]) -> str | None:
+    told = said.get("original") or leg.original
+    return None if told in (leg.call, *leg.former) else told
+
+
+def _direction(read: Reading, is_internal: IsInternal, *, allocated: bool) -> Direction | None:
+    """Return it as the server says it, else by who calls whom."""
+    if told := DIRECTIONS.get(str(read.said.get("type"))):
+        return told
+    other = read.called if read.calls else read.calling
+    if read.calls is None or other is None:
+        return None
+    if is_internal(other):
+        return "internal"
+    if read.calls:
+        return "outbound"
+    return "predictive" if allocated else "inbound"
+
+
+def _other_party(read: Reading) -> str | None:
+    """Return with whom the device was at the end."""
+    device = read.device
+    other = read.called if read.calls else read.calling if read.calls is False else None
+    for by, to, _, _ in read.transfers:
+        if to == device:  # handed over: with whomever that was not
+            others = [one for one in read.parties if one not in (device, by)]
+            calling, called = read.said.get("calling"), read.said.get("called")
+            others += [
+                one for one in (calling, called, read.hung_up_by) if one not in (None, device, by)
+            ]
+            other = others[0] if others else other
+        elif by != device:
+            other = to or other
+    if other is None:
+        other = next((one for one in read.parties if one != device), None)
+    return other
+
+
+def _parties(readings: list[Reading]) -> tuple[Party, ...]:
+    """Return everybody as the latest that is known of each."""
+    found: dict[str, Party] = {}
+    for read in readings:
+        for device, (state, since) in read.parties.items():
+            known = found.get(device)
+            if (
+                known is None
+                or since > known.since
+                or (since == known.since and state == "cleared")
+            ):
+                found[device] = Party(device=device, state=state, since=since)
+    return tuple(found.values())
+
+
+def _holds(readings: list[Reading]) -> tuple[Hold, ...]:
+    found: dict[tuple[str, datetime], datetime | None] = {}
+    for read in readings:
+        for device, since, until in read.holds:
+            found[device, since] = found.get((device, since)) or until
+    return tuple(
+        Hold(device=device, since=since, until=until)
+        for (device, since), until in sorted(found.items(), key=lambda one: one[0][1])
+    )
+
+
+def _recordings(read: Reading) -> tuple[Recording, ...]:
+    return tuple(
+        Recording(id=name, file_name=file, started=started, stopped=stopped, successful=success)
+        for name, (file, started, stopped, success) in read.recordings.items()
+    )
+
+
+def _seconds_on_hold(read: Reading, ended: datetime) -> float:
+    """Return for how long the device itself had the call on hold."""
+    spans = [
+        (since, min(until or ended, ended))
+        for device, since, until in read.holds
+        if device == read.device
+    ]
+    return sum((_seconds(since, until) or 0.0 for since, until in spans), 0.0)
+
+
+def _talk(answered: datetime | None, ended: datetime, hold: float) -> float | None:
+    whole = _seconds(answered, ended)
+    return None if whole is None else max(0.0, whole - hold)
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> float | None:
+    if since is None or until is None:
+        return None
+    return max(0.0, (until - since).total_seconds())
+
+
+def _earliest(times: Iterable[datetime | None]) -> datetime | None:
+    return min((one for one in times if one is not None), default=None)
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _distinct_by(values: Iterable[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
+    """Return the first of all that begin alike."""
+    found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for one in values:
+        found.setdefault(one[:length], one)
+    return list(found.values())
+
+
+def _key(leg: Leg, fact: Fact) -> EventKey:
+    """Put together what dedupe compared."""
+    _, serial, step, _, _, text, call = fact
+    if isinstance(text, EventKey):
+        return text
+    return EventKey(leg.namespace, "csta", leg.device, serial, steps.WIRE_NAMES[step], text, call)

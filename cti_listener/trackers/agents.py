@@ -1,0 +1,225 @@
+"""The agents: who sits at a device, in which mode, since when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from cti_listener import events
+from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
+from cti_listener.event_base import Event
+from cti_listener.records import Agent
+from cti_listener.trackers.telling import Kinds, Telling
+from cti_listener.values import full_id, read_time
+
+LOGGED_OFF: Final = "Logout"
+WORKING: Final = "WorkNotReady"
+ALLOCATED: Final = "Allocated"
+UNKNOWN: Final = "Unknown"
+
+MODES: Final[MappingProxyType[type[Event], str]] = MappingProxyType(
+    {
+        events.AgentLoggedOff: LOGGED_OFF,
+        events.AgentReady: "Ready",
+        events.AgentNotReady: "NotReady",
+        events.AgentWorkingAfterCall: WORKING,
+        events.AgentAllocated: ALLOCATED,
+    }
+)
+"""The mode after each event; after `agentLoggedOn` it is what `agentMode` says."""
+
+
+class Seat:
+    """A device and who sits there.
+
+    Attributes:
+        device: As a full id.
+        agent: Who; None: nobody was ever named.
+        mode: The mode.
+        reason: Why not ready.
+        since: Since when by the server's clock.
+        latest: Time and serial (-1: none) of the latest event.
+        epoch: How often anything had been missed by then.
+    """
+
+    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since")
+
+    def __init__(self, device: str) -> None:
+        """Begin with nothing known."""
+        self.device = device
+        self.agent: str | None = None
+        self.mode: str | None = None
+        self.reason: str | None = None
+        self.since: datetime
+        self.latest: tuple[datetime, int] | None = None
+        self.epoch = -1
+
+
+class WrapUp(NamedTuple):
+    """What an event said of work after a call.
+
+    Attributes:
+        begins: It begins; else it is over.
+        seconds: How long it took, once it is over; None: not known.
+    """
+
+    begins: bool
+    seconds: float | None = None
+
+
+class AgentTracker:
+    """Follows the agents of all devices; a `Tracker`.
+
+    Args:
+        wanted: The classes of notices that somebody wants; no others are made.
+
+    Attributes:
+        inconsistencies: How many steps could not follow.
+        wrap_up: What the last event said of work after a call; None: nothing.
+    """
+
+    def __init__(self, *, wanted: Kinds) -> None:
+        """Begin with nobody."""
+        self.inconsistencies = 0
+        self.wrap_up: WrapUp | None = None
+        self._wanted = wanted
+        self._epoch = 0
+        self._seats: dict[str, Seat] = {}
+        self._where: dict[str, Seat] = {}  # by agent
+
+    def __repr__(self) -> str:
+        return f"<AgentTracker {len(self._where)} agents at {len(self._seats)} devices>"
+
+    # What is there
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Everybody who was ever named."""
+        return tuple(self._where)
+
+    def at(self, device: str) -> Seat | None:
+        """Return who sits at a device, or sat there last."""
+        return self._seats.get(device)
+
+    def seat_of(self, agent: str) -> Seat | None:
+        """Return where an agent sits, or sat last."""
+        return self._where.get(agent)
+
+    def snapshot(self, seat: Seat, calls: tuple[str, ...] = ()) -> Agent:
+        """Return what is known of who sits there.
+
+        Args:
+            seat: Where.
+            calls: The calls of the device.
+        """
+        return Agent(
+            id=seat.agent,
+            device=seat.device,
+            mode=seat.mode or UNKNOWN,
+            since=seat.since,
+            reason=seat.reason,
+            calls=calls,
+            allocated=seat.mode == ALLOCATED,
+            uncertain=seat.epoch < self._epoch,
+        )
+
+    # What comes
+
+    def apply(
+        self, event: Event, *, key: tuple[Any, ...] | None = None, calls: tuple[str, ...] = ()
+    ) -> Sequence[Derived]:
+        """Take an event; return what follows from it, in order.
+
+        Args:
+            event: The event; one that is not about an agent is passed over.
+            key: What dedupe compared, where that is at hand.
+            calls: The calls of its device.
+        """
+        self.wrap_up = None
+        device = event.device
+        if device is None or not isinstance(event, events.AgentEvent):
+            return ()
+        seat = self._seats.get(device)
+        if seat is None:
+            seat = self._seats[device] = Seat(device)
+        key = key or event.key
+        received = event.delivery.received_at
+        text = event.event_time_text
+        time = (read_time(text, event.delivery.zone) if text else None) or received
+        mode = MODES.get(type(event)) or event.agent_mode or UNKNOWN
+        serial = key[3] if type(key[3]) is int else -1
+        if time is None or self._is_late(seat, time, serial, mode):
+            return ()
+        agent = full_id(event.agent_id, event.namespace) if event.agent_id else seat.agent
+        telling = Telling(self._wanted, received or time, key)
+        self._mind_order(seat, event, agent, telling)
+        reason = event.__dict__.get("reason") or None  # only `agentNotReady` has the field
+        before = seat.agent, seat.mode, seat.reason
+        known = seat.mode is not None and seat.epoch == self._epoch
+        seconds = max(0.0, (time - seat.since).total_seconds()) if known else None
+        if WORKING in {mode, seat.mode} and mode != seat.mode:
+            self.wrap_up = WrapUp(mode == WORKING, None if mode == WORKING else seconds)
+        seat.latest, seat.epoch = (time, serial), self._epoch
+        if before == (agent, mode, reason):
+            return telling.notices
+        seat.agent, seat.mode, seat.reason, seat.since = agent, mode, reason, time
+        self._sit(seat)
+        same = known and before[0] == agent
+        if AgentStateChanged in self._wanted:
+            telling.add(
+                AgentStateChanged,
+                device,
+                agent=self.snapshot(seat, calls),
+                previous=before[1] if same else None,
+                seconds=seconds if same else None,
+                reason=reason,
+            )
+        return telling.notices
+
+    def _is_late(self, seat: Seat, time: datetime, serial: int, mode: str) -> bool:
+        """Tell whether a later event is known; of a wrap-up it still tells when it began."""
+        if seat.latest is None or (time, serial) >= seat.latest:
+            return False
+        if mode == WORKING and seat.mode != WORKING and time <= seat.since:
+            self.wrap_up = WrapUp(begins=False, seconds=(seat.since - time).total_seconds())
+        return True
+
+    def _mind_order(self, seat: Seat, event: Event, agent: str | None, telling: Telling) -> None:
+        """Say that an event is of somebody who is not logged on here."""
+        if isinstance(event, events.AgentLoggedOn) or seat.epoch != self._epoch:
+            return
+        if seat.mode != LOGGED_OFF and seat.agent in {agent, None}:
+            return
+        self.inconsistencies += 1
+        on = ("agentLoggedOn",)
+        telling.add(
+            Inconsistency,
+            seat.device,
+            call=lambda: None,
+            expected=on if seat.mode == LOGGED_OFF else ("agentLoggedOff", *on),
+            got=event.event_name,
+        )
+
+    def _sit(self, seat: Seat) -> None:
+        """Note where an agent sits: where it was seen last, but not where it has logged off."""
+        if seat.agent is None:
+            return
+        elsewhere = self._where.get(seat.agent)
+        if elsewhere is None or elsewhere is seat or seat.mode != LOGGED_OFF:
+            self._where[seat.agent] = seat
+
+    # What was missed
+
+    def missed(self, devices: frozenset[str]) -> None:
+        """Doubt what is known of these devices, of all if there are none."""
+        if not devices:
+            self._epoch += 1
+        for device in devices:
+            if device in self._seats:
+                self._seats[device].epoch = -1
+
+    def expire(self, now: datetime) -> Sequence[Derived]:  # noqa: ARG002 - agents never expire
+        """Give up nobody: an agent stays as last heard of."""
+        return ()

@@ -1,0 +1,162 @@
+"""The board: all legs, by their ids, by device and by call; and which devices are sure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cti_listener.trackers.legs import Leg
+
+LINGER: Final = timedelta(seconds=5)
+"""For how long a leg that is over waits for what comes late."""
+
+_NONE: Final = datetime.max.replace(tzinfo=UTC)
+
+REMEMBERED: Final = 8
+"""So many ids of calls that are over are known of each device: none of them begins again."""
+
+
+class Board:
+    """Where the legs are found.
+
+    Attributes:
+        epoch: How often events of all devices may have been missed.
+        due: When the next leg is to be forgotten.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no leg, and no device that is sure."""
+        self.epoch = 0
+        self.due = _NONE
+        self._legs: dict[tuple[str, str], Leg] = {}  # by all ids a leg ever had
+        self._at: dict[str, tuple[Leg, ...]] = {}  # by device, those that go on
+        self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
+        self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
+        self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
+        self._gone: dict[str, tuple[int, ...]] = {}  # hashes of a device's last calls
+        self._certain: dict[str, int] = {}  # in which epoch a device was sure
+
+    def __repr__(self) -> str:
+        return f"<Board {len(self._in)} calls, {len(self._over)} just over>"
+
+    # Finding
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The ids of the calls that go on."""
+        return tuple(self._in)
+
+    def __len__(self) -> int:
+        return len(self._in)
+
+    def find(self, device: str, call: str | None) -> Leg | None:
+        """Return a device's leg by any id it has or had, if it goes on or is just over."""
+        return None if call is None else self._legs.get((device, call))
+
+    def at(self, device: str) -> tuple[Leg, ...]:
+        """Return the legs of a device that go on, the oldest first."""
+        return self._at.get(device, ())
+
+    def of(self, call: str) -> tuple[Leg, ...]:
+        """Return the legs of a call that go on."""
+        return self._in.get(call, ())
+
+    def over_at(self, device: str) -> tuple[Leg, ...]:
+        """Return the legs of a device that are just over, the latest first."""
+        return self._over_at.get(device, ())
+
+    def is_gone(self, device: str, call: str) -> bool:
+        """Tell whether a call is one of the last that were over at a device, and forgotten."""
+        return hash(call) in self._gone.get(device, ())
+
+    def silent_since(self, limit: datetime) -> list[Leg]:
+        """Return the legs that go on and have shown no sign since then."""
+        return [leg for legs in self._at.values() for leg in legs if leg.sign < limit]
+
+    # Changing
+
+    def enter(self, leg: Leg) -> None:
+        """Put a leg among those that go on."""
+        for one in (leg.call, *leg.former):
+            self._legs[leg.device, one] = leg
+        self._at[leg.device] = (*self._at.get(leg.device, ()), leg)
+        self._in[leg.call] = (*self._in.get(leg.call, ()), leg)
+
+    def lay_aside(self, leg: Leg, now: datetime) -> None:
+        """Keep a leg that is over, or of which only the end is known, for a while."""
+        leg.ended = True
+        self._leave(leg)
+        self._legs[leg.device, leg.call] = leg
+        self._over.append((now + LINGER, leg))
+        self.due = self._over[0][0]
+        self._over_at[leg.device] = (leg, *self._over_at.get(leg.device, ()))
+
+    def rename(self, leg: Leg, call: str) -> None:
+        """Go on with a leg under another id; what is known under that is its own."""
+        self._leave(leg)
+        other = self._legs.get((leg.device, call))
+        if other is not None and other is not leg:
+            self._leave(other)
+            leg.absorb(other)
+        leg.former, leg.call = (*leg.former, leg.call), call
+        self.enter(leg)
+
+    def forget(self, now: datetime) -> None:
+        """Forget the legs that have waited long enough."""
+        over = self._over
+        while over and over[0][0] < now:
+            _, leg = over.popleft()
+            _take_out(self._over_at, leg.device, leg)
+            if leg.ended:
+                self._forget(leg)
+        self.due = over[0][0] if over else _NONE
+
+    def _forget(self, leg: Leg) -> None:
+        device, ids = leg.device, (leg.call, *leg.former)
+        for one in ids:
+            if self._legs.get((device, one)) is leg:
+                del self._legs[device, one]
+        if leg.told:
+            self._gone[device] = (*self._gone.get(device, ()), *map(hash, ids))[-REMEMBERED:]
+
+    def _leave(self, leg: Leg) -> None:
+        _take_out(self._at, leg.device, leg)
+        _take_out(self._in, leg.call, leg)
+
+    # Certainty
+
+    def doubt(self, devices: frozenset[str]) -> None:
+        """Be sure no longer of these devices, of all if there are none."""
+        if not devices:
+            self.epoch += 1
+        for device in devices:
+            self._certain.pop(device, None)
+            for leg in self.at(device):
+                leg.uncertain = True
+
+    def confirm(self, device: str) -> None:
+        """Be sure of a device: it is in no call but those that are known."""
+        self._certain[device] = self.epoch
+
+    def is_certain(self, device: str) -> bool:
+        """Tell whether a device is known to be in no call but those that are known."""
+        return self._certain.get(device) == self.epoch
+
+    def is_doubtful(self, leg: Leg) -> bool:
+        """Tell whether events of a leg may have been missed, or could not follow each other."""
+        return leg.uncertain or leg.epoch < self.epoch
+
+    def __iter__(self) -> Iterator[Leg]:
+        for legs in tuple(self._at.values()):
+            yield from legs
+
+
+def _take_out(index: dict[str, tuple[Leg, ...]], name: str, leg: Leg) -> None:
+    """Take a leg out of an index, and the name with the last one."""
+    rest = tuple([one for one in index.get(name, ()) if one is not leg])
+    if rest:
+        index[name] = rest
+    else:
+        index.pop(name, None)

@@ -1,0 +1,361 @@
+"""The calls: which leg an event is about, how ids change, what follows from each step.
+
+Each device in a call is a leg of its own (`legs`), found on the `board`. What is told of legs is
+read from their facts (`accounts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from cti_listener.derived import (
+    CallAnswered,
+    CallEnded,
+    CallHeld,
+    CallRetrieved,
+    CallRevised,
+    CallStarted,
+    CallTransferred,
+    Derived,
+    Inconsistency,
+)
+from cti_listener.event_base import Event
+from cti_listener.records import Call, CallRecord
+from cti_listener.trackers import steps
+from cti_listener.trackers.accounts import IsInternal, call_of, record_of
+from cti_listener.trackers.board import Board
+from cti_listener.trackers.facts import NO_CALL, Fact, said_in
+from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
+from cti_listener.trackers.legs import Leg
+from cti_listener.trackers.steps import Step
+from cti_listener.trackers.telling import Kinds, Telling
+
+TIMEOUT: Final = 4 * 3600.0
+
+_RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
+_SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
+"""What tells nothing new of a leg that has begun."""
+
+_NAMERS: Final = frozenset({steps.TRANSFERRED, steps.CONFERENCED})
+
+
+class CallTracker:
+    """Follows the calls of all devices; a `Tracker`.
+
+    Args:
+        is_internal: Tells whether a party, as a full id, is one of ours.
+        timeout: A device in a call that gave no sign for so long is given up, in seconds.
+        wanted: The classes of notices that somebody wants; no others are made.
+
+    Attributes:
+        board: All legs.
+        inconsistencies: How many steps could not follow.
+    """
+
+    def __init__(self, *, is_internal: IsInternal, wanted: Kinds, timeout: float = TIMEOUT) -> None:
+        """Begin with no call, and every device uncertain."""
+        self.board = Board()
+        self._is_internal = is_internal
+        self._timeout = timedelta(seconds=timeout)
+        self._wanted = wanted
+        self._wrapping: dict[str, Leg] = {}  # whose agent works after it
+        self._working: set[str] = set()  # whose agent does before the call has ended
+        self.inconsistencies = 0
+
+    def __repr__(self) -> str:
+        return f"<CallTracker {self.board!r}>"
+
+    # What is there
+
+    def call(self, call: str) -> Call | None:
+        """Return a call that goes on, as it stands; None: there is none of this id."""
+        legs = self.board.of(call)
+        return self._call(*legs) if legs else None
+
+    def calls_at(self, device: str) -> tuple[str, ...]:
+        """Return the ids of the calls that a device is in, the oldest first."""
+        return tuple(leg.call for leg in self.board.at(device))
+
+    # What comes
+
+    def apply(
+        self,
+        event: Event,
+        *,
+        key: tuple[Any, ...] | None = None,
+        agent: str | None = None,
+        allocated: bool = False,
+    ) -> Sequence[Derived]:
+        """Take an event; return what follows from it, in order.
+
+        Args:
+            event: The event; one that is not about a call is passed over.
+            key: What dedupe compared, where that is at hand.
+            agent: Who sits at its device.
+            allocated: Whether that agent was set aside for a call that the server dials.
+        """
+        device, kind = event.device, KINDS.get(type(event))
+        now = event.delivery.received_at or NEVER
+        board = self.board
+        if device is None or kind is None:
+            self._note_sign(event, device, now)
+            return ()
+        if now > board.due:
+            board.forget(now)
+        key = key or event.key
+        fact = fact_in(event, kind, device, key)
+        telling = Telling(self._wanted, now, key)
+        leg = board.find(device, event.call_id)
+        if leg is None or (now - leg.sign > self._timeout and not leg.ended):
+            leg = self._leg_of_none(leg, event, device, fact, telling)
+        elif kind.step in _NAMERS:
+            leg = self._follow_ids(leg, device, fact, telling)
+        if leg is None:
+            return telling.notices
+        if leg.agent is None and not leg.told:
+            leg.agent = agent
+        if allocated and fact[2] == steps.DELIVERED and fact[3] == device:
+            leg.allocated = True
+        self._take(leg, fact, telling)
+        return telling.notices
+
+    def _note_sign(self, event: Event, device: str | None, now: datetime) -> None:
+        """Take an event of a name that is not listed for a sign of life of its call."""
+        leg = None if device is None else self.board.find(device, event.call_id)
+        if leg is not None:
+            leg.sign = now
+
+    def _leg_of_none(
+        self, silent: Leg | None, event: Event, device: str, fact: Fact, telling: Telling
+    ) -> Leg | None:
+        """Find the leg of an event whose id is none's, or of one that was silent for too long."""
+        step, call = fact[2], event.call_id
+        if silent is not None:
+            self._give_up(silent, telling)
+        if step in _RECORDS:
+            return self._recorded_leg(fact, device) if call is None else None
+        if call is None:
+            return None
+        if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
+            return leg
+        if self.board.is_gone(device, call):
+            return None
+        leg = Leg(device, call, event.namespace, self.board.epoch)
+        if step != steps.CONNECTION_CLEARED:  # of which only the end is known is not there yet
+            self.board.enter(leg)
+        return leg
+
+    def _recorded_leg(self, fact: Fact, device: str) -> Leg | None:
+        """Find the leg whose recording ends: its end names no call."""
+        board, record = self.board, fact[4][0]
+        known = (*board.at(device), *board.over_at(device))
+        for leg in known:
+            if any(one[2] in _RECORDS and one[4][0] == record for one in leg.facts):
+                return leg
+        # Its beginning was missed, or comes yet; with one call there is no doubt whose it is.
+        return known[0] if len(known) == 1 else None
+
+    def _follow_ids(self, leg: Leg | None, device: str, fact: Fact, telling: Telling) -> Leg | None:
+        """Follow a call into the one it becomes; return the leg that goes on.
+
+        `transferred` changes the id only at the device handed to. `conferenced` merges the
+        consulted call into the other, at each device that has it.
+        """
+        time, _, step, _, _, _, call = fact
+        said = said_in(fact, device.partition("@")[2])
+        secondary, into = said.get("secondary"), said.get("into")
+        into = call if into in {None, "", NO_CALL} else into
+        if secondary in {None, "", NO_CALL, into}:
+            return leg
+        if leg is not None and said.get("by") == device:
+            leg.add_consult(secondary)
+        consulted = self.board.find(device, secondary)
+        if consulted is None or consulted is leg:
+            return leg
+        if step == steps.TRANSFERRED and said.get("to") != device:
+            return leg
+        # A device that has both calls is done with one. Of one that has only the consulted call,
+        # events may have come by the other's id before this.
+        both = leg is not None and leg.begun and (said.get("by") == device or not leg.uncertain)
+        if step == steps.CONFERENCED and both:
+            if not consulted.ended:
+                consulted.merged_into = into, time
+                self._end(consulted, telling)
+            return leg
+        if consulted.told:
+            return leg
+        self.board.rename(consulted, into)
+        if consulted.told:  # its end came before its id
+            self.board.lay_aside(consulted, telling.now)
+        return consulted
+
+    def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+        """Give a leg a fact, and tell what follows."""
+        step, late = fact[2], leg.is_late(fact)
+        leg.sign = telling.now
+        if not late and (expected := leg.refuses(fact)):
+            self._suspect(leg, step, expected, telling)
+        leg.take(fact, late=late)
+        if leg.told:
+            self._take_late(leg, fact, telling, late=late)
+        elif leg.begun and step in _SILENT:
+            return
+        elif leg.begun or step != steps.CONNECTION_CLEARED:
+            self._tell(leg, fact, telling)
+        elif fact[3] == leg.device and not self.board.is_certain(leg.device):
+            leg.begun = True  # it was in progress when we came
+            self._end(leg, telling)
+        elif not leg.ended:
+            self.board.lay_aside(leg, telling.now)  # its beginning may come yet
+
+    def _take_late(self, leg: Leg, fact: Fact, telling: Telling, *, late: bool) -> None:
+        """See whether what came after the end changes the record."""
+        own = fact[3] == leg.device
+        # A second hang-up in its order changes nothing, and each call out has one.
+        if own or late or fact[2] != steps.CONNECTION_CLEARED or not leg.calls:
+            self._revise(leg, telling)
+
+    def _suspect(self, leg: Leg, step: Step, expected: frozenset[Step], telling: Telling) -> None:
+        """Say that a step cannot follow, unless what came before it may have been missed."""
+        unseen = not leg.facts and not self.board.is_certain(leg.device)
+        if not unseen and not self.board.is_doubtful(leg):
+            self.inconsistencies += 1
+            telling.add(
+                Inconsistency,
+                leg.device,
+                call=lambda: leg.call,
+                expected=tuple([steps.WIRE_NAMES[one] for one in sorted(expected)]),
+                got=steps.WIRE_NAMES[step],
+            )
+        leg.uncertain = True
+
+    def _tell(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+        """Tell what a step means for a leg that goes on."""
+        step, party = fact[2], fact[3]
+        call = partial(self._call, leg)
+        if leg.ended:  # its end came before its beginning
+            leg.ended = False
+            self.board.enter(leg)
+        if not leg.begun:
+            leg.begun = True
+            telling.add(CallStarted, leg.device, call=call)
+        match step:
+            case steps.ESTABLISHED:
+                if not leg.answered and (party == leg.device or leg.calls is not False):
+                    leg.answered = True
+                    telling.add(CallAnswered, leg.device, call=call)
+            case steps.HELD:
+                telling.add(CallHeld, leg.device, call=call, by=party)
+            case steps.RETRIEVED:
+                telling.add(CallRetrieved, leg.device, call=call, by=party)
+            case steps.TRANSFERRED:
+                said = said_in(fact, leg.namespace)
+                by, to = said.get("by"), said.get("to")
+                if leg.handed != (by, to):
+                    leg.handed = by, to
+                    telling.add(CallTransferred, leg.device, call=call, by=by, to=to)
+            case _:
+                pass
+        if leg.state == "cleared" or (step is steps.CONNECTION_CLEARED and party == leg.device):
+            self._end(leg, telling)
+
+    # Ends
+
+    def _end(self, leg: Leg, telling: Telling, *, inferred: bool = False) -> None:
+        """Be done with a leg, but for what may come late; tell its record."""
+        board = self.board
+        board.lay_aside(leg, telling.now)
+        if not board.at(leg.device) and not board.is_doubtful(leg):
+            board.confirm(leg.device)
+        about = self._consulted_about(leg)
+        if about is not None:
+            leg.original = about.call
+        if CallEnded in self._wanted or CallRevised in self._wanted:
+            leg.record = self._record(leg)
+            telling.add(CallEnded, leg.device, call=lambda: leg.record, inferred=inferred)
+        leg.told = 1
+        if about is not None and leg.call not in about.consults:
+            about.add_consult(leg.call)
+            if about.told:
+                self._revise(about, telling)
+        if leg.device in self._working and not board.at(leg.device):
+            self.works_after(leg.device)
+
+    def _consulted_about(self, leg: Leg) -> Leg | None:
+        """Find the call that a leg was made to talk about: named, or on hold as it began."""
+        board, device = self.board, leg.device
+        others = [one for one in (*board.at(device), *board.over_at(device)) if one is not leg]
+        if not others:
+            return None
+        told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
+        if told:
+            return next((one for one in others if told in (one.call, *one.former)), None)
+        began = min(fact[0] for fact in leg.facts)
+        return next((one for one in others if leg.calls and one.held_at(began)), None)
+
+    def _give_up(self, leg: Leg, telling: Telling) -> None:
+        """End a leg that nobody said to have ended."""
+        leg.expired = max(fact[0] for fact in leg.facts)
+        leg.uncertain = True
+        self._end(leg, telling, inferred=True)
+
+    def _revise(self, leg: Leg, telling: Telling) -> None:
+        """Tell a record anew if more than the list of its events has changed."""
+        before = leg.record
+        if before is None or CallRevised not in self._wanted:
+            return
+        record = self._record(leg)
+        if replace(record, events=before.events, revision=before.revision) != before:
+            leg.told, leg.record = record.revision, record
+            telling.add(CallRevised, leg.device, call=lambda: record)
+
+    # Wrap-up
+
+    def works_after(self, device: str) -> None:
+        """Note that a device's agent works after the call that ended last there, or is about to."""
+        over = [leg for leg in self.board.over_at(device) if leg.told]
+        if over:
+            self._working.discard(device)
+            # Not after a consultation, if the call that it was about has ended as well.
+            self._wrapping[device] = next((leg for leg in over if not leg.original), over[0])
+        elif self.board.at(device):
+            self._working.add(device)
+
+    def worked_after(
+        self, device: str, seconds: float | None, now: datetime, key: tuple[Any, ...] | None = None
+    ) -> Sequence[Derived]:
+        """Note for how long a device's agent worked after its last call; None: not known."""
+        self._working.discard(device)
+        leg = self._wrapping.pop(device, None)
+        if leg is None or seconds is None:
+            return ()
+        telling = Telling(self._wanted, now, key)
+        leg.wrap_up = seconds
+        self._revise(leg, telling)
+        return telling.notices
+
+    # What was missed
+
+    def missed(self, devices: frozenset[str]) -> None:
+        """Doubt what is known of these devices, of all if there are none."""
+        self.board.doubt(devices)
+
+    def expire(self, now: datetime) -> Sequence[Derived]:
+        """Give up what has shown no sign for too long; return what follows from that."""
+        self.board.forget(now)
+        telling = Telling(self._wanted, now, None)
+        for leg in self.board.silent_since(now - self._timeout):
+            self._give_up(leg, telling)
+        return telling.notices
+
+    # Private
+
+    def _call(self, *legs: Leg) -> Call:
+        return call_of(legs, self._is_internal, epoch=self.board.epoch)
+
+    def _record(self, leg: Leg) -> CallRecord:
+        return record_of(leg, self._is_internal, epoch=self.board.epoch)

@@ -1,0 +1,273 @@
+"""Facts: what one event says of one call, and what a pile of them comes to.
+
+A leg (`legs`) keeps facts, not steps. They are read in the order in which they happened, not in
+that in which they came: by the server's time, then by serial, then by what can follow what. So two
+events of a device that came the wrong way round come to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+from cti_listener.records import State
+from cti_listener.trackers import steps
+from cti_listener.trackers.steps import Step
+from cti_listener.values import EventKey, full_id
+
+Fact: TypeAlias = tuple[
+    datetime, int, Step, str | None, tuple[Any, ...], "str | EventKey | None", str
+]
+"""When, the serial (-1: none), what, whose step it is, what else was said (see `TOLD`), and what
+its event is known by: the time as received, or the whole key where that cannot be put together from
+the rest; last, the call's id in that event. A plain tuple: a live call is mostly these."""
+
+_ENDS: Final = ("calling", "called")
+_LINE: Final = ("queue", "trunk_group", "trunk_member", "user_data")
+_RECORD: Final = ("record", "file", "success")
+
+TOLD: Final[tuple[tuple[str, ...], ...]] = (
+    (),  # serviceInitiated
+    (*_ENDS, "type"),  # originated
+    (*_ENDS, *_LINE, "type", "original"),  # delivered
+    (*_ENDS, *_LINE, "type"),  # established
+    (),  # held
+    (),  # retrieved
+    ("by", "to", "secondary", "into"),  # transferred
+    ("by", "added", "secondary", "into"),  # conferenced
+    _RECORD,
+    _RECORD,
+    ("failed_code", "failed_message", "cause", "type"),  # failed
+    ("cause", "hangup", "type"),  # connectionCleared
+)
+"""What else each step says, in the order in which its facts hold it."""
+
+PARTIES: Final = frozenset({"calling", "called", "by", "to", "added", "hangup"})
+"""What of it names a party."""
+
+NO_CALL: Final = "0"
+"""What a field says that names no call."""
+
+TOGETHER: Final = timedelta(seconds=2)
+"""Hang-ups no farther apart are of one end."""
+
+in_order = itemgetter(0, 1, 2)
+
+
+def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
+    """Return what else a fact says, by name; parties as full ids."""
+    names = TOLD[fact[2]]
+    said = {
+        name: one for name, one in zip(names, fact[4], strict=True) if one is not None and one != ""
+    }
+    for name in PARTIES & said.keys():
+        if said[name].count("@") != 1:
+            said[name] = full_id(said[name], namespace)
+    return said
+
+
+class Reading:
+    """What facts come to, as one device sees them.
+
+    Attributes:
+        device: Who sees them.
+        calling: Who calls, by the first fact that says so.
+        called: Who is called, likewise.
+        calls: Whether the device calls (True) or is called; None: nothing tells.
+        started: The first fact's time.
+        alerted: When it first rang, at the device or at whom it calls.
+        answered: When the device answered, or whom it calls did.
+        talked: Whether it was in conversation, though the answer may have been missed.
+        ended: When the device hung up.
+        said: What else was said, the latest of each.
+        parties: Who is in which state since when.
+        holds: Who put it on hold, from when, until when.
+        transfers: By whom, to whom, when, and the call in which they had talked it over.
+        members: Who was called together.
+        recordings: By id: file, beginning, end, success.
+        causes: Of the device's own hang-up, and of others'.
+        hang_ups: Time, serial, who, and who is said to have hung up.
+    """
+
+    __slots__ = (
+        "alerted",
+        "answered",
+        "called",
+        "calling",
+        "calls",
+        "causes",
+        "device",
+        "ended",
+        "hang_ups",
+        "holds",
+        "members",
+        "parties",
+        "recordings",
+        "said",
+        "started",
+        "talked",
+        "transfers",
+    )
+
+    def __init__(self, device: str, facts: Iterable[Fact], namespace: str | None) -> None:
+        """Read facts, in whatever order they came; short ids are completed with the namespace."""
+        self.device = device
+        self.calling: str | None = None
+        self.called: str | None = None
+        self.calls: bool | None = None
+        self.alerted: datetime | None = None
+        self.answered: datetime | None = None
+        self.talked = False
+        self.ended: datetime | None = None
+        self.said: dict[str, Any] = {}
+        self.parties: dict[str, tuple[State, datetime]] = {}
+        self.holds: list[tuple[str, datetime, datetime | None]] = []
+        self.transfers: list[tuple[str | None, str | None, datetime, str | None]] = []
+        self.members: dict[str, None] = {}
+        self.recordings: dict[str | None, list[Any]] = {}
+        self.causes: list[str | None] = [None, None]
+        self.hang_ups: list[tuple[datetime, int, str | None, str | None]] = []
+        ordered = sorted(facts, key=in_order)
+        self.started = ordered[0][0]
+        for fact in ordered:
+            time, serial, step, party = fact[:4]
+            said = said_in(fact, namespace) if TOLD[step] else {}
+            self._note_ends(said)
+            self._take(time, serial, step, party, said)
+
+    def _note_ends(self, said: Mapping[str, Any]) -> None:
+        """Note who calls whom, as the first says it."""
+        if not said:
+            return
+        self.said.update(said)
+        calling, called = said.get("calling"), said.get("called")
+        if calling is None and called is None:
+            return
+        if self.calling is None and self.called is None:
+            self.calling, self.called = calling, called
+        if self.calls is None and self.device in (calling, called):
+            self.calls = calling == self.device
+
+    def _take(
+        self, time: datetime, serial: int, step: Step, party: str | None, said: Mapping[str, Any]
+    ) -> None:
+        own = party == self.device
+        if own and self.calls is None and step <= steps.ESTABLISHED:
+            self.calls = step <= steps.ORIGINATED
+        match step:
+            case steps.SERVICE_INITIATED | steps.ORIGINATED:
+                self._put(party, "initiated", time)
+            case steps.DELIVERED:
+                self.alerted = self.alerted or time
+                self._put(party, "alerting", time)
+            case steps.ESTABLISHED:
+                self._established(time, party, own=own)
+            case steps.HELD | steps.RETRIEVED:
+                self.talked = True
+                self._hold(time, party, begin=step is steps.HELD)
+            case steps.TRANSFERRED:
+                self._transferred(time, said)
+            case steps.CONFERENCED:
+                self._conferenced(time, said)
+            case steps.CONNECTION_CLEARED:
+                self._cleared(time, serial, party, said, own=own)
+            case steps.FAILED:
+                self.causes[1] = said.get("cause") or self.causes[1]
+                self._put(party, "failed", time)
+            case _:
+                self._recorded(time, said, begun=step is steps.RECORD_STARTED)
+
+    def _put(self, party: str | None, state: State, time: datetime) -> None:
+        if party is not None:
+            known = self.parties.get(party)
+            # Who has hung up is not brought back by what others tell of it in the same second.
+            if known is None or known[0] != "cleared" or time > known[1]:
+                self.parties[party] = state, time
+
+    def _established(self, time: datetime, party: str | None, *, own: bool) -> None:
+        if self.answered is None and (own or self.calls is not False):
+            self.answered = time
+        self.talked = self.talked or self.answered is not None
+        self._put(party, "connected", time)
+        other = self.calling if party != self.calling else self.device
+        for one in (other, self.device if self.answered else None):
+            state = self.parties.get(one or "", ("initiated", time))[0]
+            if one is not None and state == "initiated":
+                self._put(one, "connected", time)
+
+    def _hold(self, time: datetime, party: str | None, *, begin: bool) -> None:
+        if party is None:
+            return
+        self._put(party, "held" if begin else "connected", time)
+        open_one = next(
+            (i for i, one in enumerate(self.holds) if one[0] == party and one[2] is None), None
+        )
+        if begin and open_one is None:
+            self.holds.append((party, time, None))
+        elif not begin and open_one is not None:
+            self.holds[open_one] = (*self.holds[open_one][:2], time)
+
+    def _transferred(self, time: datetime, said: Mapping[str, Any]) -> None:
+        by, to, consulted = said.get("by"), said.get("to"), said.get("secondary")
+        self.talked = self.talked or by == self.device
+        if consulted in (NO_CALL, said.get("into"), None):
+            consulted = None
+        if not any(one[:2] == (by, to) for one in self.transfers):
+            self.transfers.append((by, to, time, consulted))
+        if to is not None and to not in self.parties:
+            self._put(to, "connected" if consulted else "alerting", time)
+        if by is not None and by != self.device:
+            self._hold(time, by, begin=False)
+            self._put(by, "cleared", time)
+
+    def _conferenced(self, time: datetime, said: Mapping[str, Any]) -> None:
+        self.talked = True
+        by, added = said.get("by"), said.get("added")
+        for party in (by, self.device, added):
+            if party is not None:
+                self._hold(time, party, begin=False)
+        present = [one for one, (state, _) in self.parties.items() if state != "cleared"]
+        self.members.update(dict.fromkeys(present))
+
+    def _cleared(
+        self,
+        time: datetime,
+        serial: int,
+        party: str | None,
+        said: Mapping[str, Any],
+        *,
+        own: bool,
+    ) -> None:
+        if own and self.ended is None:
+            self.ended = time
+        if party is not None:
+            self._hold(time, party, begin=False)
+            self.parties[party] = "cleared", time
+        kind = 0 if own else 1
+        self.causes[kind] = said.get("cause") or self.causes[kind]
+        self.hang_ups.append((time, serial, party, said.get("hangup")))
+
+    def _recorded(self, time: datetime, said: Mapping[str, Any], *, begun: bool) -> None:
+        one = self.recordings.setdefault(said.get("record"), [None, None, None, None])
+        one[0] = said.get("file") or one[0]
+        one[1 if begun else 2] = one[1 if begun else 2] or time
+        one[3] = one[3] if said.get("success") is None else said.get("success")
+
+    @property
+    def hung_up_by(self) -> str | None:
+        """Who hung up: as the server says, else whose hang-up came first; None: cannot be told."""
+        ended = self.ended
+        if ended is None:
+            return None
+        last = [one for one in self.hang_ups if ended - TOGETHER <= one[0] <= ended + TOGETHER]
+        for one in last:
+            if one[3] is not None:
+                return one[3]
+        leavers = {by for by, _, _, _ in self.transfers}
+        last = [one for one in last if one[2] not in leavers - {self.device}]
+        if len(last) < 2:  # noqa: PLR2004 - of one hang-up nothing tells whose it was, but ...
+            return self.device if self.calls else None  # ... who calls hears of the other's as well
+        first, second = last[:2]
+        return None if first[:2] == second[:2] else first[2]

@@ -1,0 +1,121 @@
+"""The facts in events: what each class of call events says of a call, and where that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from cti_listener import events
+from cti_listener.event_base import Event
+from cti_listener.trackers import steps
+from cti_listener.trackers.facts import TOLD, Fact
+from cti_listener.trackers.steps import Step
+from cti_listener.values import EventKey, full_id, read_time
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""When an event happened, or came, of which nothing says when."""
+
+_STANDS_IN: Final[MappingProxyType[str, str]] = MappingProxyType(
+    {
+        "calling": "calling_device",
+        "called": "called_device",
+        "queue": "split",
+        "type": "call_type",
+        "original": "original_call_id",
+        "secondary": "secondary_old_call",
+        "into": "new_call",
+        "by": "",  # whose step it is
+        "to": "transferred_to_device",
+        "added": "added_party",
+        "record": "record_id",
+        "file": "file_name",
+        "success": "is_success",
+        "failed_message": "failed_msg",
+        "hangup": "hangup_device",
+    }
+)
+"""In which field of an event each of `TOLD` stands, where that has another name."""
+
+
+class Kind(NamedTuple):
+    """How an event's class is read.
+
+    Attributes:
+        step: What happened.
+        whose: The field that names whose step it is.
+        told: Takes out of the fields what else is kept, in the order of `TOLD`.
+    """
+
+    step: Step
+    whose: str
+    told: Callable[[Any], tuple[Any, ...]]
+
+
+def _kind(step: Step, whose: str) -> Kind:
+    names = [_STANDS_IN.get(name, name) or whose for name in TOLD[step]]
+    return Kind(step, whose, itemgetter(*names) if names else _nothing)
+
+
+def _nothing(_fields: object) -> tuple[Any, ...]:
+    return ()
+
+
+KINDS: Final[MappingProxyType[type[Event], Kind]] = MappingProxyType(
+    {
+        events.ServiceInitiated: _kind(steps.SERVICE_INITIATED, "initiated_device"),
+        events.Originated: _kind(steps.ORIGINATED, "calling_device"),
+        events.Delivered: _kind(steps.DELIVERED, "alerting_device"),
+        events.Established: _kind(steps.ESTABLISHED, "answering_device"),
+        events.Held: _kind(steps.HELD, "holding_device"),
+        events.Retrieved: _kind(steps.RETRIEVED, "retrieving_device"),
+        events.Transferred: _kind(steps.TRANSFERRED, "transferring_device"),
+        events.Conferenced: _kind(steps.CONFERENCED, "conferencing_device"),
+        events.RecordStarted: _kind(steps.RECORD_STARTED, "device_id"),
+        events.RecordStopped: _kind(steps.RECORD_STOPPED, "device_id"),
+        events.Failed: _kind(steps.FAILED, "device_id"),
+        events.ConnectionCleared: _kind(steps.CONNECTION_CLEARED, "releasing_device"),
+    }
+)
+"""The classes that say something of a call."""
+
+_RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
+
+
+def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...]) -> Fact:
+    """Return what an event says.
+
+    Args:
+        event: The event.
+        kind: How it is read.
+        device: Whose copy it is.
+        key: What dedupe compared.
+    """
+    fields = event.__dict__
+    step, whose, told = kind
+    party = fields[whose] or fields["device_id"]
+    if party != device:
+        if step in _RECORDS:  # about the device itself; the end of one names nobody
+            party = device
+        elif party is not None:
+            party = full_id(party, fields["namespace"])
+    else:
+        party = device
+    text, serial, delivery = fields["event_time_text"], key[3], event.delivery
+    time = read_time(text, delivery.zone) if text else None
+    if type(serial) is int and key[7] is None and key[1] == "csta":
+        known_by: str | EventKey | None = key[5]
+    else:
+        known_by = EventKey(*key)
+        serial = serial if type(serial) is int else -1
+    return (
+        time or delivery.received_at or NEVER,
+        serial,
+        step,
+        party,
+        told(fields),
+        known_by,
+        key[6] or "",
+    )

@@ -1,0 +1,233 @@
+"""One device in one call: its facts, its own state as they came, and what may follow.
+
+The state here is for what cannot wait until all is known: notices, and suspicion. What is told of a
+call is read from the facts (`accounts`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Final
+
+from cti_listener.records import CallRecord, State
+from cti_listener.trackers import steps
+from cti_listener.trackers.facts import Fact, in_order, said_in
+from cti_listener.trackers.steps import Step
+
+_ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
+    {
+        steps.SERVICE_INITIATED: "initiated",
+        steps.ORIGINATED: "initiated",
+        steps.DELIVERED: "alerting",
+        steps.ESTABLISHED: "connected",
+        steps.HELD: "held",
+        steps.RETRIEVED: "connected",
+        steps.CONFERENCED: "connected",
+        steps.CONNECTION_CLEARED: "cleared",
+    }
+)
+"""The device's state after a step of its own, believed whatever was before; else it stays."""
+
+_ANY: Final = frozenset(
+    {steps.RECORD_STARTED, steps.RECORD_STOPPED, steps.FAILED, steps.CONNECTION_CLEARED}
+)
+_TALKING: Final = _ANY | {steps.HELD, steps.RETRIEVED, steps.TRANSFERRED, steps.CONFERENCED}
+
+MAY_FOLLOW: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
+    {
+        None: frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED}),
+        "initiated": _ANY | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED},
+        "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
+        "connected": _TALKING,
+        "held": _TALKING,
+        "cleared": frozenset({steps.RECORD_STOPPED}),
+    }
+)
+"""Which steps of its own may follow in which state of a device; None: it is not in the call."""
+
+_EVERY: Final = frozenset(range(len(steps.WIRE_NAMES)))
+
+OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
+    {
+        # A desk phone leaves out what came before: the far end rings, or answers, at once. This
+        # goes for the device that calls; at any other it rings first.
+        None: frozenset({steps.DELIVERED, steps.ESTABLISHED}),
+        "initiated": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
+        # Who is handed a call that still rings hears that; who is called into a conference too.
+        "alerting": _ANY | {steps.DELIVERED, steps.TRANSFERRED},
+        "connected": _EVERY,
+        "held": _EVERY,
+        "cleared": frozenset({steps.CONNECTION_CLEARED, steps.TRANSFERRED}),
+    }
+)
+"""Which steps of others may follow."""
+
+_CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
+_CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
+"""What makes of a device the one who calls, or is called, if it is its own step."""
+
+
+_NONE: Final[frozenset[Step]] = frozenset()
+
+
+class Leg:
+    """One device in one call.
+
+    Attributes:
+        device: Whose it is, as a full id.
+        call: The call's id, as it is valid now.
+        former: Ids it had before.
+        namespace: As its events have it.
+        facts: What its events said, as they came.
+        state: The device's own state.
+        latest: Time, serial and kind of the latest step; what is older changes no state.
+        sign: When its last event came, by our clock.
+        epoch: How often anything had been missed when it began.
+        uncertain: Something of it may have been missed, or cannot be.
+        begun: It has been told that it began.
+        calls: Whether the device calls (True) or is called; None: nothing told yet.
+        answered: It has been told that it was answered.
+        handed: By whom and to whom it has been told to be handed over.
+        ended: It is over.
+        told: How often its record has been told.
+        record: As it was told last, if anybody wants to hear of changes.
+        agent: Who sat there when it was answered, or ended.
+        allocated: Whether the agent was set aside for it when it rang.
+        consults: Calls this device made to talk about it.
+        original: The call that it is about.
+        merged_into: The conference into which it went, and when.
+        expired: When it was given up: its last sign, by the server's clock.
+        wrap_up: For how long the agent worked after it, in seconds.
+    """
+
+    __slots__ = (
+        "agent",
+        "allocated",
+        "answered",
+        "begun",
+        "call",
+        "calls",
+        "consults",
+        "device",
+        "ended",
+        "epoch",
+        "expired",
+        "facts",
+        "former",
+        "handed",
+        "latest",
+        "merged_into",
+        "namespace",
+        "original",
+        "record",
+        "sign",
+        "state",
+        "told",
+        "uncertain",
+        "wrap_up",
+    )
+
+    def __init__(self, device: str, call: str, namespace: str | None, epoch: int) -> None:
+        """Begin with nothing known of it."""
+        self.device = device
+        self.call = call
+        self.namespace = namespace
+        self.epoch = epoch
+        self.former: tuple[str, ...] = ()
+        self.facts: list[Fact] = []
+        self.state: State | None = None
+        self.latest: tuple[datetime, int, Step] | None = None
+        self.sign: datetime
+        self.uncertain = self.begun = self.answered = self.ended = self.allocated = False
+        self.calls: bool | None = None
+        self.handed: tuple[str | None, str | None] | None = None
+        self.told = 0
+        self.record: CallRecord | None = None
+        self.agent: str | None = None
+        self.consults: tuple[str, ...] = ()
+        self.original: str | None = None
+        self.merged_into: tuple[str, datetime] | None = None
+        self.expired: datetime | None = None
+        self.wrap_up: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Leg {self.device} in {self.call} {self.state}, {len(self.facts)} facts>"
+
+    def is_late(self, fact: Fact) -> bool:
+        """Tell whether a later step than this is known."""
+        return self.latest is not None and in_order(fact) < self.latest
+
+    def refuses(self, fact: Fact) -> frozenset[Step]:
+        """Return what could have followed if this step cannot; else nothing."""
+        state, step = self.state, fact[2]
+        if fact[3] == self.device:
+            allowed = MAY_FOLLOW[state]
+        elif state is None and not self._is_called_by(fact):
+            return MAY_FOLLOW[None]
+        else:
+            allowed = OTHERS_MAY[state]
+        return _NONE if step in allowed else allowed
+
+    def take(self, fact: Fact, *, late: bool) -> None:
+        """Keep a fact, and move to the state it leads to unless a later step is known."""
+        self.facts.append(fact)
+        if self.calls is None:
+            self._note_who_calls(fact)
+        if late:
+            return
+        self.latest = fact[:3]
+        state, step = self.state, fact[2]
+        if fact[3] == self.device:
+            self.state = _ADOPTED.get(step, state)
+        elif step == steps.CONFERENCED or (
+            step == steps.ESTABLISHED and (state is None or state == "initiated")
+        ):
+            self.state = "connected"
+        elif state is None:
+            self.state = "initiated" if self.calls and step == steps.DELIVERED else "connected"
+
+    def _is_called_by(self, fact: Fact) -> bool:
+        """Tell whether a fact says that the device is the one who calls."""
+        return said_in(fact, self.namespace).get("calling") == self.device
+
+    def _note_who_calls(self, fact: Fact) -> None:
+        step, own = fact[2], fact[3] == self.device
+        said = said_in(fact, self.namespace)
+        if said.get("calling") == self.device or (own and step in _CALLING):
+            self.calls = True
+        elif said.get("called") == self.device or (own and step in _CALLED):
+            self.calls = False
+
+    def held_at(self, time: datetime) -> bool:
+        """Tell whether the device had the call on hold then."""
+        held = False
+        for fact in sorted(self.facts, key=in_order):
+            if fact[0] > time:
+                break
+            if fact[3] == self.device and fact[2] in {steps.HELD, steps.RETRIEVED}:
+                held = fact[2] is steps.HELD
+        return held
+
+    def add_consult(self, call: str) -> None:
+        """Note a call that the device made to talk about this one."""
+        if call not in self.consults:
+            self.consults = (*self.consults, call)
+
+    def absorb(self, other: Leg) -> None:
+        """Take over what is known of another leg that turns out to be this one."""
+        self.facts += other.facts
+        self.former += other.former
+        self.uncertain = self.uncertain or other.uncertain
+        self.epoch = min(self.epoch, other.epoch)
+        self.consults += other.consults
+        self.begun = self.begun or other.begun
+        self.told, self.record = max(
+            (self.told, self.record), (other.told, other.record), key=_first
+        )
+        if other.latest is not None and (self.latest is None or other.latest > self.latest):
+            self.latest, self.state = other.latest, other.state
+
+
+_first = itemgetter(0)

@@ -1,0 +1,168 @@
+"""Calls and agents, tracked together: each event folded once, and what follows from it.
+
+The pipeline gives each event here, behind dedupe, before it goes on; the listener shows the views.
+Nothing is tracked before somebody asks (`begin`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cti_listener.derived import Derived
+from cti_listener.errors import ConfigurationError
+from cti_listener.event_base import Event
+from cti_listener.events import AgentEvent
+from cti_listener.notices import Gap
+from cti_listener.records import Agent, Call
+from cti_listener.trackers.agents import LOGGED_OFF, AgentTracker
+from cti_listener.trackers.calls import TIMEOUT, CallTracker
+from cti_listener.values import full_id
+
+INTERNAL = r"\d{1,6}"
+"""Which user parts are ours by default: numbers too short for an outside line."""
+
+
+class Tracking:
+    """Folds events into calls and agents.
+
+    Args:
+        wanted: The classes of derived notices that somebody wants; no others are made.
+        namespace: Completes short ids when the views are asked.
+        internal: A pattern for the whole user part of ids that are ours.
+        timeout: Who gave no sign in a call for so long is given up, in seconds.
+
+    Attributes:
+        calls: The calls.
+        agents: The agents.
+
+    Raises:
+        ConfigurationError: The pattern is none, or the time is.
+    """
+
+    def __init__(
+        self,
+        *,
+        wanted: Container[type[Derived]],
+        namespace: str | None = None,
+        internal: str = INTERNAL,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Begin with nothing known."""
+        try:
+            self._internal = re.compile(internal)
+        except re.error as error:
+            raise ConfigurationError("internal", f"is no regular expression: {error}") from None
+        if timeout <= 0:
+            raise ConfigurationError("call_timeout", "must be more than 0")
+        self._namespace = namespace
+        self._agents = AgentTracker(wanted=wanted)
+        self._calls = CallTracker(is_internal=self.is_internal, wanted=wanted, timeout=timeout)
+        self.calls = Calls(self._calls)
+        self.agents = Agents(self._agents, self._calls, namespace)
+
+    def __repr__(self) -> str:
+        return f"<Tracking {len(self.calls)} calls, {len(self.agents)} agents>"
+
+    def is_internal(self, party: str) -> bool:
+        """Tell whether a party is one of ours: by the pattern, or since its events come to us."""
+        user = party.partition("@")[0]
+        return bool(self._internal.fullmatch(user)) or self._agents.at(party) is not None
+
+    def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
+        """Take an event; return what follows from it, in order."""
+        device = event.device
+        if device is None:
+            return ()
+        if isinstance(event, AgentEvent):
+            return self._apply_to_agent(event, device, key)
+        seat = self._agents.at(device)
+        if seat is None:
+            return self._calls.apply(event, key=key)
+        sits = seat.agent if seat.mode != LOGGED_OFF else None
+        allocated = seat.mode == "Allocated"
+        return self._calls.apply(event, key=key, agent=sits, allocated=allocated)
+
+    def _apply_to_agent(
+        self, event: AgentEvent, device: str, key: tuple[Any, ...] | None
+    ) -> Sequence[Derived]:
+        calls = self._calls.calls_at(device)
+        notices = self._agents.apply(event, key=key, calls=calls)
+        wrap_up = self._agents.wrap_up
+        if wrap_up is None:
+            return notices
+        if wrap_up.begins:
+            self._calls.works_after(device)
+            return notices
+        now = event.delivery.received_at or event.event_time
+        assert now is not None  # noqa: S101 - for the type checker: it was folded
+        return [*notices, *self._calls.worked_after(device, wrap_up.seconds, now, key)]
+
+    def missed(self, gap: Gap) -> None:
+        """Doubt what is known of whomever a gap concerns, unless the broker made up for it."""
+        if not gap.recovered:
+            self._agents.missed(gap.devices)
+            self._calls.missed(gap.devices)
+
+    def expire(self, now: datetime) -> Sequence[Derived]:
+        """Give up what has shown no sign for too long; return what follows from that."""
+        return self._calls.expire(now)
+
+    @property
+    def inconsistencies(self) -> int:
+        """How many steps could not follow what was known."""
+        return self._calls.inconsistencies + self._agents.inconsistencies
+
+
+class Calls(Mapping[str, Call]):
+    """The calls that go on, by id: a live view, whose values are snapshots."""
+
+    def __init__(self, tracker: CallTracker) -> None:
+        """Look at this tracker."""
+        self._tracker = tracker
+
+    def __repr__(self) -> str:
+        return f"<Calls {', '.join(self) or 'none'}>"
+
+    def __getitem__(self, call: str) -> Call:
+        found = self._tracker.call(call)
+        if found is None:
+            raise KeyError(call)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tracker.board.calls)
+
+    def __len__(self) -> int:
+        return len(self._tracker.board)
+
+
+class Agents(Mapping[str, Agent]):
+    """The agents that were heard of, by id: a live view, whose values are snapshots.
+
+    It may be asked by device as well, and by short ids.
+    """
+
+    def __init__(self, tracker: AgentTracker, calls: CallTracker, namespace: str | None) -> None:
+        """Look at these trackers."""
+        self._tracker = tracker
+        self._calls = calls
+        self._namespace = namespace
+
+    def __repr__(self) -> str:
+        return f"<Agents {', '.join(self) or 'none'}>"
+
+    def __getitem__(self, name: str) -> Agent:
+        full = full_id(name, self._namespace)
+        seat = self._tracker.seat_of(full) or self._tracker.at(full)
+        if seat is None or seat.mode is None:
+            raise KeyError(name)
+        return self._tracker.snapshot(seat, self._calls.calls_at(seat.device))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tracker.agents)
+
+    def __len__(self) -> int:
+        return len(self._tracker.agents)
