@@ -14,7 +14,7 @@ from typing import Any
 from cti_listener.derived import Derived
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
-from cti_listener.events import AgentEvent
+from cti_listener.events import AgentAllocated, AgentEvent
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call
 from cti_listener.trackers.agents import LOGGED_OFF, AgentTracker
@@ -90,6 +90,8 @@ class Tracking:
     ) -> Sequence[Derived]:
         calls = self._calls.calls_at(device)
         notices = self._agents.apply(event, key=key, calls=calls)
+        if isinstance(event, AgentAllocated) and calls and event.event_time is not None:
+            self._calls.allocated(device, event.event_time)
         wrap_up = self._agents.wrap_up
         if wrap_up is None:
             return notices

@@ -42,9 +42,10 @@ class Seat:
         since: Since when by the server's clock.
         latest: Time and serial (-1: none) of the latest event.
         epoch: How often anything had been missed by then.
+        worked: When the last work after a call began and ended; None: not yet.
     """
 
-    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since")
+    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since", "worked")
 
     def __init__(self, device: str) -> None:
         """Begin with nothing known."""
@@ -55,6 +56,7 @@ class Seat:
         self.since: datetime
         self.latest: tuple[datetime, int] | None = None
         self.epoch = -1
+        self.worked: tuple[datetime | None, datetime | None] = None, None
 
 
 class WrapUp(NamedTuple):
@@ -159,8 +161,12 @@ class AgentTracker:
         before = seat.agent, seat.mode, seat.reason
         known = seat.mode is not None and seat.epoch == self._epoch
         seconds = max(0.0, (time - seat.since).total_seconds()) if known else None
-        if WORKING in {mode, seat.mode} and mode != seat.mode:
-            self.wrap_up = WrapUp(mode == WORKING, None if mode == WORKING else seconds)
+        if mode == WORKING != seat.mode:
+            seat.worked = time, None
+            self.wrap_up = WrapUp(begins=True)
+        elif seat.mode == WORKING != mode:
+            seat.worked = seat.since, time
+            self.wrap_up = WrapUp(begins=False, seconds=seconds)
         seat.latest, seat.epoch = (time, serial), self._epoch
         if before == (agent, mode, reason):
             return telling.notices
@@ -182,8 +188,18 @@ class AgentTracker:
         """Tell whether a later event is known; of a wrap-up it still tells when it began."""
         if seat.latest is None or (time, serial) >= seat.latest:
             return False
-        if mode == WORKING and seat.mode != WORKING and time <= seat.since:
-            self.wrap_up = WrapUp(begins=False, seconds=(seat.since - time).total_seconds())
+        if seat.mode == WORKING:
+            return True
+        since, until = seat.worked
+        if mode == WORKING:  # it began then, and ended with what came first
+            since, until = time, seat.since if seat.since >= time else seat.latest[0]
+        elif since is not None and until is not None and since <= time < until:
+            until = time  # it ended before we heard
+        else:
+            return True
+        if since <= until:
+            seat.worked = since, until
+            self.wrap_up = WrapUp(begins=False, seconds=(until - since).total_seconds())
         return True
 
     def _mind_order(self, seat: Seat, event: Event, agent: str | None, telling: Telling) -> None:

@@ -62,6 +62,7 @@ class CallTracker:
         self._is_internal = is_internal
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
+        self._last: dict[str, Leg] = {}  # that ended where an agent sits, for the work after it
         self._wrapping: dict[str, Leg] = {}  # whose agent works after it
         self._working: set[str] = set()  # whose agent does before the call has ended
         self.inconsistencies = 0
@@ -278,6 +279,8 @@ class CallTracker:
             leg.record = self._record(leg)
             telling.add(CallEnded, leg.device, call=lambda: leg.record, inferred=inferred)
         leg.told = 1
+        if leg.agent is not None and about is None:  # nobody works after a consultation alone
+            self._last[leg.device] = leg
         if about is not None and leg.call not in about.consults:
             about.add_consult(leg.call)
             if about.told:
@@ -317,26 +320,33 @@ class CallTracker:
 
     def works_after(self, device: str) -> None:
         """Note that a device's agent works after the call that ended last there, or is about to."""
-        over = [leg for leg in self.board.over_at(device) if leg.told]
-        if over:
-            self._working.discard(device)
-            # Not after a consultation, if the call that it was about has ended as well.
-            self._wrapping[device] = next((leg for leg in over if not leg.original), over[0])
-        elif self.board.at(device):
+        if self.board.at(device):
             self._working.add(device)
+        elif device in self._last:
+            self._working.discard(device)
+            self._wrapping[device] = self._last.pop(device)
 
     def worked_after(
         self, device: str, seconds: float | None, now: datetime, key: tuple[Any, ...] | None = None
     ) -> Sequence[Derived]:
         """Note for how long a device's agent worked after its last call; None: not known."""
         self._working.discard(device)
-        leg = self._wrapping.pop(device, None)
+        if device in self._last:  # when the work began was heard of only now
+            self._wrapping[device] = self._last.pop(device)
+        leg = self._wrapping.get(device)
         if leg is None or seconds is None:
             return ()
         telling = Telling(self._wanted, now, key)
         leg.wrap_up = seconds
         self._revise(leg, telling)
         return telling.notices
+
+    def allocated(self, device: str, time: datetime) -> None:
+        """Note that a device's agent was set aside then: for the call that rang next."""
+        for leg in self.board.at(device):
+            own = (one for one in leg.facts if one[2] == steps.DELIVERED and one[3] == device)
+            if (rang := next(own, None)) is not None and rang[0] >= time:
+                leg.allocated = True
 
     # What was missed
 

@@ -77,7 +77,7 @@ class Reading:
         called: Who is called, likewise.
         calls: Whether the device calls (True) or is called; None: nothing tells.
         started: The first fact's time.
-        alerted: When it first rang, at the device or at whom it calls.
+        alerted: When it first rang, at the device or at whom it calls, before it was answered.
         answered: When the device answered, or whom it calls did.
         talked: Whether it was in conversation, though the answer may have been missed.
         ended: When the device hung up.
@@ -160,7 +160,8 @@ class Reading:
             case steps.SERVICE_INITIATED | steps.ORIGINATED:
                 self._put(party, "initiated", time)
             case steps.DELIVERED:
-                self.alerted = self.alerted or time
+                if self.alerted is None and not self.talked:
+                    self.alerted = time
                 self._put(party, "alerting", time)
             case steps.ESTABLISHED:
                 self._established(time, party, own=own)

@@ -1,0 +1,82 @@
+"""Each row of the table of sequences, and what becomes of it: reviewed by hand, line by line.
+
+`docs/architecture.md` says what a record is. A change here is a change of what users get.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cti_listener.derived import CallEnded, CallRevised, CallStarted
+from cti_listener.records import CallRecord
+from tests.trackers.transcripts import Line, read, told, tracking
+
+FILES = sorted((Path(__file__).parent / "golden").glob("*.txt"))
+TRANSCRIPTS = [
+    pytest.param(lines, id=f"{file.stem}: {title}")
+    for file in FILES
+    for title, lines in read(file.read_text())
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_devices_hear_makes_these_notices_and_records(file: Path) -> None:
+    text = file.read_text()
+    head = text.partition("\n## ")[0].strip()
+    assert "\n".join([f"{head}\n", *(told(*one) for one in read(text))]) == text
+
+
+@pytest.mark.parametrize("lines", TRANSCRIPTS)
+def test_each_call_that_began_at_a_device_ends_there_once(lines: list[Line]) -> None:
+    tracked = tracking()
+    begun: list[str] = []
+    ended: list[tuple[str, str]] = []
+    for line in lines:
+        for notice in tracked.apply(line.event()):
+            if isinstance(notice, CallStarted):
+                begun.append(notice.device)
+            elif isinstance(notice, CallEnded):
+                ended.append((notice.device, notice.call.id))
+    assert len(ended) == len(set(ended))
+    assert sorted(begun) == sorted(device for device, _ in ended) or len(begun) < len(ended)
+    assert not tracked.calls
+
+
+@pytest.mark.parametrize("lines", TRANSCRIPTS)
+def test_two_neighbours_of_a_device_swapped_make_the_same_final_records(
+    lines: list[Line],
+) -> None:
+    """Unless the record says that it is uncertain; the list of its events is as they came."""
+    straight = final_records([(line, line.second) for line in lines])
+    swaps = 0
+    for device in {line.payload["srcDeviceId"] for line in lines}:
+        own = [i for i, line in enumerate(lines) if line.payload["srcDeviceId"] == device]
+        for first, second in itertools.pairwise(own):
+            came = [(line, line.second) for line in lines]
+            late = came.pop(first)[0]
+            came.insert(second, (late, lines[second].second))  # it comes when the later one does
+            swapped = final_records(came)
+            assert straight.keys() <= swapped.keys()
+            for leg, record in swapped.items():
+                assert record == straight.get(leg) or record.uncertain
+            swaps += 1
+    assert swaps or len(lines) < 3
+
+
+def final_records(came: list[tuple[Line, float]]) -> dict[tuple[str, str], CallRecord]:
+    """Return the last record of each device in each call, less which events it lists."""
+    tracked = tracking()
+    final: dict[tuple[str, str], CallRecord] = {}
+    ended = 0
+    for line, second in came:
+        for notice in tracked.apply(line.event(second)):
+            if isinstance(notice, CallEnded | CallRevised):
+                ended += isinstance(notice, CallEnded)
+                bare = replace(notice.call, events=(), revision=1)
+                final[notice.device, notice.call.id] = bare
+    assert not tracked.calls, "a call leaked"
+    return final
