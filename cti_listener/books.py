@@ -10,18 +10,20 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import tzinfo
 from itertools import chain
 from typing import Any
 
+from cti_listener.derived import Derived, read_derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import JournalError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import parse_event
-from cti_listener.journal import NO_DEVICE, Entry, Journal, Seqs
+from cti_listener.journal import NO_DEVICE, OURS, Entry, Journal, Seqs
 from cti_listener.lanes import Lane
 from cti_listener.log import log
-from cti_listener.router import Handler
+from cti_listener.router import Handler, Happening
 
 
 class Books:
@@ -105,11 +107,26 @@ class Books:
         seqs = lane.spill.left[: self._dispatcher.room(lane.handler)]
         entries = await asyncio.to_thread(self._journal.read, seqs)
         events = [(entry.seq, self.event_of(entry)) for entry in entries]
-        readable = [(seq, event) for seq, event in events if event is not None]
+        readable = [(seq, one) for seq, one in events if one is not None]
         self._dispatcher.refilled(lane, readable, len(seqs))
 
-    def event_of(self, entry: Entry) -> Event | None:
-        """Build the model of an event that came back from disk, see `read_event`."""
+    def events_after(self, seq: int) -> list[Event]:
+        """Return the events behind this one, as they first came; it waits for the disk.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        found = (
+            self.event_of(entry)
+            for entry in self._journal.read_after(seq)
+            if not entry.repeated  # a dead letter that was tried again is no news
+        )
+        return [one for one in found if isinstance(one, Event)]
+
+    def event_of(self, entry: Entry) -> Happening | None:
+        """Build what came back from disk, see `read_event`."""
+        if entry.feed == OURS:
+            return read_notice(entry)
         delivery = Delivery(
             entry.received_at,
             entry.feed,
@@ -118,6 +135,16 @@ class Books:
             late=entry.late,
         )
         return read_event(entry.payload, entry.device, delivery)
+
+
+def read_notice(entry: Entry) -> Derived | None:
+    """Build a notice that came back from disk; one that cannot be read is logged."""
+    try:
+        notice = read_derived(entry.payload)
+    except ValueError:
+        log.exception("notice_failed", keys=list(entry.payload)[:50])
+        return None
+    return notice and replace(notice, redelivered=entry.redelivered)
 
 
 def read_event(payload: dict[str, Any], device: str | None, delivery: Delivery) -> Event | None:

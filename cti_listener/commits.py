@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from cti_listener.books import Books, read_event
 from cti_listener.clock import Clock
+from cti_listener.derived import Derived, read_derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.event_base import Delivery, Event
 from cti_listener.handover import Handover
-from cti_listener.journal import Entry, Journal, JournalStats, Opened, encode
+from cti_listener.journal import OURS, Entry, Journal, JournalStats, Opened, encode
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
 from cti_listener.values import EventKey, identity, plain_text, routing_key
@@ -94,6 +95,8 @@ class Commits:
         """
         durable = self._durable()
         opened = await self._journal.open(list(durable))
+        if any(issubclass(kind, Derived) for one in durable.values() for kind in one.wish.classes):
+            await asyncio.to_thread(read_derived, {})  # so that it is quick when it is needed
         self._dispatcher = dispatcher
         self._books.open(dispatcher, durable, opened.unfinished)
         return opened
@@ -173,6 +176,42 @@ class Commits:
             self._pressing = True
             self._pressure(True)  # noqa: FBT003 - the name of the callback says it
 
+    def append_notice(self, notice: Derived, handlers: Sequence[Handler]) -> None:
+        """Have what follows from the event appended last committed with it, then handed over.
+
+        Args:
+            notice: What follows.
+            handlers: Who wants it.
+        """
+        wanting, owed = self._who(handlers)
+        call = getattr(notice, "call", None)
+        self._journal.append(
+            notice,
+            notice.device,
+            None,
+            wanting,
+            digest=0,
+            device=notice.device,
+            call=call if call is None or isinstance(call, str) else call.id,
+            received_at=notice.at,
+            feed=OURS,
+            text=encode(notice.as_wire()),
+            owed=owed,
+        )
+        self._appended += 1
+
+    def keep_tracking(self, known: bytes | None) -> None:
+        """Keep what is known of calls and agents by what was appended so far; None: nothing is."""
+        self._journal.keep_tracking(known)
+
+    def events_after(self, seq: int) -> Iterator[Event]:
+        """Return the events behind this one, as they first came; call it in a thread.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        return iter(self._books.events_after(seq))
+
     def _who(self, handlers: Sequence[Handler]) -> tuple[tuple[Handler, ...], tuple[str, ...]]:
         """Return the handlers, and the names of the durable ones; the same tuples for the same.
 
@@ -240,9 +279,10 @@ class Commits:
         for seq, (what, device, delivery, handlers) in enumerate(
             zip(each, each, each, each, strict=True), first
         ):
-            event = read_event(what, device, delivery) if type(what) is dict else what
             self._landed += 1
-            if event is not None:
+            if delivery is None:
+                self._handover.follow(what, handlers, seq)
+            elif event := read_event(what, device, delivery) if type(what) is dict else what:
                 give(event, device, handlers, seq)
             while behind and behind[0][0] <= self._landed:
                 behind.popleft()[1]()

@@ -6,12 +6,16 @@ them by class, as for any notice; asking is what makes the listener track calls 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from cti_listener.notices import Notice
-from cti_listener.records import Agent, Call, CallRecord
-from cti_listener.values import EventKey
+from cti_listener.records import Agent, Call, CallRecord, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +28,15 @@ class Derived(Notice):
         device: The device whose events tell it, as a full id.
         event: The event that it follows; None: time alone, or a snapshot.
         inferred: No event said so.
+        redelivered: With a journal: an earlier run may have begun to handle it.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(alias_generator=to_camel)
+
     device: str
-    event: EventKey | None = None
+    event: Key | None = None
     inferred: bool = False
+    redelivered: bool = False
 
     @property
     def concerns(self) -> frozenset[str]:
@@ -179,3 +187,19 @@ class Inconsistency(Derived):
     call: str | None
     expected: tuple[str, ...]
     got: str
+
+
+def read_derived(body: Mapping[str, Any]) -> Derived | None:
+    """Read what `as_wire()` made; None if it is of a name that this version does not know.
+
+    Raises:
+        ValidationError: A field is not what it should be.
+    """
+    reader = _readers().get(str(body.get("eventName")))
+    return None if reader is None else reader.validate_python(body)
+
+
+@cache
+def _readers() -> dict[str, TypeAdapter[Any]]:
+    """Make what reads each notice back: some milliseconds, so not before it is needed."""
+    return {kind.event_name: TypeAdapter(kind) for kind in Derived.__subclasses__()}

@@ -146,7 +146,7 @@ class Dispatcher:
             self._spilled.add(lane)
             log.info("lane_spilled", handler=handler.name, device=lane.device)
 
-    def refilled(self, lane: Lane, found: Sequence[tuple[int, Event]], asked: int) -> None:
+    def refilled(self, lane: Lane, found: Sequence[tuple[int, Happening]], asked: int) -> None:
         """Take some of what a lane had left in the journal.
 
         Args:

@@ -20,6 +20,7 @@ from cti_listener.derived import Derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import NotRunningError
 from cti_listener.feeds import Feeds
+from cti_listener.following import Following
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import Journal
@@ -83,6 +84,9 @@ class Engine:
         self._clock = clock
         self._watchdog = watchdog
         self._commits = None if journal is None else self._keep_in(journal, zone)
+        self._following = Following(
+            partial(make_tracking, self.handover.wanted), self.handover, clock, self._commits
+        )
         self._pipeline = Pipeline(
             interest,
             dedupe,
@@ -92,7 +96,7 @@ class Engine:
             feeds=feeds,
             hold=hold,
             later=self._later,
-            make_tracking=partial(make_tracking, self.handover.wanted),
+            following=self._following,
         )
         self.dispatcher = Dispatcher(
             now=clock.now,
@@ -156,7 +160,9 @@ class Engine:
             async with asyncio.timeout(None) as self._running:
                 self.dispatcher.start()
                 if self._commits is not None:
-                    self._pipeline.resume(await self._commits.open(self.dispatcher))
+                    opened = await self._commits.open(self.dispatcher)
+                    self._pipeline.resume(opened)
+                    await self._following.resume(opened)
                 await self.source.run(self._pipeline, self._interest)
             await self._stopped_by_all()
         except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below
@@ -201,6 +207,7 @@ class Engine:
                 # What it still brings is in the lanes before they are drained.
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
+                self._following.leave()
                 if commits is not None:
                     await commits.settle(drain)
                 left = await self.dispatcher.drain(max(0.0, until - clock.monotonic()))
@@ -215,7 +222,7 @@ class Engine:
 
     def track(self) -> Tracking:
         """Track calls and agents from now on, if that was not asked for before."""
-        return self._pipeline.track()
+        return self._following.begin()
 
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
@@ -258,7 +265,7 @@ class Engine:
     async def _expire_calls(self) -> None:
         while True:
             await self._clock.sleep(EXPIRY_INTERVAL)
-            self._pipeline.expire()
+            self._following.expire()
 
     def _last_sign(self) -> datetime | None:
         """Return up to when nothing is missed if we die now: not what is held back in memory."""

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from cti_listener.event_base import Event
 from cti_listener.notices import Notice
 from cti_listener.router import Handler, Happening
 from cti_listener.values import EventKey
@@ -126,7 +125,7 @@ class Lane:
         """Leave events in the journal, one at least; what comes later stays behind them."""
         self.spill = Spill(array("q", seqs))
 
-    def refill(self, found: Sequence[tuple[int, Event]], asked: int) -> int:
+    def refill(self, found: Sequence[tuple[int, Happening]], asked: int) -> int:
         """Take some of what was left in the journal, with the notices that belong among it.
 
         Args:

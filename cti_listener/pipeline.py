@@ -22,6 +22,7 @@ from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import class_of, event_of
 from cti_listener.feeds import Copy, Feeds
+from cti_listener.following import Following
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
 from cti_listener.journal import Opened, digest
@@ -70,7 +71,7 @@ class Pipeline:
         feeds: What keeps several feeds in step; None: there is one.
         hold: For how long a feed that comes back is held back at most, in seconds.
         later: Has something called later; needed for several feeds.
-        make_tracking: Makes what tracks calls and agents, when somebody asks.
+        following: What follows from events; None: nothing is tracked.
 
     Attributes:
         interest: As above.
@@ -90,7 +91,7 @@ class Pipeline:
         feeds: Feeds | None = None,
         hold: float = 1.0,
         later: Later | None = None,
-        make_tracking: Callable[[], Tracking] | None = None,
+        following: Following | None = None,
     ) -> None:
         """Start with nothing received."""
         self.interest = interest
@@ -106,8 +107,9 @@ class Pipeline:
         self._hold = hold
         self._later = later
         self._behind_held: list[Callable[[], None]] = []  # wait until nothing is held back
-        self._make_tracking = make_tracking or partial(Tracking, wanted=handover.wanted)
-        self._tracking: Tracking | None = None
+        self._following = following or Following(
+            partial(Tracking, wanted=handover.wanted), handover, clock, commits
+        )
         self._counters = Counters()
         self._frames = self._received = self._not_asked_for = self._repeated = 0
         self._distinct = 0
@@ -196,19 +198,24 @@ class Pipeline:
         router = self._handover.handlers
         if self._commits is None:
             event = event_of(payload, device, delivery)
-            notices = () if self._tracking is None else self._tracking.apply(event, key)
+            notices = self._following.fold(event, key)
             self._handover.give(event, device, router.match(event, device))
-            for notice in notices:
-                self._handover.follow(notice)
+            if notices:
+                self._following.give(notices)
             return
         read: Event | None = None
         handlers = router.match_unread(class_of(payload), device)
         if handlers is None:
             read = event_of(payload, device, delivery)
             handlers = router.match(read, device)
+        follow = None
+        if self._following.tracking is not None:
+            follow = self._following.fold(read or event_of(payload, device, delivery), key)
         self._commits.append(
             payload, device, delivery, digest=name, event=read, handlers=handlers, text=text
         )
+        if follow is not None:
+            self._following.give(follow)
 
     def message_bad(self, bad: MessageBad) -> None:
         """Count a message that was no event, and log its beginning, once a second at most."""
@@ -370,26 +377,12 @@ class Pipeline:
         """A refused destination stands after all, or is wanted no more."""
         self.standing.destination_accepted(destination, feed=feed)
 
-    # Calls and agents
-
-    def track(self) -> Tracking:
-        """Track calls and agents from now on, if that was not asked for before."""
-        if self._tracking is None:
-            self._tracking = self._make_tracking()
-        return self._tracking
-
-    def expire(self) -> None:
-        """Give up the calls that have shown no sign for too long."""
-        if self._tracking is not None:
-            for notice in self._tracking.expire(self._clock.now()):
-                self._handover.follow(notice)
-
     # Notices
 
     def tell(self, notice: Notice) -> None:
         """Hand a notice over, behind the events taken before it."""
-        if self._tracking is not None and isinstance(notice, Gap):
-            self._tracking.missed(notice)
+        if isinstance(notice, Gap):
+            self._following.missed(notice)
         if self._commits is None:
             self._handover.tell(notice)
         else:
@@ -402,7 +395,7 @@ class Pipeline:
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
         stands = self.standing.stands.values()
-        handover = self._handover
+        handover, tracking = self._handover, self._following.tracking
         return Stats(
             connected=bool(stands),
             connected_since=min((stand.since for stand in stands), default=None),
@@ -429,7 +422,7 @@ class Pipeline:
             gaps=self._ledger.gaps,
             feeds={} if self._feeds is None else self._feeds.stats(),
             journal=None if self._commits is None else self._commits.stats(),
-            inconsistencies=0 if self._tracking is None else self._tracking.inconsistencies,
+            inconsistencies=0 if tracking is None else tracking.inconsistencies,
         )
 
 

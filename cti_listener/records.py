@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, PlainValidator, WithJsonSchema
+from pydantic.alias_generators import to_camel
 
 from cti_listener.values import EventKey
 
@@ -21,8 +24,31 @@ State = Literal["initiated", "alerting", "connected", "held", "cleared", "failed
 """A party's state in a call, as CSTA names connection states; `held` is who put it on hold."""
 
 
+def _read_key(value: object) -> EventKey:
+    """Read what `plain` made of an event's key."""
+    if isinstance(value, EventKey):
+        return value
+    given = value if isinstance(value, dict) else {}
+    return EventKey(**{name: given.get(to_camel(name)) for name in EventKey._fields})
+
+
+Key = Annotated[
+    EventKey,
+    PlainValidator(_read_key, json_schema_input_type=dict[str, Any]),
+    WithJsonSchema({"type": "object", "description": "what makes an event that one"}),
+]
+"""An event's key; as JSON an object, without what is not set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
+class Snapshot:
+    """What is told at one moment; as JSON its names are in camelCase."""
+
+    __pydantic_config__: ClassVar = ConfigDict(alias_generator=to_camel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party(Snapshot):
     """One party of a call.
 
     Attributes:
@@ -37,7 +63,7 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(Snapshot):
     """A time on hold.
 
     Attributes:
@@ -52,7 +78,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
+class Transfer(Snapshot):
     """A transfer.
 
     Attributes:
@@ -69,7 +95,7 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class Recording(Snapshot):
     """A recording (1.16, 1.17).
 
     Attributes:
@@ -88,7 +114,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Snapshot):
     """A call as it stands.
 
     Attributes:
@@ -139,7 +165,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRecord:
+class CallRecord(Snapshot):
     """What one device's part in a call was, from its first step to its hang-up.
 
     Seconds are differences of the server's times, so each is right to the second: ring, talk and
@@ -215,11 +241,11 @@ class CallRecord:
     inferred: bool = False
     uncertain: bool = False
     revision: int = 1
-    events: tuple[EventKey, ...] = ()
+    events: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
+class Agent(Snapshot):
     """An agent as last heard of.
 
     Attributes:
@@ -245,13 +271,7 @@ class Agent:
 
 def as_wire(snapshot: Any) -> dict[str, Any]:
     """Return a snapshot as the object that the command line prints: camelCase, ISO 8601 times."""
-    return {camel(one.name): plain(getattr(snapshot, one.name)) for one in fields(snapshot)}
-
-
-def camel(name: str) -> str:
-    """Return a field's name as it stands in JSON."""
-    first, *rest = name.split("_")
-    return first + "".join(map(str.capitalize, rest))
+    return {to_camel(one.name): plain(getattr(snapshot, one.name)) for one in fields(snapshot)}
 
 
 def plain(value: object) -> Any:
@@ -263,7 +283,7 @@ def plain(value: object) -> Any:
             return sorted(value)
         case EventKey():
             pairs = value._asdict().items()
-            return {camel(name): one for name, one in pairs if one is not None}
+            return {to_camel(name): one for name, one in pairs if one is not None}
         case tuple():
             return [plain(one) for one in value]
         case _ if is_dataclass(value):

@@ -6,15 +6,18 @@ Nothing is tracked before somebody asks (`begin`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import to_json
+
 from cti_listener.derived import Derived
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
-from cti_listener.events import AgentAllocated, AgentEvent
+from cti_listener.events import AgentAllocated, AgentEvent, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call
 from cti_listener.trackers.agents import LOGGED_OFF, AgentTracker
@@ -111,6 +114,31 @@ class Tracking:
     def expire(self, now: datetime) -> Sequence[Derived]:
         """Give up what has shown no sign for too long; return what follows from that."""
         return self._calls.expire(now)
+
+    # For later runs
+
+    def remembered(self) -> bytes:
+        """Return what it knows as JSON, for `remember`."""
+        kept = {"agents": self._agents.remembered(), "calls": self._calls.remembered()}
+        try:
+            return to_json(kept, inf_nan_mode="constants")
+        except ValueError:  # a lone surrogate, which has no UTF-8
+            return json.dumps(kept, default=datetime.isoformat).encode()
+
+    def remember(self, kept: bytes) -> None:
+        """Go on with what another tracking knew; before anything is applied.
+
+        Raises:
+            KeyError, ValueError, TypeError: It was none's.
+        """
+        told = load_object(kept)
+        self._agents.remember(told["agents"])
+        self._calls.remember(told["calls"])
+
+    @property
+    def legs(self) -> int:
+        """How many devices are in calls, each call counted."""
+        return sum(1 for _ in self._calls.board)
 
     @property
     def inconsistencies(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from cti_listener.journal.base import (
     EXIT_CODE,
     NO_DEVICE,
+    OURS,
     Entry,
     JournalStats,
     Opened,
@@ -24,6 +25,7 @@ __all__ = [
     "EXIT_CODE",
     "MAX_SIZE",
     "NO_DEVICE",
+    "OURS",
     "RETENTION",
     "Entry",
     "Journal",

@@ -22,6 +22,9 @@ from cti_listener.notices import Gap
 NO_DEVICE: Final = ""
 """The lane of events without a device; no device is named so. None is the lane of all devices."""
 
+OURS: Final = ""
+"""The feed of what the listener itself derived from events; no connection is named so."""
+
 COLUMNS: Final = 8
 """How many columns of an event the loop hands to the writer: `rows.EVENT_COLUMNS`."""
 
@@ -46,6 +49,7 @@ class Entry:
         seq: Its place in the journal.
         redelivered: An earlier run may have begun it, or it was dead and is tried once more.
         late: It came after events that should have followed it.
+        repeated: It was dead, and was appended again to be tried once more.
     """
 
     device: str | None
@@ -56,6 +60,7 @@ class Entry:
     seq: int
     redelivered: bool = False
     late: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,8 @@ class Opened:
         open_gaps: The gaps that the run before left open.
         seen: The digests of the latest events, newest last.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
+        tracked: What was known of calls and agents; None: nothing.
+        tracked_seq: By which event.
     """
 
     last_sign: datetime | None
@@ -84,6 +91,8 @@ class Opened:
     open_gaps: tuple[Gap, ...]
     seen: array[int]
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
+    tracked: bytes | None = None
+    tracked_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +133,7 @@ class Batch:
         sign: The last sign of life.
         look: Whether to look what the command line asked for.
         queues: When these were known to be empty; None: that is to be forgotten.
+        tracked: What is known of calls and agents (None: nothing), by so many of these events.
     """
 
     rows: list[Any] = field(default_factory=list)
@@ -136,6 +146,7 @@ class Batch:
     sign: datetime | None = None
     queues: dict[str, datetime | None] = field(default_factory=dict)
     look: bool = False
+    tracked: tuple[bytes | None, int] | None = None
 
     @property
     def events(self) -> int:
@@ -145,7 +156,9 @@ class Batch:
     @property
     def urgent(self) -> bool:
         """Whether it should not wait; a sign of life can."""
-        return bool(self.rows or self.marks or self.dead or self.gaps or self.queues)
+        return bool(
+            self.rows or self.marks or self.dead or self.gaps or self.queues or self.tracked
+        )
 
 
 def digest(identity: tuple[Any, ...]) -> int:

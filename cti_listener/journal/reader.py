@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +51,32 @@ class Reader:
             except sqlite3.Error as error:
                 raise explained(self._path, error) from error
         return found
+
+    def read_after(self, seq: int, *, earlier: int) -> Iterator[Entry]:
+        """Yield the events behind this one, some at a time.
+
+        Args:
+            seq: Its number.
+            earlier: Up to here an earlier run may have begun them.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        while True:
+            with self._lock:
+                try:
+                    if self._db is None:
+                        self._db = schema.connect(self._path, "ro")
+                    columns = rows.ENTRY_COLUMNS
+                    query = f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
+                    found = self._db.execute(query, (seq, _CHUNK)).fetchall()
+                except sqlite3.Error as error:
+                    raise explained(self._path, error) from error
+            for row in found:
+                yield rows.entry_of(row, earlier)
+                seq = row[0]
+            if len(found) < _CHUNK:
+                return
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""

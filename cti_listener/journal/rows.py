@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import to_json
 
 from cti_listener.events import load_json
-from cti_listener.journal.base import Entry
+from cti_listener.journal.base import OURS, Entry
 from cti_listener.notices import Gap
 from cti_listener.values import EventKey
 
@@ -142,13 +142,15 @@ def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry:
         seq=seq,
         redelivered=bool(redelivered) or seq <= redelivered_up_to,
         late=bool(late),
+        repeated=bool(redelivered),
     )
 
 
 def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the event that came last, of those still there, as it was received."""
     row = db.execute(
-        "SELECT payload FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
+        "SELECT payload FROM event WHERE NOT redelivered AND feed <> ? ORDER BY seq DESC LIMIT 1",
+        (OURS,),
     ).fetchone()
     return None if row is None else load_json(row[0])
 

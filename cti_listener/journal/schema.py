@@ -15,7 +15,7 @@ from typing import Final
 from cti_listener.errors import JournalError
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -28,7 +28,9 @@ CHECKED_UP_TO: Final = 64 << 20
 TABLES: Final = """
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    last_sign REAL                          -- up to when nothing was missed
+    last_sign REAL,                         -- up to when nothing was missed
+    tracked BLOB,                           -- what was known of calls and agents
+    tracked_seq INTEGER                     -- by which event
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
@@ -78,11 +80,18 @@ CREATE TABLE dead (
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
 CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
-INSERT INTO state VALUES (1, NULL);
+INSERT INTO state (one) VALUES (1);
 """
 
 Step = Callable[[sqlite3.Connection], object]
-STEPS: Final[Mapping[int, Step]] = {}
+
+
+def _to_2(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE state ADD COLUMN tracked BLOB")
+    db.execute("ALTER TABLE state ADD COLUMN tracked_seq INTEGER")
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _to_2}
 """What brings a journal of this version to the next one."""
 
 

@@ -12,7 +12,7 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -243,6 +243,13 @@ class Journal:
             self._pending.queues.update(dict.fromkeys(names, at))
             self._wake()
 
+    def keep_tracking(self, known: bytes | None) -> None:
+        """Keep what is known of calls and agents by what was appended so far; None: nothing is."""
+        if self._open:
+            self._pending.tracked = known, self._pending.events
+            if not self._busy:
+                self._wake()
+
     def poll_retries(self) -> None:
         """Look whether the command line asked for something; a sign of life looks as well."""
         if self._open:
@@ -261,6 +268,14 @@ class Journal:
             JournalError: The file cannot be read.
         """
         return self._reader.read(seqs, earlier=self._first_seq)
+
+    def read_after(self, seq: int) -> Iterator[Entry]:
+        """Yield the committed events behind this one, oldest first; call it in a thread.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        return self._reader.read_after(seq, earlier=self._first_seq)
 
     def stats(self) -> JournalStats:
         """Return a frozen snapshot; the disk is not asked."""

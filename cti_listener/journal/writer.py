@@ -170,7 +170,9 @@ class Writer:
         db = self._db
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
         gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
-        (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
+        last_sign, tracked, tracked_seq = db.execute(
+            "SELECT last_sign, tracked, tracked_seq FROM state"
+        ).fetchone()
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
@@ -186,6 +188,8 @@ class Writer:
                 name: rows.time_of(at) for name, at in db.execute("SELECT name, emptied FROM queue")
             },
             seen=self._seen(),
+            tracked=tracked,
+            tracked_seq=tracked_seq or 0,
         )
 
     def _seen(self) -> array[int]:
@@ -247,6 +251,10 @@ class Writer:
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
         self._note_queues(batch)
+        if batch.tracked is not None:
+            known, count = batch.tracked
+            seq = first + count - 1
+            db.execute("UPDATE state SET tracked = ?, tracked_seq = ?", (known, seq))
         if batch.sign is not None:
             sign = rows.stamp(batch.sign)
             db.execute(_SIGN, (sign, sign, sign))

@@ -91,7 +91,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
     handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
     handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
     consulted = [one for _, _, _, one in read.transfers if one]
-    answered = read.answered
+    answered = read.answered if read.answered is None else min(read.answered, ended)
     return CallRecord(
         id=leg.call,
         former_ids=_distinct(leg.former),
@@ -221,8 +221,9 @@ def _recordings(read: Reading) -> tuple[Recording, ...]:
 
 def _seconds_on_hold(read: Reading, ended: datetime) -> float:
     """Return for how long the device itself had the call on hold."""
+    begin = read.answered or read.started
     spans = [
-        (since, min(until or ended, ended))
+        (max(since, begin), min(until or ended, ended))
         for device, since, until in read.holds
         if device == read.device
     ]

@@ -11,6 +11,7 @@ from cti_listener import events
 from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
 from cti_listener.event_base import Event
 from cti_listener.records import Agent
+from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.values import full_id, read_time
 
@@ -57,6 +58,9 @@ class Seat:
         self.latest: tuple[datetime, int] | None = None
         self.epoch = -1
         self.worked: tuple[datetime | None, datetime | None] = None, None
+
+
+_KEPT: Final = ("device", "agent", "mode", "reason", "epoch", "since", "latest", "worked")
 
 
 class WrapUp(NamedTuple):
@@ -225,6 +229,29 @@ class AgentTracker:
         elsewhere = self._where.get(seat.agent)
         if elsewhere is None or elsewhere is seat or seat.mode != LOGGED_OFF:
             self._where[seat.agent] = seat
+
+    # For later runs
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what it knows, as plain values."""
+        seats = [[getattr(seat, name) for name in _KEPT] for seat in self._seats.values()]
+        where = {agent: seat.device for agent, seat in self._where.items()}
+        return {"epoch": self._epoch, "seats": seats, "where": where}
+
+    def remember(self, kept: dict[str, Any]) -> None:
+        """Go on with what another tracker knew.
+
+        Raises:
+            KeyError, ValueError, TypeError: It was no tracker's.
+        """
+        self._epoch = kept["epoch"]
+        for device, agent, mode, reason, epoch, since, latest, worked in kept["seats"]:
+            seat = self._seats[device] = Seat(device)
+            seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
+            seat.since = datetime.fromisoformat(since)
+            seat.latest = datetime.fromisoformat(latest[0]), latest[1]
+            seat.worked = read_kept(worked[0]), read_kept(worked[1])
+        self._where = {agent: self._seats[device] for agent, device in kept["where"].items()}
 
     # What was missed
 

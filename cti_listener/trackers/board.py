@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from hashlib import blake2b
+from typing import Any, Final
 
 from cti_listener.trackers.legs import Leg
+from cti_listener.trackers.memory import leg_of, plain_leg
 
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
@@ -35,7 +37,7 @@ class Board:
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
         self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
-        self._gone: dict[str, tuple[int, ...]] = {}  # hashes of a device's last calls
+        self._gone: dict[str, tuple[int, ...]] = {}  # digests of a device's last calls
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
 
     def __repr__(self) -> str:
@@ -67,9 +69,14 @@ class Board:
         """Return the legs of a device that are just over, the latest first."""
         return self._over_at.get(device, ())
 
+    @property
+    def just_over(self) -> list[Leg]:
+        """The legs that wait for what comes late."""
+        return [leg for _, leg in self._over if leg.ended]
+
     def is_gone(self, device: str, call: str) -> bool:
         """Tell whether a call is one of the last that were over at a device, and forgotten."""
-        return hash(call) in self._gone.get(device, ())
+        return _digest(call) in self._gone.get(device, ())
 
     def silent_since(self, limit: datetime) -> list[Leg]:
         """Return the legs that go on and have shown no sign since then."""
@@ -78,7 +85,10 @@ class Board:
     # Changing
 
     def enter(self, leg: Leg) -> None:
-        """Put a leg among those that go on."""
+        """Put a leg among those that go on, again if it was taken for one that is over."""
+        if leg.ended:
+            leg.ended = False
+            _take_out(self._over_at, leg.device, leg)
         for one in (leg.call, *leg.former):
             self._legs[leg.device, one] = leg
         self._at[leg.device] = (*self._at.get(leg.device, ()), leg)
@@ -119,7 +129,7 @@ class Board:
             if self._legs.get((device, one)) is leg:
                 del self._legs[device, one]
         if leg.told:
-            self._gone[device] = (*self._gone.get(device, ()), *map(hash, ids))[-REMEMBERED:]
+            self._gone[device] = (*self._gone.get(device, ()), *map(_digest, ids))[-REMEMBERED:]
 
     def _leave(self, leg: Leg) -> None:
         _take_out(self._at, leg.device, leg)
@@ -148,9 +158,44 @@ class Board:
         """Tell whether events of a leg may have been missed, or could not follow each other."""
         return leg.uncertain or leg.epoch < self.epoch
 
+    # For later runs
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what there is, as plain values."""
+        return {
+            "epoch": self.epoch,
+            "legs": [plain_leg(leg) for leg in self],
+            "over": [(until, plain_leg(leg)) for until, leg in self._over if leg.ended],
+            "gone": self._gone,
+            "certain": self._certain,
+        }
+
+    def remember(self, kept: dict[str, Any]) -> None:
+        """Go on with what another board knew.
+
+        Raises:
+            KeyError, ValueError, TypeError: It was no board's.
+        """
+        self.epoch = kept["epoch"]
+        self._gone = {device: tuple(ids) for device, ids in kept["gone"].items()}
+        self._certain = dict(kept["certain"])
+        for one in kept["legs"]:
+            self.enter(leg_of(one))
+        for until, one in kept["over"]:
+            leg = leg_of(one)
+            self.lay_aside(leg, datetime.fromisoformat(until) - LINGER)
+            for call in leg.former:
+                self._legs[leg.device, call] = leg
+
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):
             yield from legs
+
+
+def _digest(call: str) -> int:
+    """Return what tells a call from others, in every process."""
+    told = blake2b(call.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(told.digest())
 
 
 def _take_out(index: dict[str, tuple[Leg, ...]], name: str, leg: Leg) -> None:

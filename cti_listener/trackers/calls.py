@@ -31,6 +31,7 @@ from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import NO_CALL, Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import Leg
+from cti_listener.trackers.memory import leg_of, plain_leg
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 
@@ -135,8 +136,9 @@ class CallTracker:
     ) -> Leg | None:
         """Find the leg of an event whose id is none's, or of one that was silent for too long."""
         step, call = fact[2], event.call_id
-        if silent is not None:
+        if silent is not None:  # as if that had been noticed the moment before
             self._give_up(silent, telling)
+            return silent
         if step in _RECORDS:
             return self._recorded_leg(fact, device) if call is None else None
         if call is None:
@@ -187,7 +189,7 @@ class CallTracker:
                 consulted.merged_into = into, time
                 self._end(consulted, telling)
             return leg
-        if consulted.told:
+        if consulted.told or self.board.is_gone(device, into):
             return leg
         self.board.rename(consulted, into)
         if consulted.told:  # its end came before its id
@@ -239,7 +241,6 @@ class CallTracker:
         step, party = fact[2], fact[3]
         call = partial(self._call, leg)
         if leg.ended:  # its end came before its beginning
-            leg.ended = False
             self.board.enter(leg)
         if not leg.begun:
             leg.begun = True
@@ -361,6 +362,35 @@ class CallTracker:
         for leg in self.board.silent_since(now - self._timeout):
             self._give_up(leg, telling)
         return telling.notices
+
+    # For later runs
+
+    def remembered(self) -> dict[str, Any]:
+        """Return what it knows, as plain values."""
+        return {
+            "board": self.board.remembered(),
+            "working": sorted(self._working),
+            "last": {device: plain_leg(leg) for device, leg in self._last.items()},
+            "wrapping": {device: plain_leg(leg) for device, leg in self._wrapping.items()},
+        }
+
+    def remember(self, kept: dict[str, Any]) -> None:
+        """Go on with what another tracker knew.
+
+        Raises:
+            KeyError, ValueError, TypeError: It was no tracker's.
+        """
+        board = self.board
+        board.remember(kept["board"])
+        self._working = set(kept["working"])
+        for mine, name in ((self._last, "last"), (self._wrapping, "wrapping")):
+            for device, one in kept[name].items():
+                over = board.find(device, one["call"])
+                mine[device] = leg_of(one) if over is None or not over.ended else over
+        if CallEnded in self._wanted or CallRevised in self._wanted:
+            for leg in (*board.just_over, *self._last.values(), *self._wrapping.values()):
+                if leg.told:
+                    leg.record = replace(self._record(leg), revision=leg.told)
 
     # Private
 

@@ -150,7 +150,7 @@ class Reading:
         if self.calls is None and self.device in (calling, called):
             self.calls = calling == self.device
 
-    def _take(
+    def _take(  # noqa: C901 - one case for each kind of step
         self, time: datetime, serial: int, step: Step, party: str | None, said: Mapping[str, Any]
     ) -> None:
         own = party == self.device
@@ -179,6 +179,16 @@ class Reading:
                 self._put(party, "failed", time)
             case _:
                 self._recorded(time, said, begun=step is steps.RECORD_STARTED)
+
+    def _take_aside(
+        self, time: datetime, step: Step, party: str | None, said: Mapping[str, Any]
+    ) -> None:
+        """Take what changes nobody's state in the call, but that it failed."""
+        if step == steps.FAILED:
+            self.causes[1] = said.get("cause") or self.causes[1]
+            self._put(party, "failed", time)
+        else:
+            self._recorded(time, said, begun=step == steps.RECORD_STARTED)
 
     def _put(self, party: str | None, state: State, time: datetime) -> None:
         if party is not None:

@@ -1,9 +1,9 @@
 """Transcripts: what devices hear, in a few words a line, and what the trackers make of it.
 
 A file of `golden/` holds some. A line that begins with a number is an event: when, whose copy, its
-name, whose step, which call, who calls whom, what else; behind the bar, the notices that follow. Below a
-`CallEnded` or `CallRevised` stands its record, with all that is not as in an empty one. Parties are
-devices of `a.cc`; those of three digits are outside.
+name, whose step, which call, who calls whom, what else; behind the bar, what follows from it. Below
+a `CallEnded` or `CallRevised` stands its record, with all that is not as in an empty one. Parties
+are devices of `a.cc`; those of three digits are outside.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+"""What trackers remember, as plain values, so that the journal can keep it, and back again.
+
+Times are ISO 8601 on disk; a leg's last record is made anew from its facts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from cti_listener.trackers.facts import Fact
+from cti_listener.trackers.legs import Leg
+from cti_listener.values import EventKey
+
+_KEPT: Final = tuple(name for name in Leg.__slots__ if name != "record")
+_TIMES: Final = ("sign", "expired")
+_TUPLES: Final = ("former", "consults", "handed")
+
+
+def plain_leg(leg: Leg) -> dict[str, Any]:
+    """Return what a leg knows."""
+    return {name: getattr(leg, name) for name in _KEPT}
+
+
+def leg_of(kept: dict[str, Any]) -> Leg:
+    """Return the leg that knew this.
+
+    Raises:
+        KeyError, ValueError, TypeError: It was no leg's.
+    """
+    leg = Leg(kept["device"], kept["call"], kept["namespace"], kept["epoch"])
+    for name in _KEPT:
+        value = kept[name]
+        if name in _TUPLES and value is not None:
+            value = tuple(value)
+        setattr(leg, name, read_time(value) if name in _TIMES else value)
+    leg.facts = [_fact_of(one) for one in kept["facts"]]
+    time, serial, step = kept["latest"]
+    leg.latest = datetime.fromisoformat(time), serial, step
+    if leg.merged_into is not None:
+        leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
+    return leg
+
+
+def read_time(kept: str | None) -> datetime | None:
+    """Return a time that was kept."""
+    return None if kept is None else datetime.fromisoformat(kept)
+
+
+def _fact_of(kept: list[Any]) -> Fact:
+    time, serial, step, party, said, known_by, call = kept
+    if isinstance(known_by, list):
+        known_by = EventKey(*known_by)
+    return datetime.fromisoformat(time), serial, step, party, tuple(said), known_by, call
