@@ -17,10 +17,10 @@ from pydantic_core import to_json
 from cti_listener.derived import Derived
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
-from cti_listener.events import AgentAllocated, AgentEvent, load_object
+from cti_listener.events import AgentAllocated, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call
-from cti_listener.trackers.agents import LOGGED_OFF, AgentTracker
+from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
 from cti_listener.values import full_id
 
@@ -79,7 +79,7 @@ class Tracking:
         device = event.device
         if device is None:
             return ()
-        if isinstance(event, AgentEvent):
+        if type(event) in AGENT_EVENTS:
             return self._apply_to_agent(event, device, key)
         seat = self._agents.at(device)
         if seat is None:
@@ -89,11 +89,11 @@ class Tracking:
         return self._calls.apply(event, key=key, agent=sits, allocated=allocated)
 
     def _apply_to_agent(
-        self, event: AgentEvent, device: str, key: tuple[Any, ...] | None
+        self, event: Event, device: str, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
         calls = self._calls.calls_at(device)
         notices = self._agents.apply(event, key=key, calls=calls)
-        if isinstance(event, AgentAllocated) and calls and event.event_time is not None:
+        if type(event) is AgentAllocated and calls and event.event_time is not None:
             self._calls.allocated(device, event.event_time)
         wrap_up = self._agents.wrap_up
         if wrap_up is None:

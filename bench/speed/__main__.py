@@ -27,6 +27,7 @@ from bench.speed.reconnecting import reconnecting
 from bench.speed.sender import sending
 from bench.speed.starting import starting
 from bench.speed.throughput import throughput
+from bench.speed.tracked import tracked
 
 
 def main() -> int:
@@ -44,6 +45,7 @@ def main() -> int:
     parts: dict[str, Callable[[str], Iterator[Row]]] = {
         "throughput": lambda sender: throughput(sender, events, rounds),
         "journal": lambda sender: journalled(sender, events, rounds),
+        "tracking": lambda sender: tracked(sender, events, rounds),
         "latency": lambda sender: latency(sender, max(2000, events // 5), rounds),
         "growth": lambda sender: growth(sender, events, rounds),
         "many": lambda sender: many(sender, rounds),

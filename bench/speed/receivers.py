@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 
 from bench.speed.sender import NAMESPACE, TOPIC, Load
 from cti_listener import Delivered, Event, Listener, parse_event
+from cti_listener.events import CATALOGUE
 
 Receiver = Callable[[str, Load], Coroutine[None, None, float]]
 """Takes the sender's URL and what to ask it for; returns seconds."""
@@ -30,22 +31,28 @@ class Check:
         load: What is to come.
         repeats: Whether each repeat comes as well.
         ordered: Whether each device's events must come in order.
+        of_calls: Whether all sorts of events come, in the order of their serials for each kind.
 
     Attributes:
         done: All came.
     """
 
-    def __init__(self, load: Load, *, repeats: bool = False, ordered: bool = True) -> None:
+    def __init__(
+        self, load: Load, *, repeats: bool = False, ordered: bool = True, of_calls: bool = False
+    ) -> None:
         self.done = asyncio.Event()
         self._left = load.events * (load.times if repeats else 1)
         self._ordered = ordered
+        self._of_calls = of_calls
         self._last: dict[str | None, int] = {}
         self._began = self._ended = 0.0
 
     def take(self, event: Event) -> None:
-        assert type(event) is Delivered
+        assert type(event) is (CATALOGUE[event.event_name] if self._of_calls else Delivered)
         assert event.serial is not None
         device = event.src_device_id
+        if self._of_calls:
+            device = f"{event.device} {event.event_type}"
         assert not self._ordered or self._last.get(device, 0) <= event.serial
         self._last[device] = event.serial
         self.count()
@@ -148,13 +155,22 @@ async def single_queue(sender: str, load: Load) -> float:
 # This project
 
 
-async def _listen(url: str, load: Load, **options: Any) -> float:
-    check = Check(load)
+async def _listen(
+    url: str,
+    load: Load,
+    *,
+    begin: Callable[[Listener], None] = lambda _: None,
+    **options: Any,
+) -> float:
+    check = Check(load, of_calls=bool(load.calls))
     listener = Listener(url, namespace=NAMESPACE, compression=False, proxy=None, **options)
+    kinds = [Event] if load.calls else [Delivered]
 
-    @listener.on(Delivered, name="count" if "journal" in options else None)
-    async def count(event: Delivered) -> None:
+    @listener.on(*kinds, name="count" if "journal" in options else None)
+    async def count(event: Event) -> None:
         check.take(event)
+
+    begin(listener)
 
     async with listener:
         await check.done.wait()
@@ -167,6 +183,13 @@ async def _listen(url: str, load: Load, **options: Any) -> float:
 async def ours_json(sender: str, load: Load) -> float:
     """The whole listener: filtered, held against repeats, typed, a lane for each device."""
     return await _listen(load.url(sender, "json"), load, wire="json", query="")
+
+
+async def ours_of_calls(
+    sender: str, load: Load, begin: Callable[[Listener], None] = lambda _: None
+) -> float:
+    """The same, of a centre in which calls go on; `begin` is given the listener."""
+    return await _listen(load.url(sender, "json"), load, begin=begin, wire="json", query="")
 
 
 async def with_journal(sender: str, load: Load, path: Path) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -25,6 +26,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from cti_listener.simulator import Centre
 from cti_listener.wire.stomp_frames import Frame as StompFrame
 from cti_listener.wire.stomp_frames import FrameDecoder, encode
 
@@ -46,12 +48,14 @@ class Load:
         devices: Of how many devices, one after the other.
         times: How often each is sent.
         rate: How many a second; 0: as fast as they are taken.
+        calls: 1: of a simulated centre of so many agents, in which all sorts of calls go on.
     """
 
     events: int = 50_000
     devices: int = 1000
     times: int = 1
     rate: int = 0
+    calls: int = 0
 
     def url(self, sender: str, wire: Literal["json", "stomp"]) -> str:
         """Return where it is sent."""
@@ -183,11 +187,21 @@ def as_frame(body: bytes, number: int, subscription: str | None) -> bytes:
 @lru_cache(maxsize=8)
 def _chunks(load: Load, subscription: str | None) -> list[bytes]:
     frames = [
-        as_frame(make_event(number, load.devices), number, subscription)
-        for number in range(load.events)
+        as_frame(body, number, subscription)
+        for number, body in enumerate(_bodies(load))
         for _ in range(load.times)
     ]
     return [b"".join(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
+
+
+def _bodies(load: Load) -> Iterator[bytes]:
+    if load.calls:
+        centre = Centre(1, agents=load.devices, rate=load.devices * 0.1, namespace=NAMESPACE)
+        for _, event in islice(centre, load.events):
+            yield json.dumps(event).encode()
+    else:
+        for number in range(load.events):
+            yield make_event(number, load.devices)
 
 
 async def _send_at_rate(

@@ -259,7 +259,9 @@ def _distinct_by(values: Iterable[tuple[Any, ...]], length: int) -> list[tuple[A
 
 def _key(leg: Leg, fact: Fact) -> EventKey:
     """Put together what dedupe compared."""
+    known_by = fact[5]
+    if type(known_by) is EventKey:
+        return known_by
     _, serial, step, _, _, text, call = fact
-    if isinstance(text, EventKey):
-        return text
-    return EventKey(leg.namespace, "csta", leg.device, serial, steps.WIRE_NAMES[step], text, call)
+    parts = leg.namespace, "csta", leg.device, serial, steps.WIRE_NAMES[step], text, call, None
+    return tuple.__new__(EventKey, parts)  # some dozens of them for each record

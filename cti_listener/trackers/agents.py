@@ -32,6 +32,11 @@ MODES: Final[MappingProxyType[type[Event], str]] = MappingProxyType(
 """The mode after each event; after `agentLoggedOn` it is what `agentMode` says."""
 
 
+AGENT_EVENTS: Final = frozenset({events.AgentLoggedOn, *MODES})
+"""The classes that say something of an agent: asked for by class, since `isinstance` on a model
+costs as much as all else that an event takes here."""
+
+
 class Seat:
     """A device and who sits there.
 
@@ -145,7 +150,7 @@ class AgentTracker:
         """
         self.wrap_up = None
         device = event.device
-        if device is None or not isinstance(event, events.AgentEvent):
+        if device is None or type(event) not in AGENT_EVENTS:
             return ()
         seat = self._seats.get(device)
         if seat is None:
@@ -154,7 +159,7 @@ class AgentTracker:
         received = event.delivery.received_at
         text = event.event_time_text
         time = (read_time(text, event.delivery.zone) if text else None) or received
-        mode = MODES.get(type(event)) or event.agent_mode or UNKNOWN
+        mode = MODES.get(type(event)) or event.__dict__["agent_mode"] or UNKNOWN
         serial = key[3] if type(key[3]) is int else -1
         if time is None or self._is_late(seat, time, serial, mode):
             return ()
@@ -208,7 +213,7 @@ class AgentTracker:
 
     def _mind_order(self, seat: Seat, event: Event, agent: str | None, telling: Telling) -> None:
         """Say that an event is of somebody who is not logged on here."""
-        if isinstance(event, events.AgentLoggedOn) or seat.epoch != self._epoch:
+        if type(event) is events.AgentLoggedOn or seat.epoch != self._epoch:
             return
         if seat.mode != LOGGED_OFF and seat.agent in {agent, None}:
             return

@@ -110,8 +110,16 @@ class CallTracker:
             board.forget(now)
         key = key or event.key
         fact = fact_in(event, kind, device, key)
-        telling = Telling(self._wanted, now, key)
         leg = board.find(device, event.call_id)
+        if (
+            leg is not None
+            and kind.step in _SILENT
+            and not leg.told
+            and leg.begun
+            and leg.hears(fact, now, self._timeout)
+        ):
+            return ()
+        telling = Telling(self._wanted, now, key)
         if leg is None or (now - leg.sign > self._timeout and not leg.ended):
             leg = self._leg_of_none(leg, event, device, fact, telling)
         elif kind.step in _NAMERS:
@@ -298,8 +306,10 @@ class CallTracker:
         told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
         if told:
             return next((one for one in others if told in (one.call, *one.former)), None)
+        if not leg.calls or not any(one.holds for one in others):
+            return None
         began = min(fact[0] for fact in leg.facts)
-        return next((one for one in others if leg.calls and one.held_at(began)), None)
+        return next((one for one in others if one.held_at(began)), None)
 
     def _give_up(self, leg: Leg, telling: Telling) -> None:
         """End a leg that nobody said to have ended."""

@@ -6,7 +6,7 @@ call is read from the facts (`accounts`).
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
@@ -89,6 +89,7 @@ class Leg:
         begun: It has been told that it began.
         calls: Whether the device calls (True) or is called; None: nothing told yet.
         answered: It has been told that it was answered.
+        holds: Whether the device ever put it on hold.
         handed: By whom and to whom it has been told to be handed over.
         ended: It is over.
         told: How often its record has been told.
@@ -117,6 +118,7 @@ class Leg:
         "facts",
         "former",
         "handed",
+        "holds",
         "latest",
         "merged_into",
         "namespace",
@@ -140,7 +142,8 @@ class Leg:
         self.state: State | None = None
         self.latest: tuple[datetime, int, Step] | None = None
         self.sign: datetime
-        self.uncertain = self.begun = self.answered = self.ended = self.allocated = False
+        self.uncertain = self.begun = self.answered = self.ended = False
+        self.allocated = self.holds = False
         self.calls: bool | None = None
         self.handed: tuple[str | None, str | None] | None = None
         self.told = 0
@@ -170,6 +173,14 @@ class Leg:
             allowed = OTHERS_MAY[state]
         return _NONE if step in allowed else allowed
 
+    def hears(self, fact: Fact, now: datetime, timeout: timedelta) -> bool:
+        """Take what is as it should be, and tells nothing new: the quick way of most events."""
+        if now - self.sign > timeout or self.is_late(fact) or self.refuses(fact):
+            return False
+        self.sign = now
+        self.take(fact, late=False)
+        return True
+
     def take(self, fact: Fact, *, late: bool) -> None:
         """Keep a fact, and move to the state it leads to unless a later step is known."""
         self.facts.append(fact)
@@ -180,6 +191,7 @@ class Leg:
         self.latest = fact[:3]
         state, step = self.state, fact[2]
         if fact[3] == self.device:
+            self.holds = self.holds or step == steps.HELD
             self.state = _ADOPTED.get(step, state)
         elif step == steps.CONFERENCED or (
             step == steps.ESTABLISHED and (state is None or state == "initiated")

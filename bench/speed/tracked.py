@@ -1,0 +1,124 @@
+"""What tracking calls and agents costs: the listener that does against itself that does not.
+
+Both hand every event of a simulated centre to a handler; the one that tracks hands the record of each
+call to another as well, which reads it.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from bench.speed.ratios import Row, over, race, rate, row
+from bench.speed.receivers import Receiver, ours_of_calls
+from bench.speed.sender import NAMESPACE, Load
+from cti_listener import CallEnded, CallStarted, Listener, parse_event
+from cti_listener.event_base import Delivery
+from cti_listener.simulator import Centre
+from cti_listener.tracking import Tracking
+
+AGENTS = 1000
+LIVE = 5000
+"""So many agents are called once and do not answer, for the memory of a live call."""
+
+
+def tracked(sender: str, events: int, rounds: int) -> Iterator[Row]:
+    """Compare rates and memory."""
+    load = Load(events, devices=AGENTS, calls=1)
+    runs: dict[str, tuple[Receiver, Load]] = {
+        "without": (ours_of_calls, load),
+        "views": (_with_views, load),
+        "with": (_with_records, load),
+    }
+    seconds = race(sender, runs, rounds)
+    yield row(
+        "Tracking calls and agents, each record handled: to not tracking",
+        over(seconds["without"], seconds["with"]),
+        at_least=0.75,
+        detail=f"{rate(seconds['with'], events)} to {rate(seconds['without'], events)}",
+    )
+    yield row(
+        "Tracking calls and agents, for the views alone: to not tracking",
+        over(seconds["without"], seconds["views"]),
+        detail=rate(seconds["views"], events),
+    )
+    yield row("Memory per live call, bytes", [_per_live_call()], at_most=2048)
+    yield row("Memory per call that is over, bytes", [_per_dead_call()], at_most=16)
+
+
+async def _with_views(sender: str, load: Load) -> float:
+    def begin(listener: Listener) -> None:
+        assert len(listener.calls) == 0
+
+    return await ours_of_calls(sender, load, begin)
+
+
+async def _with_records(sender: str, load: Load) -> float:
+    talked = 0.0
+    ended = 0
+
+    def begin(listener: Listener) -> None:
+        @listener.on(CallEnded)
+        async def note(notice: CallEnded) -> None:
+            nonlocal talked, ended
+            ended += 1
+            talked += notice.call.talk_seconds or 0.0
+
+    took = await ours_of_calls(sender, load, begin)
+    assert ended > load.events / 15
+    assert talked > ended
+    return took
+
+
+def _tracking() -> Tracking:
+    return Tracking(wanted=frozenset({CallStarted, CallEnded}), namespace=NAMESPACE)
+
+
+def _per_live_call() -> float:
+    """Have a call ring, be answered and held, at each of many devices."""
+    lines = [(device, event) for device in range(LIVE) for event in islice(_calls_in(device), 3)]
+    tracking = _tracking()
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _, event in lines:
+        tracking.apply(parse_event(event, delivery=Delivery(received_at=datetime.now(UTC))))
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(tracking.calls) == LIVE
+    return (after - before) / LIVE
+
+
+def _calls_in(device: int) -> Iterator[dict[str, object]]:
+    """Yield what an inbound call is made of, as the simulator makes it."""
+    centre = Centre(device, agents=1, namespace=f"{device}.cc", weights={"call_in": 1.0})
+    return (event for _, event in centre if event["eventType"] == "csta")
+
+
+def _per_dead_call() -> float:
+    """Let calls begin and end, and see what is left of them some seconds later."""
+    tracking = _tracking()
+    centre = Centre(1, agents=100, rate=20.0, namespace=NAMESPACE)
+    now = datetime.now(UTC)
+
+    def run(seconds: float) -> int:
+        ended = 0
+        for at, event in centre.run(seconds):
+            came = Delivery(received_at=now + timedelta(seconds=at))
+            notices = tracking.apply(parse_event(event, delivery=came))
+            ended += sum(type(one) is CallEnded for one in notices)
+        return ended
+
+    run(600.0)
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    ended = run(1800.0)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return max(0, after - before) / ended
