@@ -1,16 +1,16 @@
 """What tracking calls and agents costs: the listener that does against itself that does not.
 
-Both hand every event of a simulated centre to a handler; the one that tracks hands the record of each
-call to another as well, which reads it.
+Both hand every event of a simulated centre to a handler; the one that tracks hands the record of
+each call to another as well, which reads it.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Receiver, ours_of_calls
@@ -21,8 +21,8 @@ from cti_listener.simulator import Centre
 from cti_listener.tracking import Tracking
 
 AGENTS = 1000
-LIVE = 5000
-"""So many agents are called once and do not answer, for the memory of a live call."""
+LIVE = 2000
+"""So many devices are in a call each, for the memory of a live call."""
 
 
 def tracked(sender: str, events: int, rounds: int) -> Iterator[Row]:
@@ -78,14 +78,14 @@ def _tracking() -> Tracking:
 
 
 def _per_live_call() -> float:
-    """Have a call ring, be answered and held, at each of many devices."""
-    lines = [(device, event) for device in range(LIVE) for event in islice(_calls_in(device), 3)]
+    """Have each of many devices in a call that is on hold, as the simulator makes it."""
+    events = [event for device in range(LIVE) for event in _call_on_hold(device)]
     tracking = _tracking()
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    for _, event in lines:
-        tracking.apply(parse_event(event, delivery=Delivery(received_at=datetime.now(UTC))))
+    for body in events:
+        tracking.apply(parse_event(body, delivery=Delivery(received_at=datetime.now(UTC))))
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -93,10 +93,14 @@ def _per_live_call() -> float:
     return (after - before) / LIVE
 
 
-def _calls_in(device: int) -> Iterator[dict[str, object]]:
-    """Yield what an inbound call is made of, as the simulator makes it."""
-    centre = Centre(device, agents=1, namespace=f"{device}.cc", weights={"call_in": 1.0})
-    return (event for _, event in centre if event["eventType"] == "csta")
+def _call_on_hold(device: int) -> Iterator[bytes]:
+    """Yield the events of a call with an outside number, up to its first time on hold."""
+    centre = Centre(device, agents=1, namespace=f"n{device}.cc", weights={"hold": 1.0})
+    for _, event in centre:
+        if event["eventType"] == "csta":
+            yield json.dumps(event).encode()
+        if event["eventName"] == "held":
+            return
 
 
 def _per_dead_call() -> float:
