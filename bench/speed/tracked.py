@@ -117,9 +117,9 @@ def _per_dead_call() -> float:
             ended += sum(type(one) is CallEnded for one in notices)
         return ended
 
-    run(600.0)
-    gc.collect()
     tracemalloc.start()
+    run(600.0)  # what stays for each device is there by then
+    gc.collect()
     before, _ = tracemalloc.get_traced_memory()
     ended = run(1800.0)
     gc.collect()

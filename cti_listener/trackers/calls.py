@@ -109,8 +109,12 @@ class CallTracker:
         if now > board.due:
             board.forget(now)
         key = key or event.key
-        fact = fact_in(event, kind, device, key)
         leg = board.find(device, event.call_id)
+        if leg is None:
+            fact = fact_in(event, kind, device, key, None)
+        else:
+            device = leg.device  # the same text, kept once
+            fact = fact_in(event, kind, device, key, leg.facts[-1])
         if (
             leg is not None
             and kind.step in _SILENT

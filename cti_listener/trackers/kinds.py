@@ -84,7 +84,7 @@ KINDS: Final[MappingProxyType[type[Event], Kind]] = MappingProxyType(
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 
 
-def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...]) -> Fact:
+def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: Fact | None) -> Fact:
     """Return what an event says.
 
     Args:
@@ -92,6 +92,7 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...]) -> Fact
         kind: How it is read.
         device: Whose copy it is.
         key: What dedupe compared.
+        last: What was said before it of the same call: what is said again is kept once.
     """
     fields = event.__dict__
     step, whose, told = kind
@@ -110,12 +111,10 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...]) -> Fact
     else:
         known_by = EventKey(*key)
         serial = serial if type(serial) is int else -1
-    return (
-        time or delivery.received_at or NEVER,
-        serial,
-        step,
-        party,
-        told(fields),
-        known_by,
-        key[6] or "",
-    )
+    said, call = told(fields), key[6] or ""
+    if last is not None:
+        if last[2] == steps.DELIVERED and last[4][: len(said)] == said:
+            said = last[4][: len(said)]
+        known_by = last[5] if last[5] == known_by else known_by
+        call = last[6] if last[6] == call else call
+    return time or delivery.received_at or NEVER, serial, step, party, said, known_by, call

@@ -82,7 +82,7 @@ class Leg:
         namespace: As its events have it.
         facts: What its events said, as they came.
         state: The device's own state.
-        latest: Time, serial and kind of the latest step; what is older changes no state.
+        latest: The latest step; what is older changes no state.
         sign: When its last event came, by our clock.
         epoch: How often anything had been missed when it began.
         uncertain: Something of it may have been missed, or cannot be.
@@ -140,7 +140,7 @@ class Leg:
         self.former: tuple[str, ...] = ()
         self.facts: list[Fact] = []
         self.state: State | None = None
-        self.latest: tuple[datetime, int, Step] | None = None
+        self.latest: Fact | None = None
         self.sign: datetime
         self.uncertain = self.begun = self.answered = self.ended = False
         self.allocated = self.holds = False
@@ -160,7 +160,7 @@ class Leg:
 
     def is_late(self, fact: Fact) -> bool:
         """Tell whether a later step than this is known."""
-        return self.latest is not None and in_order(fact) < self.latest
+        return self.latest is not None and in_order(fact) < in_order(self.latest)
 
     def refuses(self, fact: Fact) -> frozenset[Step]:
         """Return what could have followed if this step cannot; else nothing."""
@@ -188,7 +188,7 @@ class Leg:
             self._note_who_calls(fact)
         if late:
             return
-        self.latest = fact[:3]
+        self.latest = fact
         state, step = self.state, fact[2]
         if fact[3] == self.device:
             self.holds = self.holds or step == steps.HELD
@@ -238,7 +238,7 @@ class Leg:
         self.told, self.record = max(
             (self.told, self.record), (other.told, other.record), key=_first
         )
-        if other.latest is not None and (self.latest is None or other.latest > self.latest):
+        if other.latest is not None and not self.is_late(other.latest):
             self.latest, self.state = other.latest, other.state
 
 

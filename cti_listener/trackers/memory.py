@@ -35,8 +35,7 @@ def leg_of(kept: dict[str, Any]) -> Leg:
             value = tuple(value)
         setattr(leg, name, read_time(value) if name in _TIMES else value)
     leg.facts = [_fact_of(one) for one in kept["facts"]]
-    time, serial, step = kept["latest"]
-    leg.latest = datetime.fromisoformat(time), serial, step
+    leg.latest = _fact_of(kept["latest"])
     if leg.merged_into is not None:
         leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
     return leg
