@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import tzinfo
 from itertools import chain
@@ -110,18 +110,16 @@ class Books:
         readable = [(seq, one) for seq, one in events if one is not None]
         self._dispatcher.refilled(lane, readable, len(seqs))
 
-    def events_after(self, seq: int) -> list[Event]:
-        """Return the events behind this one, as they first came; it waits for the disk.
+    def events_after(self, seq: int) -> Iterator[Event | None]:
+        """Yield what is behind this event, as `Commits.events_after` does.
 
         Raises:
             JournalError: The file cannot be read.
         """
-        found = (
-            self.event_of(entry)
-            for entry in self._journal.read_after(seq)
-            if not entry.repeated  # a dead letter that was tried again is no news
-        )
-        return [one for one in found if isinstance(one, Event)]
+        for entry in self._journal.read_after(seq):
+            # A dead letter that was tried again is no news, nor is what followed from an event.
+            news = None if entry.repeated or entry.feed == OURS else self.event_of(entry)
+            yield news if isinstance(news, Event) else None
 
     def event_of(self, entry: Entry) -> Happening | None:
         """Build what came back from disk, see `read_event`."""

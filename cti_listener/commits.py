@@ -204,13 +204,15 @@ class Commits:
         """Keep what is known of calls and agents by what was appended so far; None: nothing is."""
         self._journal.keep_tracking(known)
 
-    def events_after(self, seq: int) -> Iterator[Event]:
-        """Return the events behind this one, as they first came; call it in a thread.
+    def events_after(self, seq: int) -> Iterator[Event | None]:
+        """Yield what is behind this event: events as they first came, None for all else.
+
+        It waits for the disk: call it in a thread.
 
         Raises:
             JournalError: The file cannot be read.
         """
-        return iter(self._books.events_after(seq))
+        return self._books.events_after(seq)
 
     def _who(self, handlers: Sequence[Handler]) -> tuple[tuple[Handler, ...], tuple[str, ...]]:
         """Return the handlers, and the names of the durable ones; the same tuples for the same.

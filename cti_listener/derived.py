@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.alias_generators import to_camel
@@ -189,6 +189,20 @@ class Inconsistency(Derived):
     got: str
 
 
+DERIVED: Final[tuple[type[Derived], ...]] = (
+    CallStarted,
+    CallAnswered,
+    CallHeld,
+    CallRetrieved,
+    CallTransferred,
+    CallEnded,
+    CallRevised,
+    AgentStateChanged,
+    Inconsistency,
+)
+"""All of them."""
+
+
 def read_derived(body: Mapping[str, Any]) -> Derived | None:
     """Read what `as_wire()` made; None if it is of a name that this version does not know.
 
@@ -202,4 +216,4 @@ def read_derived(body: Mapping[str, Any]) -> Derived | None:
 @cache
 def _readers() -> dict[str, TypeAdapter[Any]]:
     """Make what reads each notice back: some milliseconds, so not before it is needed."""
-    return {kind.event_name: TypeAdapter(kind) for kind in Derived.__subclasses__()}
+    return {kind.event_name: TypeAdapter(kind) for kind in DERIVED}

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits
 from cti_listener.derived import Derived
+from cti_listener.errors import BadMessageError
 from cti_listener.event_base import Event
 from cti_listener.handover import Handover
 from cti_listener.journal import Opened
@@ -27,6 +28,9 @@ KEPT_EVERY: Final = 5000
 call: keeping it costs that much more."""
 
 KEPT_PER_LEG: Final = 20
+
+KEPT_FOR: Final = 60.0
+"""After so many seconds, too, if anything came."""
 
 
 class Following:
@@ -52,6 +56,7 @@ class Following:
         self._handover = handover
         self._clock = clock
         self._commits = commits
+        self._kept_at = 0.0
         self._unkept = 0  # events since what is known was kept
         self._open = commits is None
 
@@ -65,29 +70,50 @@ class Following:
 
     async def resume(self, opened: Opened) -> None:
         """Go on where the journal's last run ended, if that tracked as this one does."""
-        self._open = True
         tracking, commits = self.tracking, self._commits
         if commits is None:
             return
         if tracking is None:
+            self._open = True
             commits.keep_tracking(None)  # what comes now is not folded
             return
         if opened.tracked is not None:
             try:
-                tracking.remember(opened.tracked)
-            except (KeyError, TypeError, ValueError):  # of another version
+                await asyncio.to_thread(self._fold_again, tracking, opened)
+            except (KeyError, TypeError, ValueError, BadMessageError):
                 log.warning("tracking_not_resumed", advice="every device is uncertain for a while")
-                self.tracking = tracking = self._make()
-            else:
-                for event in await asyncio.to_thread(commits.events_after, opened.tracked_seq):
-                    tracking.apply(event)
+                self.tracking = self._make()
+        self._open = True
         self._keep()
+
+    def _fold_again(self, tracking: Tracking, opened: Opened) -> None:
+        """Fold what came after the last keeping; it waits for the disk.
+
+        Raises:
+            ValueError: What was kept is of another version, or events behind it are gone.
+        """
+        assert opened.tracked is not None  # noqa: S101 - for the type checker
+        assert self._commits is not None  # noqa: S101 - for the type checker
+        tracking.remember(opened.tracked)
+        count = opened.tracked_seq
+        for event in self._commits.events_after(opened.tracked_seq):
+            count += 1
+            if event is not None:
+                tracking.apply(event)
+        if count != opened.last_seq:
+            raise ValueError(count)
 
     # Events
 
     def fold(self, event: Event, key: tuple[Any, ...]) -> Sequence[Derived]:
-        """Return what follows from an event."""
-        return () if self.tracking is None else self.tracking.apply(event, key)
+        """Return what follows from an event; a bug of ours there costs no event."""
+        if self.tracking is None:
+            return ()
+        try:
+            return self.tracking.apply(event, key)
+        except Exception:  # noqa: BLE001 - told, and the event goes its way
+            log.exception("tracking_failed", event_name=event.event_name, call=event.call_id)
+            return ()
 
     def give(self, notices: Sequence[Derived]) -> None:
         """Hand over what follows from the event that was given last, behind it."""
@@ -112,8 +138,13 @@ class Following:
 
     def expire(self) -> None:
         """Give up the calls that have shown no sign for too long."""
-        if self.tracking is not None:
-            self.give(self.tracking.expire(self._clock.now()))
+        if self.tracking is None or not self._open:
+            return
+        now = self._clock.monotonic()
+        if notices := self.tracking.expire(self._clock.now()):
+            self.give(notices)
+        if notices or (self._unkept and now >= self._kept_at + KEPT_FOR):
+            self._keep()  # so no run folds again what was told, nor what is no longer there
 
     def leave(self) -> None:
         """Keep what is known for the next run; nothing more comes."""
@@ -122,5 +153,6 @@ class Following:
 
     def _keep(self) -> None:
         self._unkept = 0
+        self._kept_at = self._clock.monotonic()
         if self._commits is not None and self.tracking is not None:
             self._commits.keep_tracking(self.tracking.remembered())

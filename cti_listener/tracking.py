@@ -95,15 +95,16 @@ class Tracking:
         notices = self._agents.apply(event, key=key, calls=calls)
         if type(event) is AgentAllocated and calls and event.event_time is not None:
             self._calls.allocated(device, event.event_time)
-        wrap_up = self._agents.wrap_up
-        if wrap_up is None:
-            return notices
-        if wrap_up.begins:
-            self._calls.works_after(device)
+        if not self._agents.wrap_ups:
             return notices
         now = event.delivery.received_at or event.event_time
         assert now is not None  # noqa: S101 - for the type checker: it was folded
-        return [*notices, *self._calls.worked_after(device, wrap_up.seconds, now, key)]
+        follow = list(notices)
+        for one in self._agents.wrap_ups:
+            follow += self._calls.worked_after(
+                device, one.agent, one.since, one.until, known=one.known, now=now, key=key
+            )
+        return follow
 
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns, unless the broker made up for it."""
@@ -138,7 +139,7 @@ class Tracking:
     @property
     def legs(self) -> int:
         """How many devices are in calls, each call counted."""
-        return sum(1 for _ in self._calls.board)
+        return self._calls.board.legs
 
     @property
     def inconsistencies(self) -> int:

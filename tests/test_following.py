@@ -23,6 +23,7 @@ from cti_listener import (
     following,
 )
 from cti_listener.journal import visits
+from cti_listener.journal.purge import purge as purge_number
 from cti_listener.testing import FakeSource, ManualClock
 from tests.trackers.transcripts import read
 from tests.turns import until
@@ -321,3 +322,91 @@ def without_doubt(known: bytes) -> Any:
     for name in ("epoch", "certain"):
         board.pop(name)
     return told
+
+
+class TestWhatIsToldOnce:
+    """An end is told once, through crashes, pauses and what the journal has dropped."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "journal.db"
+
+    async def test_a_call_that_was_given_up_is_not_given_up_again_after_a_crash(
+        self, path: Path
+    ) -> None:
+        stage = Stage(path, call_timeout=100.0)
+        stage.listener.on(CallEnded, name="records")(stage.hear)
+        async with stage.listener:
+            stage.source.send(ANSWERED[0].payload)
+            await stage.settle()
+            await stage.clock.advance(130.0)
+            await until(lambda: bool(stage.heard))
+            await stage.settle()
+            crashed = TestWithAJournal.image(path)
+        again = Stage(crashed, call_timeout=100.0)
+        again.listener.on(CallEnded, name="records")(again.hear)
+        async with again.listener:
+            assert len(again.listener.calls) == 0
+            await again.clock.advance(300.0)
+            await again.settle()
+        assert not again.heard
+
+    async def test_what_is_known_is_kept_by_time_as_well(self, path: Path) -> None:
+        stage = Stage(path, track=True)
+        async with stage.listener:
+            stage.source.send(ANSWERED[0].payload)
+            await stage.settle()
+            await stage.clock.advance(following.KEPT_FOR + 20.0)
+
+            def kept() -> int:
+                with visits.visit(path) as db:
+                    return int(db.execute("SELECT tracked_seq FROM state").fetchone()[0])
+
+            async with asyncio.timeout(10.0):
+                while await asyncio.to_thread(kept) != 1:
+                    await asyncio.sleep(0.01)
+
+    async def test_where_events_are_gone_that_followed_nothing_is_resumed(self, path: Path) -> None:
+        stage = Stage(path, track=True)
+        async with stage.listener:
+            for line in ANSWERED:
+                stage.source.send(line.payload)
+            await stage.settle()
+            crashed = TestWithAJournal.image(path)
+
+        def drop() -> None:
+            with visits.visit(crashed, write=True) as db:
+                db.execute("DELETE FROM event WHERE seq = 2")
+
+        await asyncio.to_thread(drop)
+        again = Stage(crashed, track=True)
+        async with again.listener:
+            assert json.loads(again.known())["calls"]["board"]["legs"] == []
+            assert json.loads(again.known())["calls"]["board"]["over"] == []
+
+    async def test_a_purge_takes_what_was_known_of_calls_as_well(self, path: Path) -> None:
+        stage = Stage(path, track=True)
+        async with stage.listener:
+            stage.source.send({**ANSWERED[0].payload, "callingDevice": "13800138000@a.cc"})
+            await stage.settle()
+
+        def purge() -> bytes:
+            with visits.visit(path, write=True) as db:
+                purge_number(db, path, "13800138000")
+            return path.read_bytes()
+
+        assert b"13800138000" not in await asyncio.to_thread(purge)
+
+    async def test_a_bug_in_tracking_costs_no_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stage = Stage(track=True)
+        stage.listener.on(Event)(stage.hear)
+
+        def fail(*_: object) -> None:
+            raise RuntimeError
+
+        async with stage.listener:
+            monkeypatch.setattr("cti_listener.tracking.Tracking.apply", fail)
+            stage.source.send(ANSWERED[0].payload)
+            await stage.settle()
+        assert stage.names() == ["delivered"]
+        assert not stage.listener.stats().bad

@@ -81,6 +81,7 @@ def purge(db: sqlite3.Connection, path: Path, number: str, *, dry: bool = False)
         _delete(db, "dead", "id", letters)
         for gap, body in bodies:
             db.execute("UPDATE gap SET body = ? WHERE id = ?", (body, gap))
+        db.execute("UPDATE state SET tracked = NULL, tracked_seq = NULL")  # of calls in progress
     return Purged(
         events=len(events),
         calls=len(calls),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import Fact, Reading, in_order
+from cti_listener.trackers.facts import TOGETHER, Fact, Reading, in_order
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
@@ -90,7 +90,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
     other = _other_party(read)
     handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
     handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
-    consulted = [one for _, _, _, one in read.transfers if one]
+    consulted = [one for by, _, _, one in read.transfers if one and by == leg.device]
     answered = read.answered if read.answered is None else min(read.answered, ended)
     return CallRecord(
         id=leg.call,
@@ -173,17 +173,33 @@ def _other_party(read: Reading) -> str | None:
     other = read.called if read.calls else read.calling if read.calls is False else None
     for by, to, _, _ in read.transfers:
         if to == device:  # handed over: with whomever that was not
-            others = [one for one in read.parties if one not in (device, by)]
             calling, called = read.said.get("calling"), read.said.get("called")
-            others += [
-                one for one in (calling, called, read.hung_up_by) if one not in (None, device, by)
-            ]
-            other = others[0] if others else other
+            others = *read.parties, calling, called, read.hung_up_by
+            other = next((one for one in others if one not in (None, device, by)), None)
         elif by != device:
             other = to or other
-    if other is None:
+    if read.members:
+        return _last_to_stay(read, other)
+    if other is None and not read.transfers:
         other = next((one for one in read.parties if one != device), None)
     return other
+
+
+def _last_to_stay(read: Reading, other: str | None) -> str | None:
+    """Return of a conference the party that stayed longest; of several, the one before it."""
+    left = {
+        one: since if state == "cleared" else None
+        for one, (state, since) in read.parties.items()
+        if one != read.device
+    }
+    end = read.ended
+    stayed = [
+        one for one, at in left.items() if at is None or (end is not None and end - at <= TOGETHER)
+    ]
+    if not stayed and left:
+        last = max(since for since in left.values() if since is not None)
+        stayed = [one for one, since in left.items() if since == last]
+    return other if other in stayed or not stayed else stayed[0]
 
 
 def _parties(readings: list[Reading]) -> tuple[Party, ...]:

@@ -37,6 +37,10 @@ AGENT_EVENTS: Final = frozenset({events.AgentLoggedOn, *MODES})
 costs as much as all else that an event takes here."""
 
 
+FAR: Final = 60.0
+"""What is so many seconds behind the latest is not late: the server's clock was set back."""
+
+
 class Seat:
     """A device and who sits there.
 
@@ -72,12 +76,16 @@ class WrapUp(NamedTuple):
     """What an event said of work after a call.
 
     Attributes:
-        begins: It begins; else it is over.
-        seconds: How long it took, once it is over; None: not known.
+        agent: Whose.
+        since: When it began.
+        until: When it ended; None: it goes on.
+        known: Whether nothing of it was missed.
     """
 
-    begins: bool
-    seconds: float | None = None
+    agent: str | None
+    since: datetime
+    until: datetime | None
+    known: bool = True
 
 
 class AgentTracker:
@@ -88,13 +96,13 @@ class AgentTracker:
 
     Attributes:
         inconsistencies: How many steps could not follow.
-        wrap_up: What the last event said of work after a call; None: nothing.
+        wrap_ups: What the last event said of work after calls.
     """
 
     def __init__(self, *, wanted: Kinds) -> None:
         """Begin with nobody."""
         self.inconsistencies = 0
-        self.wrap_up: WrapUp | None = None
+        self.wrap_ups: list[WrapUp] = []
         self._wanted = wanted
         self._epoch = 0
         self._seats: dict[str, Seat] = {}
@@ -148,7 +156,7 @@ class AgentTracker:
             key: What dedupe compared, where that is at hand.
             calls: The calls of its device.
         """
-        self.wrap_up = None
+        self.wrap_ups = []
         device = event.device
         if device is None or type(event) not in AGENT_EVENTS:
             return ()
@@ -170,12 +178,13 @@ class AgentTracker:
         before = seat.agent, seat.mode, seat.reason
         known = seat.mode is not None and seat.epoch == self._epoch
         seconds = max(0.0, (time - seat.since).total_seconds()) if known else None
-        if mode == WORKING != seat.mode:
+        if seat.mode == WORKING:
+            began = seat.worked[0] if seat.worked[0] is not None else seat.since
+            seat.worked = began, time
+            self.wrap_ups.append(WrapUp(seat.agent, began, time, known))
+        if mode == WORKING:  # again, if another call has ended meanwhile
             seat.worked = time, None
-            self.wrap_up = WrapUp(begins=True)
-        elif seat.mode == WORKING != mode:
-            seat.worked = seat.since, time
-            self.wrap_up = WrapUp(begins=False, seconds=seconds)
+            self.wrap_ups.append(WrapUp(agent, time, None))
         seat.latest, seat.epoch = (time, serial), self._epoch
         if before == (agent, mode, reason):
             return telling.notices
@@ -197,10 +206,14 @@ class AgentTracker:
         """Tell whether a later event is known; of a wrap-up it still tells when it began."""
         if seat.latest is None or (time, serial) >= seat.latest:
             return False
+        if (seat.latest[0] - time).total_seconds() > FAR:
+            return False  # the clock was set back
         if seat.mode == WORKING:
             return True
         since, until = seat.worked
         if mode == WORKING:  # it began then, and ended with what came first
+            if since is not None and until is not None and since < time < until:
+                self.wrap_ups.append(WrapUp(seat.agent, since, time))
             since, until = time, seat.since if seat.since >= time else seat.latest[0]
         elif since is not None and until is not None and since <= time < until:
             until = time  # it ended before we heard
@@ -208,7 +221,7 @@ class AgentTracker:
             return True
         if since <= until:
             seat.worked = since, until
-            self.wrap_up = WrapUp(begins=False, seconds=(until - since).total_seconds())
+            self.wrap_ups.append(WrapUp(seat.agent, since, until))
         return True
 
     def _mind_order(self, seat: Seat, event: Event, agent: str | None, telling: Telling) -> None:
@@ -255,7 +268,8 @@ class AgentTracker:
             seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
             seat.since = datetime.fromisoformat(since)
             seat.latest = datetime.fromisoformat(latest[0]), latest[1]
-            seat.worked = read_kept(worked[0]), read_kept(worked[1])
+            began, ended = (one and read_kept(one) for one in worked)
+            seat.worked = began, ended
         self._where = {agent: self._seats[device] for agent, device in kept["where"].items()}
 
     # What was missed

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
-from cti_listener.trackers.legs import Leg
-from cti_listener.trackers.memory import leg_of, plain_leg
+from cti_listener.trackers.facts import Fact
+from cti_listener.trackers.legs import BEGINNINGS, Leg
+from cti_listener.trackers.memory import leg_of, plain_leg, read_time
 
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
@@ -37,7 +38,9 @@ class Board:
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
         self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
-        self._gone: dict[str, tuple[int, ...]] = {}  # digests of a device's last calls
+        # Digests of a device's last calls, and when each was over.
+        self._gone: dict[str, tuple[tuple[int, datetime], ...]] = {}
+        self._count = 0
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
 
     def __repr__(self) -> str:
@@ -52,6 +55,11 @@ class Board:
 
     def __len__(self) -> int:
         return len(self._in)
+
+    @property
+    def legs(self) -> int:
+        """How many legs go on."""
+        return self._count
 
     def find(self, device: str, call: str | None) -> Leg | None:
         """Return a device's leg by any id it has or had, if it goes on or is just over."""
@@ -74,9 +82,23 @@ class Board:
         """The legs that wait for what comes late."""
         return [leg for _, leg in self._over if leg.ended]
 
-    def is_gone(self, device: str, call: str) -> bool:
-        """Tell whether a call is one of the last that were over at a device, and forgotten."""
-        return _digest(call) in self._gone.get(device, ())
+    def is_gone(self, device: str, call: str, fact: Fact | None = None) -> bool:
+        """Tell whether a call is one of the last that were over at a device, and forgotten.
+
+        Args:
+            device: Where.
+            call: Its id.
+            fact: What came of it; not gone is what the device begins later than it ended.
+        """
+        known = self._gone.get(device)
+        if not known:
+            return False
+        told = _digest(call)
+        ended = next((at for one, at in reversed(known) if one == told), None)
+        if ended is None:
+            return False
+        again = fact is not None and fact[3] == device and fact[2] in BEGINNINGS
+        return not (again and fact is not None and fact[0] > ended)
 
     def silent_since(self, limit: datetime) -> list[Leg]:
         """Return the legs that go on and have shown no sign since then."""
@@ -92,6 +114,7 @@ class Board:
         for one in (leg.call, *leg.former):
             self._legs[leg.device, one] = leg
         self._at[leg.device] = (*self._at.get(leg.device, ()), leg)
+        self._count += 1
         self._in[leg.call] = (*self._in.get(leg.call, ()), leg)
 
     def lay_aside(self, leg: Leg, now: datetime) -> None:
@@ -129,10 +152,12 @@ class Board:
             if self._legs.get((device, one)) is leg:
                 del self._legs[device, one]
         if leg.told:
-            self._gone[device] = (*self._gone.get(device, ()), *map(_digest, ids))[-REMEMBERED:]
+            ended = max(fact[0] for fact in leg.facts)
+            gone = *self._gone.get(device, ()), *((_digest(one), ended) for one in ids)
+            self._gone[device] = gone[-REMEMBERED:]
 
     def _leave(self, leg: Leg) -> None:
-        _take_out(self._at, leg.device, leg)
+        self._count -= _take_out(self._at, leg.device, leg)
         _take_out(self._in, leg.call, leg)
 
     # Certainty
@@ -177,7 +202,10 @@ class Board:
             KeyError, ValueError, TypeError: It was no board's.
         """
         self.epoch = kept["epoch"]
-        self._gone = {device: tuple(ids) for device, ids in kept["gone"].items()}
+        self._gone = {
+            device: tuple((told, read_time(at)) for told, at in ids)
+            for device, ids in kept["gone"].items()
+        }
         self._certain = dict(kept["certain"])
         for one in kept["legs"]:
             self.enter(leg_of(one))
@@ -198,10 +226,12 @@ def _digest(call: str) -> int:
     return int.from_bytes(told.digest())
 
 
-def _take_out(index: dict[str, tuple[Leg, ...]], name: str, leg: Leg) -> None:
-    """Take a leg out of an index, and the name with the last one."""
-    rest = tuple([one for one in index.get(name, ()) if one is not leg])
+def _take_out(index: dict[str, tuple[Leg, ...]], name: str, leg: Leg) -> int:
+    """Take a leg out of an index, and the name with the last one; return how often it was there."""
+    there = index.get(name, ())
+    rest = tuple([one for one in there if one is not leg])
     if rest:
         index[name] = rest
     else:
         index.pop(name, None)
+    return len(there) - len(rest)

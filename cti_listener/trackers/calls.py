@@ -30,8 +30,8 @@ from cti_listener.trackers.accounts import IsInternal, call_of, record_of
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import NO_CALL, Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
-from cti_listener.trackers.legs import Leg
-from cti_listener.trackers.memory import leg_of, plain_leg
+from cti_listener.trackers.legs import SETTLED, Leg
+from cti_listener.trackers.memory import leg_of, plain_leg, read_time
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 
@@ -40,6 +40,9 @@ TIMEOUT: Final = 4 * 3600.0
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
 """What tells nothing new of a leg that has begun."""
+
+_NO_CALLS: Final = frozenset({None, "", NO_CALL})
+"""What names no call."""
 
 _NAMERS: Final = frozenset({steps.TRANSFERRED, steps.CONFERENCED})
 
@@ -64,8 +67,8 @@ class CallTracker:
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
         self._last: dict[str, Leg] = {}  # that ended where an agent sits, for the work after it
-        self._wrapping: dict[str, Leg] = {}  # whose agent works after it
-        self._working: set[str] = set()  # whose agent does before the call has ended
+        self._wrapping: dict[str, tuple[Leg, datetime]] = {}  # whose agent works after it, since
+        self._working: dict[str, datetime] = {}  # whose agent does before the call has ended
         self.inconsistencies = 0
 
     def __repr__(self) -> str:
@@ -109,7 +112,8 @@ class CallTracker:
         if now > board.due:
             board.forget(now)
         key = key or event.key
-        leg = board.find(device, event.call_id)
+        call = None if event.call_id in _NO_CALLS else event.call_id
+        leg = board.find(device, call)
         if leg is None:
             fact = fact_in(event, kind, device, key, None)
         else:
@@ -120,12 +124,12 @@ class CallTracker:
             and kind.step in _SILENT
             and not leg.told
             and leg.begun
-            and leg.hears(fact, now, self._timeout)
+            and leg.hears(fact, now)
         ):
             return ()
         telling = Telling(self._wanted, now, key)
-        if leg is None or (now - leg.sign > self._timeout and not leg.ended):
-            leg = self._leg_of_none(leg, event, device, fact, telling)
+        if leg is None or (leg.told and leg.is_begun_anew_by(fact)):
+            leg = self._leg_of_none(call, event, device, fact, telling)
         elif kind.step in _NAMERS:
             leg = self._follow_ids(leg, device, fact, telling)
         if leg is None:
@@ -144,23 +148,23 @@ class CallTracker:
             leg.sign = now
 
     def _leg_of_none(
-        self, silent: Leg | None, event: Event, device: str, fact: Fact, telling: Telling
+        self, call: str | None, event: Event, device: str, fact: Fact, telling: Telling
     ) -> Leg | None:
-        """Find the leg of an event whose id is none's, or of one that was silent for too long."""
-        step, call = fact[2], event.call_id
-        if silent is not None:  # as if that had been noticed the moment before
-            self._give_up(silent, telling)
-            return silent
+        """Find the leg of an event whose call is none that goes on, or is just over."""
+        step = fact[2]
         if step in _RECORDS:
             return self._recorded_leg(fact, device) if call is None else None
         if call is None:
             return None
         if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
             return leg
-        if self.board.is_gone(device, call):
+        gone = self.board.is_gone(device, call, fact)
+        if gone and step == steps.CONNECTION_CLEARED:
             return None
         leg = Leg(device, call, event.namespace, self.board.epoch)
-        if step != steps.CONNECTION_CLEARED:  # of which only the end is known is not there yet
+        if gone:  # it may come back, and this have come before
+            self.board.lay_aside(leg, telling.now)
+        elif step != steps.CONNECTION_CLEARED:  # else its beginning may come yet
             self.board.enter(leg)
         return leg
 
@@ -180,33 +184,44 @@ class CallTracker:
         `transferred` changes the id only at the device handed to. `conferenced` merges the
         consulted call into the other, at each device that has it.
         """
-        time, _, step, _, _, _, call = fact
         said = said_in(fact, device.partition("@")[2])
-        secondary, into = said.get("secondary"), said.get("into")
-        into = call if into in {None, "", NO_CALL} else into
-        if secondary in {None, "", NO_CALL, into}:
+        secondary: str = said.get("secondary", NO_CALL)
+        into: str = said.get("into", NO_CALL)
+        into = fact[6] if into in _NO_CALLS else into
+        if secondary in _NO_CALLS or into in _NO_CALLS or secondary == into:
             return leg
-        if leg is not None and said.get("by") == device:
+        if leg is not None and said.get("by") == device and leg.call != secondary:
             leg.add_consult(secondary)
         consulted = self.board.find(device, secondary)
-        if consulted is None or consulted is leg:
-            return leg
-        if step == steps.TRANSFERRED and said.get("to") != device:
-            return leg
+        if fact[2] == steps.TRANSFERRED:
+            if said.get("to") != device or consulted is None:
+                return leg
+            return self._rename(consulted, into, telling) or leg
+        main = self.board.find(device, into)
+        held = self.board.find(device, said.get("primary"))
+        if held is not None and held is not main and (main is None or main.ended):
+            main = self._rename(held, into, telling)
+        if consulted is None or consulted is main:
+            return main or leg
         # A device that has both calls is done with one. Of one that has only the consulted call,
         # events may have come by the other's id before this.
-        both = leg is not None and leg.begun and (said.get("by") == device or not leg.uncertain)
-        if step == steps.CONFERENCED and both:
-            if not consulted.ended:
-                consulted.merged_into = into, time
-                self._end(consulted, telling)
+        if main is None or not main.begun or (said.get("by") != device and main.uncertain):
+            return self._rename(consulted, into, telling) or main or leg
+        if not consulted.ended:
+            consulted.merged_into = into, fact[0]
+            self._end(consulted, telling)
+        return main
+
+    def _rename(self, leg: Leg, call: str, telling: Telling) -> Leg | None:
+        """Go on with a leg under another id; None: it is over, or the other is."""
+        if leg.call == call:
             return leg
-        if consulted.told or self.board.is_gone(device, into):
-            return leg
-        self.board.rename(consulted, into)
-        if consulted.told:  # its end came before its id
-            self.board.lay_aside(consulted, telling.now)
-        return consulted
+        if leg.told or self.board.is_gone(leg.device, call):
+            return None
+        self.board.rename(leg, call)
+        if leg.told:  # its end came before its id
+            self.board.lay_aside(leg, telling.now)
+        return leg
 
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact, and tell what follows."""
@@ -218,7 +233,9 @@ class CallTracker:
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
         elif leg.begun and step in _SILENT:
-            return
+            pass
+        elif not leg.begun and leg.ended and self.board.is_gone(leg.device, leg.call, fact):
+            pass  # of a call that is over, unless the device comes back to it
         elif leg.begun or step != steps.CONNECTION_CLEARED:
             self._tell(leg, fact, telling)
         elif fact[3] == leg.device and not self.board.is_certain(leg.device):
@@ -231,7 +248,7 @@ class CallTracker:
         """See whether what came after the end changes the record."""
         own = fact[3] == leg.device
         # A second hang-up in its order changes nothing, and each call out has one.
-        if own or late or fact[2] != steps.CONNECTION_CLEARED or not leg.calls:
+        if own or late or fact[1] < 0 or fact[2] != steps.CONNECTION_CLEARED or not leg.calls:
             self._revise(leg, telling)
 
     def _suspect(self, leg: Leg, step: Step, expected: frozenset[Step], telling: Telling) -> None:
@@ -282,8 +299,9 @@ class CallTracker:
     def _end(self, leg: Leg, telling: Telling, *, inferred: bool = False) -> None:
         """Be done with a leg, but for what may come late; tell its record."""
         board = self.board
+        leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
         board.lay_aside(leg, telling.now)
-        if not board.at(leg.device) and not board.is_doubtful(leg):
+        if not board.at(leg.device) and not leg.uncertain:
             board.confirm(leg.device)
         about = self._consulted_about(leg)
         if about is not None:
@@ -298,8 +316,9 @@ class CallTracker:
             about.add_consult(leg.call)
             if about.told:
                 self._revise(about, telling)
-        if leg.device in self._working and not board.at(leg.device):
-            self.works_after(leg.device)
+        began = self._working.pop(leg.device, None)
+        if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
+            self._wrapping[leg.device] = self._last.pop(leg.device), began
 
     def _consulted_about(self, leg: Leg) -> Leg | None:
         """Find the call that a leg was made to talk about: named, or on hold as it began."""
@@ -333,26 +352,38 @@ class CallTracker:
 
     # Wrap-up
 
-    def works_after(self, device: str) -> None:
-        """Note that a device's agent works after the call that ended last there, or is about to."""
-        if self.board.at(device):
-            self._working.add(device)
-        elif device in self._last:
-            self._working.discard(device)
-            self._wrapping[device] = self._last.pop(device)
-
     def worked_after(
-        self, device: str, seconds: float | None, now: datetime, key: tuple[Any, ...] | None = None
+        self,
+        device: str,
+        agent: str | None,
+        since: datetime,
+        until: datetime | None,
+        *,
+        known: bool,
+        now: datetime,
+        key: tuple[Any, ...] | None = None,
     ) -> Sequence[Derived]:
-        """Note for how long a device's agent worked after its last call; None: not known."""
-        self._working.discard(device)
-        if device in self._last:  # when the work began was heard of only now
-            self._wrapping[device] = self._last.pop(device)
-        leg = self._wrapping.get(device)
-        if leg is None or seconds is None:
+        """Note that a device's agent works, or worked, after the call that ended last there.
+
+        Args:
+            device: Where.
+            agent: Who.
+            since: From when.
+            until: Until when; None: it goes on.
+            known: Whether nothing of it was missed.
+            now: When that came.
+            key: What its event is known by.
+        """
+        last = self._last.get(device)
+        if last is not None and last.agent == agent and last.is_before(since):
+            self._wrapping[device] = self._last.pop(device), since
+        elif until is None and self.board.at(device):
+            self._working[device] = since  # the hang-up has yet to come
+        leg, began = self._wrapping.get(device, (None, None))
+        if until is None or not known or leg is None or began != since:
             return ()
         telling = Telling(self._wanted, now, key)
-        leg.wrap_up = seconds
+        leg.wrap_up = (until - since).total_seconds()
         self._revise(leg, telling)
         return telling.notices
 
@@ -383,9 +414,11 @@ class CallTracker:
         """Return what it knows, as plain values."""
         return {
             "board": self.board.remembered(),
-            "working": sorted(self._working),
+            "working": self._working,
             "last": {device: plain_leg(leg) for device, leg in self._last.items()},
-            "wrapping": {device: plain_leg(leg) for device, leg in self._wrapping.items()},
+            "wrapping": {
+                device: (plain_leg(leg), since) for device, (leg, since) in self._wrapping.items()
+            },
         }
 
     def remember(self, kept: dict[str, Any]) -> None:
@@ -396,15 +429,22 @@ class CallTracker:
         """
         board = self.board
         board.remember(kept["board"])
-        self._working = set(kept["working"])
-        for mine, name in ((self._last, "last"), (self._wrapping, "wrapping")):
-            for device, one in kept[name].items():
-                over = board.find(device, one["call"])
-                mine[device] = leg_of(one) if over is None or not over.ended else over
+        self._working = {device: read_time(at) for device, at in kept["working"].items()}
+        self._last = {device: self._leg_again(one) for device, one in kept["last"].items()}
+        self._wrapping = {
+            device: (self._leg_again(one), read_time(since))
+            for device, (one, since) in kept["wrapping"].items()
+        }
         if CallEnded in self._wanted or CallRevised in self._wanted:
-            for leg in (*board.just_over, *self._last.values(), *self._wrapping.values()):
+            wrapping = (leg for leg, _ in self._wrapping.values())
+            for leg in (*board.just_over, *self._last.values(), *wrapping):
                 if leg.told:
                     leg.record = replace(self._record(leg), revision=leg.told)
+
+    def _leg_again(self, kept: dict[str, Any]) -> Leg:
+        """Return a leg that is over: that of the board, if it is there as well."""
+        over = self.board.find(kept["device"], kept["call"])
+        return over if over is not None and over.told else leg_of(kept)
 
     # Private
 

@@ -36,7 +36,7 @@ TOLD: Final[tuple[tuple[str, ...], ...]] = (
     (),  # held
     (),  # retrieved
     ("by", "to", "secondary", "into"),  # transferred
-    ("by", "added", "secondary", "into"),  # conferenced
+    ("by", "added", "primary", "secondary", "into"),  # conferenced
     _RECORD,
     _RECORD,
     ("failed_code", "failed_message", "cause", "type"),  # failed
@@ -256,6 +256,8 @@ class Reading:
         if party is not None:
             self._hold(time, party, begin=False)
             self.parties[party] = "cleared", time
+            if self.members:
+                self.members[party] = None
         kind = 0 if own else 1
         self.causes[kind] = said.get("cause") or self.causes[kind]
         self.hang_ups.append((time, serial, party, said.get("hangup")))
@@ -272,13 +274,15 @@ class Reading:
         ended = self.ended
         if ended is None:
             return None
-        last = [one for one in self.hang_ups if ended - TOGETHER <= one[0] <= ended + TOGETHER]
+        last = [one for one in self.hang_ups if abs(one[0] - ended) <= TOGETHER]
         for one in last:
             if one[3] is not None:
                 return one[3]
+        if not self.talked:
+            return None  # the server gave up, or one of the two did
         leavers = {by for by, _, _, _ in self.transfers}
         last = [one for one in last if one[2] not in leavers - {self.device}]
         if len(last) < 2:  # noqa: PLR2004 - of one hang-up nothing tells whose it was, but ...
-            return self.device if self.calls else None  # ... who calls hears of the other's as well
+            return self.device if self.calls and last else None  # ... who calls hears of both
         first, second = last[:2]
         return None if first[:2] == second[:2] else first[2]

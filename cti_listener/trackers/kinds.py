@@ -25,6 +25,7 @@ _STANDS_IN: Final[MappingProxyType[str, str]] = MappingProxyType(
         "queue": "split",
         "type": "call_type",
         "original": "original_call_id",
+        "primary": "primary_old_call",
         "secondary": "secondary_old_call",
         "into": "new_call",
         "by": "",  # whose step it is
@@ -84,6 +85,19 @@ KINDS: Final[MappingProxyType[type[Event], Kind]] = MappingProxyType(
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 
 
+def _unnamed(step: Step, changed: str | None, device: str, namespace: str | None) -> str | None:
+    """Return whose step it is where nothing names that: the device that changed, if another.
+
+    Its own it is only where no other device is told: off hook, dialled, recorded.
+    """
+    if step in _RECORDS or step <= steps.ORIGINATED:
+        return device
+    if changed is None:
+        return None
+    full = full_id(changed, namespace)
+    return None if full == device else full
+
+
 def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: Fact | None) -> Fact:
     """Return what an event says.
 
@@ -96,22 +110,21 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: F
     """
     fields = event.__dict__
     step, whose, told = kind
-    party = fields[whose] or fields["device_id"]
-    if party != device:
-        if step in _RECORDS:  # about the device itself; the end of one names nobody
-            party = device
-        elif party is not None:
-            party = full_id(party, fields["namespace"])
-    else:
+    party = fields[whose]
+    if party is None or step in _RECORDS:
+        party = _unnamed(step, fields["device_id"], device, fields["namespace"])
+    elif party == device:
         party = device
+    else:
+        party = full_id(party, fields["namespace"])
     text, serial, delivery = fields["event_time_text"], key[3], event.delivery
     time = read_time(text, delivery.zone) if text else None
-    if type(serial) is int and key[7] is None and key[1] == "csta":
+    said, call = told(fields), fields["call_id"] or ""
+    if type(serial) is int and key[7] is None and key[1] == "csta" and (key[6] or "") == call:
         known_by: str | EventKey | None = key[5]
     else:
         known_by = EventKey(*key)
         serial = serial if type(serial) is int else -1
-    said, call = told(fields), key[6] or ""
     if last is not None:
         if last[2] == steps.DELIVERED and last[4][: len(said)] == said:
             said = last[4][: len(said)]

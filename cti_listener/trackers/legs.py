@@ -38,7 +38,8 @@ _TALKING: Final = _ANY | {steps.HELD, steps.RETRIEVED, steps.TRANSFERRED, steps.
 MAY_FOLLOW: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
     {
         None: frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED}),
-        "initiated": _ANY | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED},
+        # A desk phone may leave out the answer as well.
+        "initiated": _TALKING | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED},
         "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
         "connected": _TALKING,
         "held": _TALKING,
@@ -54,15 +55,30 @@ OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProx
         # A desk phone leaves out what came before: the far end rings, or answers, at once. This
         # goes for the device that calls; at any other it rings first.
         None: frozenset({steps.DELIVERED, steps.ESTABLISHED}),
-        "initiated": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
-        # Who is handed a call that still rings hears that; who is called into a conference too.
-        "alerting": _ANY | {steps.DELIVERED, steps.TRANSFERRED},
+        "initiated": _EVERY,
+        # Who is handed a call that still rings hears that; of several that ring, one answers.
+        "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED, steps.TRANSFERRED},
         "connected": _EVERY,
         "held": _EVERY,
         "cleared": frozenset({steps.CONNECTION_CLEARED, steps.TRANSFERRED}),
     }
 )
 """Which steps of others may follow."""
+
+BEGINNINGS: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED})
+"""What begins a call at a device, if it is its own step."""
+
+SETTLED: Final = 2**31
+"""The epoch of a leg that is over: what is missed later is not of it."""
+
+FAR: Final = timedelta(seconds=60)
+"""What is so far behind the latest step is not late: the server's clock was set back."""
+
+SOON: Final = timedelta(seconds=30)
+"""An agent's work that begins within so long after a call is work after that call."""
+
+SLACK: Final = timedelta(seconds=2)
+"""So much before its end is still after it."""
 
 _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
@@ -159,8 +175,29 @@ class Leg:
         return f"<Leg {self.device} in {self.call} {self.state}, {len(self.facts)} facts>"
 
     def is_late(self, fact: Fact) -> bool:
-        """Tell whether a later step than this is known."""
-        return self.latest is not None and in_order(fact) < in_order(self.latest)
+        """Tell whether a later step than this is known; one of long before it is none."""
+        latest = self.latest
+        if latest is None or in_order(fact) >= in_order(latest):
+            return False
+        if latest[0] - fact[0] <= FAR:
+            return True
+        self.uncertain = True  # the server's clock was set back
+        return False
+
+    def is_begun_anew_by(self, fact: Fact) -> bool:
+        """Tell whether the device comes back into a call that it was out of."""
+        latest = self.latest
+        return (
+            fact[3] == self.device
+            and fact[2] in BEGINNINGS
+            and latest is not None
+            and fact[0] > latest[0]
+        )
+
+    def is_before(self, time: datetime) -> bool:
+        """Tell whether the device was out of the call then, and not for long."""
+        latest = self.latest
+        return latest is not None and -SLACK <= time - latest[0] <= SOON
 
     def refuses(self, fact: Fact) -> frozenset[Step]:
         """Return what could have followed if this step cannot; else nothing."""
@@ -173,9 +210,9 @@ class Leg:
             allowed = OTHERS_MAY[state]
         return _NONE if step in allowed else allowed
 
-    def hears(self, fact: Fact, now: datetime, timeout: timedelta) -> bool:
+    def hears(self, fact: Fact, now: datetime) -> bool:
         """Take what is as it should be, and tells nothing new: the quick way of most events."""
-        if now - self.sign > timeout or self.is_late(fact) or self.refuses(fact):
+        if self.is_late(fact) or self.refuses(fact):
             return False
         self.sign = now
         self.take(fact, late=False)

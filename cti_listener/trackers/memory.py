@@ -33,7 +33,7 @@ def leg_of(kept: dict[str, Any]) -> Leg:
         value = kept[name]
         if name in _TUPLES and value is not None:
             value = tuple(value)
-        setattr(leg, name, read_time(value) if name in _TIMES else value)
+        setattr(leg, name, read_time(value) if name in _TIMES and value else value)
     leg.facts = [_fact_of(one) for one in kept["facts"]]
     leg.latest = _fact_of(kept["latest"])
     if leg.merged_into is not None:
@@ -41,9 +41,9 @@ def leg_of(kept: dict[str, Any]) -> Leg:
     return leg
 
 
-def read_time(kept: str | None) -> datetime | None:
+def read_time(kept: str) -> datetime:
     """Return a time that was kept."""
-    return None if kept is None else datetime.fromisoformat(kept)
+    return datetime.fromisoformat(kept)
 
 
 def _fact_of(kept: list[Any]) -> Fact:

@@ -13,6 +13,7 @@ import pytest
 
 from cti_listener.derived import CallEnded, CallRevised, CallStarted
 from cti_listener.records import CallRecord
+from cti_listener.trackers.legs import FAR
 from tests.trackers.transcripts import Line, read, told, tracking
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.txt"))
@@ -34,15 +35,14 @@ def test_what_devices_hear_makes_these_notices_and_records(file: Path) -> None:
 def test_each_call_that_began_at_a_device_ends_there_once(lines: list[Line]) -> None:
     tracked = tracking()
     begun: list[str] = []
-    ended: list[tuple[str, str]] = []
+    ended: list[str] = []
     for line in lines:
         for notice in tracked.apply(line.event()):
             if isinstance(notice, CallStarted):
                 begun.append(notice.device)
-            elif isinstance(notice, CallEnded):
-                ended.append((notice.device, notice.call.id))
-    assert len(ended) == len(set(ended))
-    assert sorted(begun) == sorted(device for device, _ in ended) or len(begun) < len(ended)
+            elif isinstance(notice, CallEnded) and notice.call.started < notice.call.ended:
+                ended.append(notice.device)  # else only its end was seen
+    assert sorted(begun) == sorted(ended)
     assert not tracked.calls
 
 
@@ -56,13 +56,15 @@ def test_two_neighbours_of_a_device_swapped_make_the_same_final_records(
     for device in {line.payload["srcDeviceId"] for line in lines}:
         own = [i for i, line in enumerate(lines) if line.payload["srcDeviceId"] == device]
         for first, second in itertools.pairwise(own):
+            if lines[second].second - lines[first].second > FAR.total_seconds():
+                continue  # so late is nothing but what a clock set back looks like
             came = [(line, line.second) for line in lines]
             late = came.pop(first)[0]
             came.insert(second, (late, lines[second].second))  # it comes when the later one does
             swapped = final_records(came)
             assert straight.keys() <= swapped.keys()
             for leg, record in swapped.items():
-                assert record == straight.get(leg) or record.uncertain
+                assert record == straight.get(leg) or record.uncertain, lines[first].text
             swaps += 1
     assert swaps or len(lines) < 3
 
