@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from websockets.asyncio.client import connect
 
 from bench.speed.ratios import Row, over, row
+from bench.speed.receivers import Check
 from bench.speed.sender import NAMESPACE, Load
-from cti_listener import Delivered, Event, Listener, parse_event
+from cti_listener import Event, Listener, parse_event
 
 WAITING = 0.01
 """Which part of the devices has a handler that waits."""
@@ -30,9 +31,13 @@ def _delay(event: Event) -> float:
 async def bare(sender: str, load: Load) -> list[float]:
     """A bare loop."""
     found: list[float] = []
+    check = Check(load)
     async with connect(load.url(sender, "json"), compression=None) as websocket:
-        while len(found) < load.events:
-            found.append(_delay(parse_event(await websocket.recv(decode=False))))
+        while check.missing:
+            event = parse_event(await websocket.recv(decode=False))
+            found.append(_delay(event))
+            check.take(event)
+    assert check.seconds
     return found
 
 
@@ -49,25 +54,22 @@ async def ours_beside_waiting(sender: str, load: Load) -> list[float]:
 
 async def _listen(sender: str, load: Load, *, waiting: frozenset[str]) -> list[float]:
     found: list[float] = []
-    handled = 0
-    done = asyncio.Event()
+    check = Check(load)
     url = load.url(sender, "json")
     options = {"compression": False, "query": "", "proxy": None}
     listener = Listener(url, namespace=NAMESPACE, wire="json", **options)  # type: ignore[arg-type]
 
-    @listener.on(Delivered)
-    async def note(event: Delivered) -> None:
-        nonlocal handled
+    @listener.on(Event)
+    async def note(event: Event) -> None:
         if event.device in waiting:
             await asyncio.sleep(WAIT)
         else:
             found.append(_delay(event))
-        handled += 1
-        if handled == load.events:
-            done.set()
+        check.take(event)
 
     async with listener:
-        await done.wait()
+        await check.done.wait()
+    assert check.seconds
     return found
 
 
@@ -80,9 +82,11 @@ def latency(sender: str, events: int, rounds: int) -> Iterator[Row]:
     load = Load(events, devices=1000, rate=2000)
     ways: dict[str, Delays] = {"bare": bare, "ours": ours, "waiting": ours_beside_waiting}
     found: dict[str, list[list[float]]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for name, way in ways.items():
-            found[name].append(asyncio.run(way(sender, load)))
+            delays = asyncio.run(way(sender, load))
+            if number:
+                found[name].append(delays)
     at = {
         (name, percent): [percentile(one, percent) for one in runs]
         for name, runs in found.items()

@@ -31,6 +31,7 @@ async def main():
             for _ in range({count})
         ]
         await asyncio.gather(*(stack.enter_async_context(one) for one in rest))
+        assert all(one.stats().connected for one in rest)
         took, more = time.perf_counter() - began, resident() - before
         cpu = time.process_time()
         await asyncio.sleep({idle})

@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from bench.speed.sender import NAMESPACE, TOPIC, Load
 from cti_listener import Delivered, Event, Listener, parse_event
 from cti_listener.events import CATALOGUE
+from cti_listener.sources import frames
 
 Receiver = Callable[[str, Load], Coroutine[None, None, float]]
 """Takes the sender's URL and what to ask it for; returns seconds."""
@@ -27,34 +28,46 @@ Receiver = Callable[[str, Load], Coroutine[None, None, float]]
 class Check:
     """Counts events, takes the time, and holds them to their class and their device's order.
 
+    It raises nothing where it is told, in a handler, a task or a thread that might swallow it: the
+    first fault ends the race, and `seconds` raises it.
+
     Args:
         load: What is to come.
         repeats: Whether each repeat comes as well.
-        ordered: Whether each device's events must come in order.
+        ordered: Whether each device's events must come in order; if not, each must come once.
         of_calls: Whether all sorts of events come, in the order of their serials for each kind.
 
     Attributes:
-        done: All came.
+        done: All came, or one that should not have.
     """
 
     def __init__(
         self, load: Load, *, repeats: bool = False, ordered: bool = True, of_calls: bool = False
     ) -> None:
         self.done = asyncio.Event()
-        self._left = load.events * (load.times if repeats else 1)
+        self.fault = ""
+        self._events = self._left = load.events * (load.times if repeats else 1)
         self._ordered = ordered
         self._of_calls = of_calls
+        self._seen: set[int] = set()
         self._last: dict[str | None, int] = {}
         self._began = self._ended = 0.0
 
     def take(self, event: Event) -> None:
-        assert type(event) is (CATALOGUE[event.event_name] if self._of_calls else Delivered)
-        assert event.serial is not None
-        device = event.src_device_id
-        if self._of_calls:
-            device = f"{event.device} {event.event_type}"
-        assert not self._ordered or self._last.get(device, 0) <= event.serial
-        self._last[device] = event.serial
+        serial = event.serial
+        if type(event) is not (CATALOGUE.get(event.event_name) if self._of_calls else Delivered):
+            self._fail(f"a {type(event).__name__} came")
+        elif serial is None:
+            self._fail("an event without a serial came")
+        elif self._ordered:
+            lane = f"{event.device} {event.event_type}" if self._of_calls else event.src_device_id
+            if self._last.get(lane, -1) >= serial:
+                self._fail(f"{serial} of {lane} came behind {self._last[lane]}")
+            self._last[lane] = serial
+        elif serial in self._seen:
+            self._fail(f"{serial} came twice")
+        else:
+            self._seen.add(serial)
         self.count()
 
     def count(self) -> None:
@@ -65,13 +78,19 @@ class Check:
             self._ended = time.perf_counter()
             self.done.set()
 
+    def _fail(self, fault: str) -> None:
+        self.fault = self.fault or fault
+        self.done.set()
+
     @property
     def missing(self) -> int:
-        return self._left
+        """How many have yet to come; none once one came that should not have."""
+        return 0 if self.fault else self._left
 
     @property
     def seconds(self) -> float:
-        assert self._left == 0
+        assert not self.fault, self.fault
+        assert self._left == 0, f"{self._left} of {self._events} never came"
         return self._ended - self._began
 
 
@@ -183,6 +202,16 @@ async def _listen(
 async def ours_json(sender: str, load: Load) -> float:
     """The whole listener: filtered, held against repeats, typed, a lane for each device."""
     return await _listen(load.url(sender, "json"), load, wire="json", query="")
+
+
+async def ours_by_websockets(sender: str, load: Load) -> float:
+    """The same, every frame taken by `websockets`: none counts as plain."""
+    plain = frames.PLAIN
+    vars(frames)["PLAIN"] = frozenset()
+    try:
+        return await ours_json(sender, load)
+    finally:
+        vars(frames)["PLAIN"] = plain
 
 
 async def ours_of_calls(

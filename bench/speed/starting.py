@@ -22,6 +22,9 @@ LIBRARIES = (
 NEEDED = f"{LIBRARIES}, cti_listener.cli, cti_listener.app"
 """What the program must import to listen: the libraries, and itself."""
 
+AT_ONCE = "; import os; os._exit(0)"
+"""Ends a process when it has imported: what is held against it has not ended either."""
+
 
 def starting(sender: str, rounds: int) -> Iterator[Row]:
     """Compare processes, in turn."""
@@ -30,8 +33,8 @@ def starting(sender: str, rounds: int) -> Iterator[Row]:
         "cyclopts": lambda: _seconds(cyclopts),
         "version": lambda: _seconds((*PROGRAM, "--version")),
         "help": lambda: _seconds((*PROGRAM, "--help")),
-        "needed": lambda: _seconds((sys.executable, "-c", NEEDED)),
-        "libraries": lambda: _seconds((sys.executable, "-c", LIBRARIES)),
+        "needed": lambda: _seconds((sys.executable, "-c", NEEDED + AT_ONCE)),
+        "libraries": lambda: _seconds((sys.executable, "-c", LIBRARIES + AT_ONCE)),
         "listening": lambda: _until(sender, '"connected"')[0],
     }
     found: dict[str, list[float]] = {name: [] for name in ways}

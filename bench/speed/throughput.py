@@ -36,6 +36,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     runs: dict[str, tuple[Receiver, Load]] = {
         "bare": (receivers.bare_websockets, load),
         "json": (receivers.ours_json, load),
+        "by websockets": (receivers.ours_by_websockets, load),
         "stomp": (receivers.ours_stomp, load),
         "twice": (receivers.ours_json, twice),
         **{name: (receiver, load) for name, receiver in peers.items()},
@@ -44,10 +45,16 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     seconds = race(sender, runs, rounds)
     bare, ours, stomp = seconds["bare"], seconds["json"], seconds["stomp"]
     yield row(
-        "JSON: the listener to bare websockets",
+        "JSON: the listener, plain frames cut by itself, to bare websockets",
         over(bare, ours),
         at_least=0.9,
         detail=f"{rate(ours, events)} to {rate(bare, events)}",
+    )
+    yield row(
+        "JSON: the same, framed by websockets as well",
+        over(bare, seconds["by websockets"]),
+        at_least=0.9,
+        detail=rate(seconds["by websockets"], events),
     )
     for name in peers:
         theirs = seconds[name]
