@@ -45,7 +45,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     seconds = race(sender, runs, rounds)
     bare, ours, stomp = seconds["bare"], seconds["json"], seconds["stomp"]
     yield row(
-        "JSON: the listener, plain frames cut by itself, to bare websockets",
+        "JSON: the listener to bare websockets",
         over(bare, ours),
         at_least=0.9,
         detail=f"{rate(ours, events)} to {rate(bare, events)}",
