@@ -198,10 +198,11 @@ class Pipeline:
         router = self._handover.handlers
         if self._commits is None:
             event = event_of(payload, device, delivery)
-            notices = self._following.fold(event, key)
+            following = self._following
+            notices = () if following.tracking is None else following.fold(event, key)
             self._handover.give(event, device, router.match(event, device))
             if notices:
-                self._following.give(notices)
+                following.give(notices)
             return
         read: Event | None = None
         handlers = router.match_unread(class_of(payload), device)

@@ -21,6 +21,7 @@ from cti_listener.events import AgentAllocated, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call
 from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
+from cti_listener.trackers.base import Tracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
 from cti_listener.values import full_id
 
@@ -63,6 +64,7 @@ class Tracking:
         self._namespace = namespace
         self._agents = AgentTracker(wanted=wanted)
         self._calls = CallTracker(is_internal=self.is_internal, wanted=wanted, timeout=timeout)
+        self._both: tuple[Tracker, ...] = self._agents, self._calls
         self.calls = Calls(self._calls)
         self.agents = Agents(self._agents, self._calls, namespace)
 
@@ -109,12 +111,12 @@ class Tracking:
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns, unless the broker made up for it."""
         if not gap.recovered:
-            self._agents.missed(gap.devices)
-            self._calls.missed(gap.devices)
+            for tracker in self._both:
+                tracker.missed(gap.devices)
 
     def expire(self, now: datetime) -> Sequence[Derived]:
         """Give up what has shown no sign for too long; return what follows from that."""
-        return self._calls.expire(now)
+        return [notice for tracker in self._both for notice in tracker.expire(now)]
 
     # For later runs
 

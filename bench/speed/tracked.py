@@ -118,10 +118,10 @@ def _per_dead_call() -> float:
         return ended
 
     tracemalloc.start()
-    run(600.0)  # what stays for each device is there by then
+    run(1200.0)  # what stays for each device is there by then
     gc.collect()
     before, _ = tracemalloc.get_traced_memory()
-    ended = run(1800.0)
+    ended = run(3600.0)
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

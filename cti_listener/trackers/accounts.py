@@ -37,7 +37,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
 
     Args:
         legs: All legs of the call, one at least.
-        is_internal: As above.
+        is_internal: Tells whether a party is one of ours.
         epoch: How often anything has been missed by now.
     """
     legs = list(legs)
@@ -80,7 +80,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
 
     Args:
         leg: The leg.
-        is_internal: As above.
+        is_internal: Tells whether a party is one of ours.
         epoch: How often anything has been missed by now.
     """
     read = Reading(leg.device, leg.facts, leg.namespace)

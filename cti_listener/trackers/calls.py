@@ -36,6 +36,7 @@ from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 
 TIMEOUT: Final = 4 * 3600.0
+"""A device in a call that gave no sign for so long is given up, in seconds; the default."""
 
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})

@@ -44,7 +44,10 @@ TOLD: Final[tuple[tuple[str, ...], ...]] = (
 )
 """What else each step says, in the order in which its facts hold it."""
 
-PARTIES: Final = frozenset({"calling", "called", "by", "to", "added", "hangup"})
+_PARTIES: Final = tuple(
+    tuple(name for name in names if name in {*_ENDS, "by", "to", "added", "hangup"})
+    for names in TOLD
+)
 """What of it names a party."""
 
 NO_CALL: Final = "0"
@@ -62,9 +65,10 @@ def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
     said = {
         name: one for name, one in zip(names, fact[4], strict=True) if one is not None and one != ""
     }
-    for name in PARTIES & said.keys():
-        if said[name].count("@") != 1:
-            said[name] = full_id(said[name], namespace)
+    for name in _PARTIES[fact[2]]:
+        party = said.get(name)
+        if party is not None and party.count("@") != 1:
+            said[name] = full_id(party, namespace)
     return said
 
 
@@ -179,16 +183,6 @@ class Reading:
                 self._put(party, "failed", time)
             case _:
                 self._recorded(time, said, begun=step is steps.RECORD_STARTED)
-
-    def _take_aside(
-        self, time: datetime, step: Step, party: str | None, said: Mapping[str, Any]
-    ) -> None:
-        """Take what changes nobody's state in the call, but that it failed."""
-        if step == steps.FAILED:
-            self.causes[1] = said.get("cause") or self.causes[1]
-            self._put(party, "failed", time)
-        else:
-            self._recorded(time, said, begun=step == steps.RECORD_STARTED)
 
     def _put(self, party: str | None, state: State, time: datetime) -> None:
         if party is not None:
