@@ -410,3 +410,22 @@ class TestWhatIsToldOnce:
             await stage.settle()
         assert stage.names() == ["delivered"]
         assert not stage.listener.stats().bad
+
+    async def test_a_full_lane_leaves_what_follows_in_the_journal(self, path: Path) -> None:
+        stage = Stage(path)
+        held = asyncio.Event()
+
+        @stage.listener.on(CallStarted, name="pops", lane_size=2)
+        async def slow(notice: CallStarted) -> None:
+            await held.wait()
+            await stage.hear(notice)
+
+        async with stage.listener:
+            for number in range(30):
+                call = {"callId": f"c{number}", "serial": number}
+                stage.source.send({**ANSWERED[0].payload, **call})
+            await until(lambda: stage.listener.stats().handlers["pops"].waiting == 2)
+            held.set()
+            await until(lambda: len(stage.heard) == 30)
+        assert [one.call.id for one in stage.heard] == [f"c{number}" for number in range(30)]
+        assert not any(one.redelivered for one in stage.heard)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import TOGETHER, Fact, Reading, in_order
+from cti_listener.trackers.facts import TOGETHER, Fact, Reading
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
@@ -90,7 +90,8 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
     other = _other_party(read)
     handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
     handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
-    consulted = [one for by, _, _, one in read.transfers if one and by == leg.device]
+    consulted = [*leg.consults]
+    consulted += [one for by, _, _, one in read.transfers if one and by == leg.device]
     answered = read.answered if read.answered is None else min(read.answered, ended)
     return CallRecord(
         id=leg.call,
@@ -115,9 +116,9 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         transferred_from=handed_in,
         transferred_to=handed_on,
         members=tuple(read.members),
-        consult_ids=_distinct(
-            one for one in (*leg.consults, *consulted) if one not in (leg.call, *leg.former)
-        ),
+        consult_ids=_distinct(one for one in consulted if one not in (leg.call, *leg.former))
+        if consulted
+        else (),
         original_call_id=_original(leg, said),
         merged_into=None if leg.merged_into is None else leg.merged_into[0],
         recordings=_recordings(read),
@@ -128,7 +129,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         inferred=leg.expired is not None and read.ended is None,
         uncertain=leg.uncertain or leg.epoch < epoch,
         revision=leg.told + 1,
-        events=tuple(_key(leg, fact) for fact in sorted(leg.facts, key=in_order)),
+        events=tuple([_key(leg, fact) for fact in read.facts]),
     )
 
 

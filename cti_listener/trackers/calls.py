@@ -7,9 +7,10 @@ read from their facts (`accounts`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 from cti_listener.derived import (
@@ -37,6 +38,11 @@ from cti_listener.trackers.telling import Kinds, Telling
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
+
+_substance = attrgetter(
+    *(one.name for one in fields(CallRecord) if one.name not in {"events", "revision"})
+)
+"""What a record is told anew for, if it has changed."""
 
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
@@ -347,7 +353,7 @@ class CallTracker:
         if before is None or CallRevised not in self._wanted:
             return
         record = self._record(leg)
-        if replace(record, events=before.events, revision=before.revision) != before:
+        if _substance(record) != _substance(before):
             leg.told, leg.record = record.revision, record
             telling.add(CallRevised, leg.device, call=lambda: record)
 

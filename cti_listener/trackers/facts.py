@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from cti_listener.records import State
@@ -58,6 +59,12 @@ TOGETHER: Final = timedelta(seconds=2)
 
 in_order = itemgetter(0, 1, 2)
 
+Said: TypeAlias = Mapping[str, Any]
+
+NOTHING: Final[Said] = MappingProxyType({})
+
+_LINE_OF_ESTABLISHED: Final = len(TOLD[steps.ESTABLISHED])
+
 
 def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
     """Return what else a fact says, by name; parties as full ids."""
@@ -80,7 +87,8 @@ class Reading:
         calling: Who calls, by the first fact that says so.
         called: Who is called, likewise.
         calls: Whether the device calls (True) or is called; None: nothing tells.
-        started: The first fact's time.
+        facts: The facts, in order.
+        started: The first one's time.
         alerted: When it first rang, at the device or at whom it calls, before it was answered.
         answered: When the device answered, or whom it calls did.
         talked: Whether it was in conversation, though the answer may have been missed.
@@ -104,6 +112,7 @@ class Reading:
         "causes",
         "device",
         "ended",
+        "facts",
         "hang_ups",
         "holds",
         "members",
@@ -133,18 +142,23 @@ class Reading:
         self.recordings: dict[str | None, list[Any]] = {}
         self.causes: list[str | None] = [None, None]
         self.hang_ups: list[tuple[datetime, int, str | None, str | None]] = []
-        ordered = sorted(facts, key=in_order)
-        self.started = ordered[0][0]
-        for fact in ordered:
-            time, serial, step, party = fact[:4]
-            said = said_in(fact, namespace) if TOLD[step] else {}
-            self._note_ends(said)
-            self._take(time, serial, step, party, said)
+        self.facts = sorted(facts, key=in_order)
+        self.started = self.facts[0][0]
+        line: tuple[Any, ...] = ()
+        for fact in self.facts:
+            time, serial, step, party, told = fact[:5]
+            if not told or told == line:  # what was said when it rang is said again in the answer
+                said: Mapping[str, Any] = NOTHING
+            else:
+                said = said_in(fact, namespace)
+                self._note_ends(said)
+                line = told[:_LINE_OF_ESTABLISHED] if step == steps.DELIVERED else line
+            if self.calls is None and party == device and step <= steps.ESTABLISHED:
+                self.calls = step <= steps.ORIGINATED
+            _TAKES[step](self, time, serial, party, said)
 
     def _note_ends(self, said: Mapping[str, Any]) -> None:
         """Note who calls whom, as the first says it."""
-        if not said:
-            return
         self.said.update(said)
         calling, called = said.get("calling"), said.get("called")
         if calling is None and called is None:
@@ -154,35 +168,27 @@ class Reading:
         if self.calls is None and self.device in (calling, called):
             self.calls = calling == self.device
 
-    def _take(  # noqa: C901 - one case for each kind of step
-        self, time: datetime, serial: int, step: Step, party: str | None, said: Mapping[str, Any]
-    ) -> None:
-        own = party == self.device
-        if own and self.calls is None and step <= steps.ESTABLISHED:
-            self.calls = step <= steps.ORIGINATED
-        match step:
-            case steps.SERVICE_INITIATED | steps.ORIGINATED:
-                self._put(party, "initiated", time)
-            case steps.DELIVERED:
-                if self.alerted is None and not self.talked:
-                    self.alerted = time
-                self._put(party, "alerting", time)
-            case steps.ESTABLISHED:
-                self._established(time, party, own=own)
-            case steps.HELD | steps.RETRIEVED:
-                self.talked = True
-                self._hold(time, party, begin=step is steps.HELD)
-            case steps.TRANSFERRED:
-                self._transferred(time, said)
-            case steps.CONFERENCED:
-                self._conferenced(time, said)
-            case steps.CONNECTION_CLEARED:
-                self._cleared(time, serial, party, said, own=own)
-            case steps.FAILED:
-                self.causes[1] = said.get("cause") or self.causes[1]
-                self._put(party, "failed", time)
-            case _:
-                self._recorded(time, said, begun=step is steps.RECORD_STARTED)
+    # What each step does; they are called by their number, with the same arguments
+
+    def _initiated(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
+        self._put(party, "initiated", time)
+
+    def _delivered(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
+        if self.alerted is None and not self.talked:
+            self.alerted = time
+        self._put(party, "alerting", time)
+
+    def _held(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
+        self.talked = True
+        self._hold(time, party, begin=True)
+
+    def _retrieved(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
+        self.talked = True
+        self._hold(time, party, begin=False)
+
+    def _failed(self, time: datetime, _serial: int, party: str | None, said: Said) -> None:
+        self.causes[1] = said.get("cause") or self.causes[1]
+        self._put(party, "failed", time)
 
     def _put(self, party: str | None, state: State, time: datetime) -> None:
         if party is not None:
@@ -191,8 +197,8 @@ class Reading:
             if known is None or known[0] != "cleared" or time > known[1]:
                 self.parties[party] = state, time
 
-    def _established(self, time: datetime, party: str | None, *, own: bool) -> None:
-        if self.answered is None and (own or self.calls is not False):
+    def _established(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
+        if self.answered is None and (party == self.device or self.calls is not False):
             self.answered = time
         self.talked = self.talked or self.answered is not None
         self._put(party, "connected", time)
@@ -214,7 +220,7 @@ class Reading:
         elif not begin and open_one is not None:
             self.holds[open_one] = (*self.holds[open_one][:2], time)
 
-    def _transferred(self, time: datetime, said: Mapping[str, Any]) -> None:
+    def _transferred(self, time: datetime, _serial: int, _party: str | None, said: Said) -> None:
         by, to, consulted = said.get("by"), said.get("to"), said.get("secondary")
         self.talked = self.talked or by == self.device
         if consulted in (NO_CALL, said.get("into"), None):
@@ -227,7 +233,7 @@ class Reading:
             self._hold(time, by, begin=False)
             self._put(by, "cleared", time)
 
-    def _conferenced(self, time: datetime, said: Mapping[str, Any]) -> None:
+    def _conferenced(self, time: datetime, _serial: int, _party: str | None, said: Said) -> None:
         self.talked = True
         by, added = said.get("by"), said.get("added")
         for party in (by, self.device, added):
@@ -236,19 +242,13 @@ class Reading:
         present = [one for one, (state, _) in self.parties.items() if state != "cleared"]
         self.members.update(dict.fromkeys(present))
 
-    def _cleared(
-        self,
-        time: datetime,
-        serial: int,
-        party: str | None,
-        said: Mapping[str, Any],
-        *,
-        own: bool,
-    ) -> None:
+    def _cleared(self, time: datetime, serial: int, party: str | None, said: Said) -> None:
+        own = party == self.device
         if own and self.ended is None:
             self.ended = time
         if party is not None:
-            self._hold(time, party, begin=False)
+            if self.holds:
+                self._hold(time, party, begin=False)
             self.parties[party] = "cleared", time
             if self.members:
                 self.members[party] = None
@@ -256,11 +256,19 @@ class Reading:
         self.causes[kind] = said.get("cause") or self.causes[kind]
         self.hang_ups.append((time, serial, party, said.get("hangup")))
 
-    def _recorded(self, time: datetime, said: Mapping[str, Any], *, begun: bool) -> None:
+    def _record_started(self, time: datetime, _serial: int, _party: str | None, said: Said) -> None:
+        one = self._recording(said)
+        one[1] = one[1] or time
+
+    def _record_stopped(self, time: datetime, _serial: int, _party: str | None, said: Said) -> None:
+        one = self._recording(said)
+        one[2] = one[2] or time
+
+    def _recording(self, said: Said) -> list[Any]:
         one = self.recordings.setdefault(said.get("record"), [None, None, None, None])
         one[0] = said.get("file") or one[0]
-        one[1 if begun else 2] = one[1 if begun else 2] or time
         one[3] = one[3] if said.get("success") is None else said.get("success")
+        return one
 
     @property
     def hung_up_by(self) -> str | None:
@@ -280,3 +288,20 @@ class Reading:
             return self.device if self.calls and last else None  # ... who calls hears of both
         first, second = last[:2]
         return None if first[:2] == second[:2] else first[2]
+
+
+_TAKES: Final = (
+    Reading._initiated,  # noqa: SLF001 - its own
+    Reading._initiated,  # noqa: SLF001
+    Reading._delivered,  # noqa: SLF001
+    Reading._established,  # noqa: SLF001
+    Reading._held,  # noqa: SLF001
+    Reading._retrieved,  # noqa: SLF001
+    Reading._transferred,  # noqa: SLF001
+    Reading._conferenced,  # noqa: SLF001
+    Reading._record_started,  # noqa: SLF001
+    Reading._record_stopped,  # noqa: SLF001
+    Reading._failed,  # noqa: SLF001
+    Reading._cleared,  # noqa: SLF001
+)
+"""What takes each step."""
