@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.events import (
     AgentEvent,
     CallEvent,
@@ -52,6 +53,8 @@ _STYLE: Final = {
 }
 """The colour of each event, else of its type; a notice that tells of trouble is an alarm."""
 
+_DIRECTION: Final = len("predictive")
+
 _WIDEST: Final = 26
 """A column grows with what it holds, up to this."""
 
@@ -85,6 +88,8 @@ class Pretty:
 
     def line(self, happening: Event | Notice) -> str:
         """Return it as one line, without the line break."""
+        if isinstance(happening, CallEnded | CallRevised):
+            return self._record_line(happening)
         if isinstance(happening, Notice):
             return self._notice_line(happening)
         return self._event_line(happening)
@@ -105,6 +110,30 @@ class Pretty:
             taken = sum(map(terminal.width, (time, device, name))) + len("    ")
             rest = terminal.cut(rest, max(columns - taken, 40))
         return self._joined(time, device, name, style, rest)
+
+    def _record_line(self, notice: CallEnded | CallRevised) -> str:
+        """Return a call record: at which device, with whom, for how long, and what is notable."""
+        record = notice.call
+        self._device, device = _column(self._short(record.device, self._namespace), self._device)
+        self._name, name = _column(notice.event_name, self._name)
+        own = self._namespace or (record.device.partition("@")[2] or None)
+        self._calling, other = _column(self._short(record.other_party, own), self._calling)
+        parts = [
+            _seconds("ring", record.ring_seconds),
+            _seconds("talk", record.talk_seconds),
+            _seconds("hold", record.hold_seconds or None),
+            _seconds("wrap-up", record.wrap_up_seconds),
+            f"to {self._short(record.transferred_to, own)}" if record.transferred_to else "",
+            f"from {self._short(record.transferred_from, own)}" if record.transferred_from else "",
+            terminal.clean(record.cause or ""),
+            "uncertain" if record.uncertain else "",
+        ]
+        call = terminal.pad(terminal.cut(terminal.clean(record.id[:8]), 8), 8)
+        said = " · ".join(text for text in parts if text)
+        direction = terminal.pad(record.direction or "", _DIRECTION)
+        style = "green" if record.was_answered else "yellow"
+        rest = f"  {direction}  {other}  {call}  {said}"
+        return self._joined(self._time(record.ended), device, name, style, rest)
 
     def _notice_line(self, notice: Notice) -> str:
         style = "bold" if isinstance(notice, Connected) else "alarm"
@@ -191,6 +220,10 @@ class Pretty:
         if namespace:
             text = text.removesuffix(f"@{namespace}")
         return terminal.clean(text)
+
+
+def _seconds(what: str, seconds: float | None) -> str:
+    return "" if seconds is None else f"{what} {seconds:.0f} s"
 
 
 def _column(text: str, columns: int) -> tuple[int, str]:

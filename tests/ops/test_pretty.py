@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
+from cti_listener.derived import CallEnded
 from cti_listener.events import CATALOGUE, parse_event
 from cti_listener.notices import Connected, Disconnected, Gap, Overflow, SubscriptionRefused
 from cti_listener.ops import terminal
 from cti_listener.ops.pretty import Pretty
+from cti_listener.records import CallRecord
 from cti_listener.values import china
 
 OWN = "8002@zhen04.cc"
@@ -221,3 +223,38 @@ def test_colour_is_for_terminals_unless_told_otherwise(
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"])), st.integers(1, 40))
 def test_a_cut_text_is_never_wider_than_asked(text: str, columns: int) -> None:
     assert terminal.width(terminal.cut(terminal.clean(text), columns)) <= columns
+
+
+def record(**fields: Any) -> CallEnded:
+    began = datetime(2026, 3, 2, 9, 0, 0, tzinfo=china())
+    known: dict[str, Any] = {
+        "id": "7daee17e-467b-4e60-a74e-f5fdce5ce4a9",
+        "device": "8002@zhen04.cc",
+        "direction": "inbound",
+        "other_party": "138****1234@zhen04.cc",
+        "started": began,
+        "answered": began + timedelta(seconds=5),
+        "ended": began + timedelta(seconds=70),
+        "was_answered": True,
+        "ring_seconds": 5.0,
+        "talk_seconds": 65.0,
+    }
+    return CallEnded(at=began, device="8002@zhen04.cc", call=CallRecord(**{**known, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "ring 5 s · talk 65 s"),
+        ({"hold_seconds": 7.0, "wrap_up_seconds": 9.0}, "talk 65 s · hold 7 s · wrap-up 9 s"),
+        ({"transferred_to": "8003@zhen04.cc"}, "talk 65 s · to 8003"),
+        ({"transferred_from": "8003@zhen04.cc", "uncertain": True}, "· from 8003 · uncertain"),
+        ({"cause": "NORMAL\x1b[2J"}, "talk 65 s · NORMAL"),
+        ({"other_party": None, "direction": None, "talk_seconds": None}, "7daee17e  ring 5 s"),
+    ],
+)
+def test_a_record_is_one_line_with_what_is_notable_last(fields: dict[str, Any], said: str) -> None:
+    line = pretty().line(record(**fields))
+    assert line.startswith("09:01:10  8002    callEnded")
+    assert said in line
+    assert "\x1b" not in line
