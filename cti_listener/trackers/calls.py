@@ -329,10 +329,10 @@ class CallTracker:
 
     def _consulted_about(self, leg: Leg) -> Leg | None:
         """Find the call that a leg was made to talk about: named, or on hold as it began."""
-        board, device = self.board, leg.device
-        others = [one for one in (*board.at(device), *board.over_at(device)) if one is not leg]
-        if not others:
+        at, over = self.board.at(leg.device), self.board.over_at(leg.device)
+        if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
             return None
+        others = [one for one in (*at, *over) if one is not leg]
         told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
         if told:
             return next((one for one in others if told in (one.call, *one.former)), None)

@@ -177,7 +177,7 @@ class Leg:
     def is_late(self, fact: Fact) -> bool:
         """Tell whether a later step than this is known; one of long before it is none."""
         latest = self.latest
-        if latest is None or in_order(fact) >= in_order(latest):
+        if latest is None or fact[0] > latest[0] or fact[:3] >= latest[:3]:
             return False
         if latest[0] - fact[0] <= FAR:
             return True
