@@ -154,5 +154,11 @@ class Following:
     def _keep(self) -> None:
         self._unkept = 0
         self._kept_at = self._clock.monotonic()
-        if self._commits is not None and self.tracking is not None:
-            self._commits.keep_tracking(self.tracking.remembered())
+        if self._commits is None or self.tracking is None:
+            return
+        try:
+            known = self.tracking.remembered()
+        except ValueError as error:  # a number of more digits than Python writes out
+            log.warning("tracking_not_kept", problem=str(error))
+            known = None
+        self._commits.keep_tracking(known)

@@ -23,6 +23,7 @@ from cti_listener.records import Agent, Call
 from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.base import Tracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
+from cti_listener.trackers.kinds import NEVER
 from cti_listener.values import full_id
 
 INTERNAL = r"\d{1,6}"
@@ -99,8 +100,7 @@ class Tracking:
             self._calls.allocated(device, event.event_time)
         if not self._agents.wrap_ups:
             return notices
-        now = event.delivery.received_at or event.event_time
-        assert now is not None  # noqa: S101 - for the type checker: it was folded
+        now = event.delivery.received_at or event.event_time or NEVER
         follow = list(notices)
         for one in self._agents.wrap_ups:
             follow += self._calls.worked_after(

@@ -12,9 +12,11 @@ from typing import Any, get_args
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
+from cti_listener.derived import read_derived
 from cti_listener.errors import BadMessageError, BadReason, ConfigurationError
 from cti_listener.event_base import Delivery
 from cti_listener.events import CATALOGUE, load_json, parse_event
+from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import EventReceived, LoneEvent, MessageBad, WireEvent
 from cti_listener.wire.json_frames import SAMPLE, JsonCodec
@@ -431,3 +433,31 @@ def test_where_bytes_are_cut_makes_no_difference_to_events(data: bytes, at: list
     whole = [one for one in heard(session(), [data]) if not isinstance(one, MessageBad)]
     pieces = [one for one in heard(session(), cut(data, at)) if not isinstance(one, MessageBad)]
     assert repr(pieces) == repr(whole)
+
+
+class Everything:
+    """Somebody who wants every kind of notice."""
+
+    def __contains__(self, _kind: object) -> bool:
+        return True
+
+
+@given(st.lists(OBJECTS, max_size=6))
+def test_calls_and_agents_are_tracked_through_any_objects(objects: list[dict[str, Any]]) -> None:
+    tracking = Tracking(wanted=Everything(), namespace="a.cc")
+    for payload in objects:
+        for notice in tracking.apply(parse_event(payload)):
+            try:
+                told = json.loads(json.dumps(notice.as_wire()))
+            except ValueError:  # a number of more digits than Python writes out
+                assume(False)
+            assert read_derived(told) is not None
+        assert all(call.id for call in tracking.calls.values())
+        assert all(agent.mode for agent in tracking.agents.values())
+    try:
+        known = tracking.remembered()
+    except ValueError:  # as above
+        assume(False)
+    again = Tracking(wanted=Everything(), namespace="a.cc")
+    again.remember(known)
+    assert json.loads(again.remembered()) == json.loads(known)

@@ -397,6 +397,16 @@ class TestWhatIsToldOnce:
 
         assert b"13800138000" not in await asyncio.to_thread(purge)
 
+    async def test_what_cannot_be_kept_ends_no_run(self, path: Path) -> None:
+        stage = Stage(path)
+        stage.listener.on(CallStarted, name="pops")(stage.hear)
+        async with stage.listener:
+            huge = {"failedCode": 10**4400, "eventName": "failed", "serial": 77}
+            stage.source.send(ANSWERED[0].payload)
+            stage.source.send({**ANSWERED[0].payload, **huge})
+            await stage.settle()
+        assert stage.names() == ["callStarted"]
+
     async def test_a_bug_in_tracking_costs_no_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage = Stage(track=True)
         stage.listener.on(Event)(stage.hear)

@@ -11,6 +11,7 @@ from cti_listener import events
 from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
 from cti_listener.event_base import Event
 from cti_listener.records import Agent
+from cti_listener.trackers.kinds import NEVER
 from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.values import full_id, read_time
@@ -166,10 +167,10 @@ class AgentTracker:
         key = key or event.key
         received = event.delivery.received_at
         text = event.event_time_text
-        time = (read_time(text, event.delivery.zone) if text else None) or received
+        time = (read_time(text, event.delivery.zone) if text else None) or received or NEVER
         mode = MODES.get(type(event)) or event.__dict__["agent_mode"] or UNKNOWN
         serial = key[3] if type(key[3]) is int else -1
-        if time is None or self._is_late(seat, time, serial, mode):
+        if self._is_late(seat, time, serial, mode):
             return ()
         agent = full_id(event.agent_id, event.namespace) if event.agent_id else seat.agent
         telling = Telling(self._wanted, received or time, key)
