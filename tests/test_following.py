@@ -401,8 +401,9 @@ class TestWhatIsToldOnce:
         stage = Stage(path)
         stage.listener.on(CallStarted, name="pops")(stage.hear)
         async with stage.listener:
+            # Half a character has no UTF-8, and Python writes no number of so many digits out.
             huge = {"failedCode": 10**4400, "eventName": "failed", "serial": 77}
-            stage.source.send(ANSWERED[0].payload)
+            stage.source.send({**ANSWERED[0].payload, "userData": {"name": "\ud800"}})
             stage.source.send({**ANSWERED[0].payload, **huge})
             await stage.settle()
         assert stage.names() == ["callStarted"]
