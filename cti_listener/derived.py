@@ -45,112 +45,102 @@ class Derived(Notice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallStarted(Derived):
-    """A device is in a call that it was not in before.
+class OfCall(Derived):
+    """What every notice of a call that goes on has.
 
     Attributes:
         call: The call as this device knows it.
     """
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfRecord(Derived):
+    """What every notice of a call that is over has.
+
+    Attributes:
+        call: Its whole record, as it is known now.
+    """
+
+    call: CallRecord
+
+    @property
+    def record(self) -> CallRecord:
+        """The same as `call`."""
+        return self.call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(OfCall):
+    """A device is in a call that it was not in before."""
 
     event_name: ClassVar[str] = "callStarted"
 
-    call: Call
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallAnswered(Derived):
-    """The device answered, or whom it called did.
-
-    Attributes:
-        call: The call as this device knows it.
-    """
+class CallAnswered(OfCall):
+    """The device answered, or whom it called did."""
 
     event_name: ClassVar[str] = "callAnswered"
 
-    call: Call
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallHeld(Derived):
+class CallHeld(OfCall):
     """A party put the call on hold; each device in it is told.
 
     Attributes:
-        call: The call as this device knows it.
         by: Who did.
     """
 
     event_name: ClassVar[str] = "callHeld"
 
-    call: Call
     by: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRetrieved(Derived):
+class CallRetrieved(OfCall):
     """A party took the call back from hold; each device in it is told.
 
     Attributes:
-        call: The call as this device knows it.
         by: Who did.
     """
 
     event_name: ClassVar[str] = "callRetrieved"
 
-    call: Call
     by: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallTransferred(Derived):
+class CallTransferred(OfCall):
     """A call was handed over; each device in it is told, once.
 
     Attributes:
-        call: The call as this device knows it.
         by: Who handed it over.
         to: To whom.
     """
 
     event_name: ClassVar[str] = "callTransferred"
 
-    call: Call
     by: str | None
     to: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallEnded(Derived):
-    """A device is out of a call: once for each that began.
-
-    Attributes:
-        call: Its record, as it is known at the hang-up.
-    """
+class CallEnded(OfRecord):
+    """A device is out of a call: once for each that began, right behind the hang-up."""
 
     event_name: ClassVar[str] = "callEnded"
 
-    call: CallRecord
-
-    @property
-    def record(self) -> CallRecord:
-        """The same as `call`."""
-        return self.call
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRevised(Derived):
+class CallRevised(OfRecord):
     """More became known of a call that has ended: the wrap-up, or an event that came late.
 
-    Attributes:
-        call: Its whole record anew; the last one is final.
+    The last one of a call is final.
     """
 
     event_name: ClassVar[str] = "callRevised"
-
-    call: CallRecord
-
-    @property
-    def record(self) -> CallRecord:
-        """The same as `call`."""
-        return self.call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ class Following:
                 await asyncio.to_thread(self._fold_again, tracking, opened)
             except (KeyError, TypeError, ValueError, BadMessageError):
                 log.warning("tracking_not_resumed", advice="every device is uncertain for a while")
-                self.tracking = self._make()
+                tracking.forget()
         self._open = True
         self._keep()
 

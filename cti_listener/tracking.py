@@ -40,8 +40,10 @@ class Tracking:
         timeout: Who gave no sign in a call for so long is given up, in seconds.
 
     Attributes:
-        calls: The calls.
-        agents: The agents.
+        calls: The calls, a live view.
+        agents: The agents, likewise.
+        call_tracker: What follows the calls.
+        agent_tracker: What follows the agents.
 
     Raises:
         ConfigurationError: The pattern is none, or the time is.
@@ -63,11 +65,19 @@ class Tracking:
         if timeout <= 0:
             raise ConfigurationError("call_timeout", "must be more than 0")
         self._namespace = namespace
-        self._agents = AgentTracker(wanted=wanted)
-        self._calls = CallTracker(is_internal=self.is_internal, wanted=wanted, timeout=timeout)
-        self._both: tuple[Tracker, ...] = self._agents, self._calls
-        self.calls = Calls(self._calls)
-        self.agents = Agents(self._agents, self._calls, namespace)
+        self._wanted = wanted
+        self._timeout = timeout
+        self.forget()
+        self.calls = Calls(self)
+        self.agents = Agents(self, namespace)
+
+    def forget(self) -> None:
+        """Begin anew with nothing known; the views look at that."""
+        self.agent_tracker = AgentTracker(wanted=self._wanted)
+        self.call_tracker = CallTracker(
+            is_internal=self.is_internal, wanted=self._wanted, timeout=self._timeout
+        )
+        self._both: tuple[Tracker, ...] = self.agent_tracker, self.call_tracker
 
     def __repr__(self) -> str:
         return f"<Tracking {len(self.calls)} calls, {len(self.agents)} agents>"
@@ -75,7 +85,7 @@ class Tracking:
     def is_internal(self, party: str) -> bool:
         """Tell whether a party is one of ours: by the pattern, or since its events come to us."""
         user = party.partition("@")[0]
-        return bool(self._internal.fullmatch(user)) or self._agents.at(party) is not None
+        return bool(self._internal.fullmatch(user)) or self.agent_tracker.at(party) is not None
 
     def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order."""
@@ -84,26 +94,26 @@ class Tracking:
             return ()
         if type(event) in AGENT_EVENTS:
             return self._apply_to_agent(event, device, key)
-        seat = self._agents.at(device)
+        seat = self.agent_tracker.at(device)
         if seat is None:
-            return self._calls.apply(event, key=key)
+            return self.call_tracker.apply(event, key=key)
         sits = seat.agent if seat.mode != LOGGED_OFF else None
         allocated = seat.mode == "Allocated"
-        return self._calls.apply(event, key=key, agent=sits, allocated=allocated)
+        return self.call_tracker.apply(event, key=key, agent=sits, allocated=allocated)
 
     def _apply_to_agent(
         self, event: Event, device: str, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
-        calls = self._calls.calls_at(device)
-        notices = self._agents.apply(event, key=key, calls=calls)
+        calls = self.call_tracker.calls_at(device)
+        notices = self.agent_tracker.apply(event, key=key, calls=calls)
         if type(event) is AgentAllocated and calls and event.event_time is not None:
-            self._calls.allocated(device, event.event_time)
-        if not self._agents.wrap_ups:
+            self.call_tracker.allocated(device, event.event_time)
+        if not self.agent_tracker.wrap_ups:
             return notices
         now = event.delivery.received_at or event.event_time or NEVER
         follow = list(notices)
-        for one in self._agents.wrap_ups:
-            follow += self._calls.worked_after(
+        for one in self.agent_tracker.wrap_ups:
+            follow += self.call_tracker.worked_after(
                 device, one.agent, one.since, one.until, known=one.known, now=now, key=key
             )
         return follow
@@ -122,7 +132,7 @@ class Tracking:
 
     def remembered(self) -> bytes:
         """Return what it knows as JSON, for `remember`."""
-        kept = {"agents": self._agents.remembered(), "calls": self._calls.remembered()}
+        kept = {"agents": self.agent_tracker.remembered(), "calls": self.call_tracker.remembered()}
         try:
             return to_json(kept, inf_nan_mode="constants")
         except ValueError:  # a lone surrogate, which has no UTF-8
@@ -135,41 +145,41 @@ class Tracking:
             KeyError, ValueError, TypeError: It was none's.
         """
         told = load_object(kept)
-        self._agents.remember(told["agents"])
-        self._calls.remember(told["calls"])
+        self.agent_tracker.remember(told["agents"])
+        self.call_tracker.remember(told["calls"])
 
     @property
     def legs(self) -> int:
         """How many devices are in calls, each call counted."""
-        return self._calls.board.legs
+        return self.call_tracker.board.legs
 
     @property
     def inconsistencies(self) -> int:
         """How many steps could not follow what was known."""
-        return self._calls.inconsistencies + self._agents.inconsistencies
+        return self.call_tracker.inconsistencies + self.agent_tracker.inconsistencies
 
 
 class Calls(Mapping[str, Call]):
     """The calls that go on, by id: a live view, whose values are snapshots."""
 
-    def __init__(self, tracker: CallTracker) -> None:
-        """Look at this tracker."""
-        self._tracker = tracker
+    def __init__(self, tracking: Tracking) -> None:
+        """Look at this tracking."""
+        self._tracking = tracking
 
     def __repr__(self) -> str:
         return f"<Calls {', '.join(self) or 'none'}>"
 
     def __getitem__(self, call: str) -> Call:
-        found = self._tracker.call(call)
+        found = self._tracking.call_tracker.call(call)
         if found is None:
             raise KeyError(call)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tracker.board.calls)
+        return iter(self._tracking.call_tracker.board.calls)
 
     def __len__(self) -> int:
-        return len(self._tracker.board)
+        return len(self._tracking.call_tracker.board)
 
 
 class Agents(Mapping[str, Agent]):
@@ -178,10 +188,9 @@ class Agents(Mapping[str, Agent]):
     It may be asked by device as well, and by short ids.
     """
 
-    def __init__(self, tracker: AgentTracker, calls: CallTracker, namespace: str | None) -> None:
-        """Look at these trackers."""
-        self._tracker = tracker
-        self._calls = calls
+    def __init__(self, tracking: Tracking, namespace: str | None) -> None:
+        """Look at this tracking."""
+        self._tracking = tracking
         self._namespace = namespace
 
     def __repr__(self) -> str:
@@ -189,13 +198,15 @@ class Agents(Mapping[str, Agent]):
 
     def __getitem__(self, name: str) -> Agent:
         full = full_id(name, self._namespace)
-        seat = self._tracker.seat_of(full) or self._tracker.at(full)
+        seat = self._tracking.agent_tracker.seat_of(full) or self._tracking.agent_tracker.at(full)
         if seat is None or seat.mode is None:
             raise KeyError(name)
-        return self._tracker.snapshot(seat, self._calls.calls_at(seat.device))
+        return self._tracking.agent_tracker.snapshot(
+            seat, self._tracking.call_tracker.calls_at(seat.device)
+        )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tracker.agents)
+        return iter(self._tracking.agent_tracker.agents)
 
     def __len__(self) -> int:
-        return len(self._tracker.agents)
+        return len(self._tracking.agent_tracker.agents)

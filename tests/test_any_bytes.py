@@ -23,6 +23,7 @@ from cti_listener.wire.json_frames import SAMPLE, JsonCodec
 from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
 from tests.examples import EXAMPLES
+from tests.trackers.transcripts import Everything
 
 REASONS = set(get_args(BadReason)) - {"internal"}
 SMALL = 1000
@@ -433,13 +434,6 @@ def test_where_bytes_are_cut_makes_no_difference_to_events(data: bytes, at: list
     whole = [one for one in heard(session(), [data]) if not isinstance(one, MessageBad)]
     pieces = [one for one in heard(session(), cut(data, at)) if not isinstance(one, MessageBad)]
     assert repr(pieces) == repr(whole)
-
-
-class Everything:
-    """Somebody who wants every kind of notice."""
-
-    def __contains__(self, _kind: object) -> bool:
-        return True
 
 
 @given(st.lists(OBJECTS, max_size=6))

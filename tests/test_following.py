@@ -380,9 +380,14 @@ class TestWhatIsToldOnce:
 
         await asyncio.to_thread(drop)
         again = Stage(crashed, track=True)
+        calls = again.listener.calls
         async with again.listener:
+            again.source.send({**ANSWERED[0].payload, "callId": "c2"})
+            assert list(calls) == ["c2"]  # the view is of what is known now
+            again.source.send({**ANSWERED[2].payload, "callId": "c2", "serial": 300})
             assert json.loads(again.known())["calls"]["board"]["legs"] == []
-            assert json.loads(again.known())["calls"]["board"]["over"] == []
+            ((_, leg),) = json.loads(again.known())["calls"]["board"]["over"]
+        assert leg["call"] == "c2"
 
     async def test_a_purge_takes_what_was_known_of_calls_as_well(self, path: Path) -> None:
         stage = Stage(path, track=True)

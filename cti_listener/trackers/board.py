@@ -15,7 +15,8 @@ from cti_listener.trackers.memory import leg_of, plain_leg, read_time
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
 
-_NONE: Final = datetime.max.replace(tzinfo=UTC)
+NOT_DUE: Final = datetime.max.replace(tzinfo=UTC)
+"""When nothing is to be forgotten."""
 
 REMEMBERED: Final = 8
 """So many ids of calls that are over are known of each device: none of them begins again."""
@@ -32,7 +33,7 @@ class Board:
     def __init__(self) -> None:
         """Begin with no leg, and no device that is sure."""
         self.epoch = 0
-        self.due = _NONE
+        self.due = NOT_DUE
         self._legs: dict[tuple[str, str], Leg] = {}  # by all ids a leg ever had
         self._at: dict[str, tuple[Leg, ...]] = {}  # by device, those that go on
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
@@ -149,7 +150,7 @@ class Board:
             _take_out(self._over_at, leg.device, leg)
             if leg.ended:
                 self._forget(leg)
-        self.due = over[0][0] if over else _NONE
+        self.due = over[0][0] if over else NOT_DUE
 
     def _forget(self, leg: Leg) -> None:
         device, ids = leg.device, (leg.call, *leg.former)

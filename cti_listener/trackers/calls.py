@@ -298,7 +298,7 @@ class CallTracker:
                     telling.add(CallTransferred, leg.device, call=call, by=by, to=to)
             case _:
                 pass
-        if leg.state == "cleared" or (step is steps.CONNECTION_CLEARED and party == leg.device):
+        if leg.state == "cleared" or (step == steps.CONNECTION_CLEARED and party == leg.device):
             self._end(leg, telling)
 
     # Ends

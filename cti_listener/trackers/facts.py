@@ -60,6 +60,7 @@ TOGETHER: Final = timedelta(seconds=2)
 in_order = itemgetter(0, 1, 2)
 
 Said: TypeAlias = Mapping[str, Any]
+"""What else a fact says, by name."""
 
 NOTHING: Final[Said] = MappingProxyType({})
 

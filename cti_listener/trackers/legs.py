@@ -7,7 +7,6 @@ call is read from the facts (`accounts`).
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -84,8 +83,7 @@ _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
 """What makes of a device the one who calls, or is called, if it is its own step."""
 
-
-_NONE: Final[frozenset[Step]] = frozenset()
+_NO_STEP: Final[frozenset[Step]] = frozenset()
 
 
 class Leg:
@@ -208,7 +206,7 @@ class Leg:
             return MAY_FOLLOW[None]
         else:
             allowed = OTHERS_MAY[state]
-        return _NONE if step in allowed else allowed
+        return _NO_STEP if step in allowed else allowed
 
     def hears(self, fact: Fact, now: datetime) -> bool:
         """Take what is as it should be, and tells nothing new: the quick way of most events."""
@@ -256,7 +254,7 @@ class Leg:
             if fact[0] > time:
                 break
             if fact[3] == self.device and fact[2] in {steps.HELD, steps.RETRIEVED}:
-                held = fact[2] is steps.HELD
+                held = fact[2] == steps.HELD
         return held
 
     def add_consult(self, call: str) -> None:
@@ -272,11 +270,7 @@ class Leg:
         self.epoch = min(self.epoch, other.epoch)
         self.consults += other.consults
         self.begun = self.begun or other.begun
-        self.told, self.record = max(
-            (self.told, self.record), (other.told, other.record), key=_first
-        )
+        if other.told > self.told:
+            self.told, self.record = other.told, other.record
         if other.latest is not None and not self.is_late(other.latest):
             self.latest, self.state = other.latest, other.state
-
-
-_first = itemgetter(0)
