@@ -212,6 +212,10 @@ async def test_a_listener_killed_in_mid_stream_loses_nothing_and_marks_what_it_h
             await settled(path)  # so that the queue is known to make up for what comes next
             victim.kill()
             await victim.wait()
+        gone = len(server.accepted)
+        async with asyncio.timeout(PATIENCE):  # else the last one may have been the victim's
+            while len(server.accepted) < gone + 5:  # noqa: ASYNC110 - only the broker tells
+                await asyncio.sleep(0.01)
         enough.set()
     async with running(broker, path) as run:
         await run.until_handled([server.accepted[-1]])
