@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from cti_listener.errors import ConfigurationError
 from cti_listener.simulator import Centre, Faults, Ledger, SimulatorServer, serve_forever
+from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_frames import Frame
 from tests.simulator.clients import (
     BIG,
@@ -600,13 +601,16 @@ async def _reads_nothing(server: SimulatorServer) -> AsyncIterator[ClientConnect
 
 
 async def test_a_slow_client_is_disconnected_and_harms_nobody() -> None:
-    stream = ((n / 400, {**BIG, "serial": n}) for n in range(400))
+    clock = ManualClock()
+    stream = ((n, {**BIG, "serial": n}) for n in range(1, 401))
     async with (
-        SimulatorServer(centre=stream, queue_limit=50, speed=1.0, await_subscriber=True) as server,
+        SimulatorServer(centre=stream, queue_limit=50, speed=1.0, clock=clock) as server,
         connect(server.json_url, max_queue=None) as quick,
         _reads_nothing(server),
     ):
-        for n in range(400):
+        await server.wait_for_subscribers(2)
+        for n in range(1, 401):  # in the time of the quick one, however slow the machine is
+            await clock.advance(1.0)
             assert (await received(quick))["serial"] == n
         assert (server.stats.slow, len(server.sessions)) == (1, 1)
 
