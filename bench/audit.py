@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from bench.stage import Copy, Key, Told
+from bench.stage import Books, Copy, Key, Told
+from cti_listener.simulator import Life
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 END = datetime.max.replace(tzinfo=UTC)
@@ -159,6 +160,28 @@ class Account:
         """How much is wrong that must never be."""
         order = self.out_of_order + self.early_late + self.idly_late
         return self.unaccounted + self.repeated + order + self.unknown
+
+
+def heard(books: Books) -> list[Life]:
+    """Return how far into the stream each session could hear.
+
+    A server that lags writes old bytes until the connection ends, and what it was told meanwhile is
+    in its hands then; and behind a message that ends the connection nothing is read, however much
+    the server still writes. To that subscription all this is as if it had not lived.
+    """
+    last: dict[tuple[int, int], int] = {}
+    for copy in books.copies:  # to one session in the order of the stream
+        last[copy.server, copy.session] = copy.number
+    found = []
+    for server, lives in enumerate(books.lives):
+        for life in lives:
+            first = bisect_left(books.told, life.since, key=lambda one: one.at)
+            stuck = max(first, last.get((server, life.session), -1) + 1)
+            fatal = bisect_left(books.fatal, life.since)
+            ends = [life.until or END, *books.fatal[fatal : fatal + 1]]
+            ends += [one.at for one in books.told[stuck : stuck + 1]]
+            found.append(replace(life, until=max(life.since, min(ends))))
+    return found
 
 
 class Audit:

@@ -56,6 +56,7 @@ class Play:
         rest: Troubles by turns: one server at a time, and the next once each has had a session in
             step for so many seconds. None: all at once.
         ledger: Whether books are kept.
+        max_size: A message of more bytes ends the connection of whoever gets it.
     """
 
     seed: int
@@ -69,6 +70,7 @@ class Play:
     heartbeat: tuple[int, int] = (10_000, 10_000)
     rest: float | None = None
     ledger: bool = True
+    max_size: int = 2**20
 
 
 class Told(NamedTuple):
@@ -103,11 +105,16 @@ class Copy(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """All that the far side knows in the end."""
+    """All that the far side knows in the end; lives and statistics by server.
+
+    Attributes:
+        fatal: When messages above `Play.max_size` were told.
+    """
 
     told: Sequence[Told]
+    fatal: Sequence[datetime]
     copies: Sequence[Copy]
-    lives: Sequence[Life]
+    lives: Sequence[Sequence[Life]]
     stats: Sequence[Stats]
 
 
@@ -124,6 +131,7 @@ class Stage:
     def __init__(self, play: Play) -> None:
         self._play = play
         self._told: list[Told] = []
+        self._fatal: list[datetime] = []
         self._ended = False
         self._markers = itertools.count()
         self._troubles: asyncio.Task[None] | None = None
@@ -196,13 +204,14 @@ class Stage:
         ledgers = [server.ledger or Ledger() for server in self._servers]
         return Books(
             told=self._told,
+            fatal=self._fatal,
             copies=[
                 Copy(sent.number, sent.at, index, sent.session)
                 for index, ledger in enumerate(ledgers)
                 for sent in ledger.sent
                 if sent.number is not None
             ],
-            lives=[life for ledger in ledgers for life in ledger.lives],
+            lives=[ledger.lives for ledger in ledgers],
             stats=[server.stats for server in self._servers],
         )
 
@@ -221,6 +230,8 @@ class Stage:
     def _noted(self, stream: Iterator[Message]) -> Iterator[Message]:
         for message in stream:
             if message.body is not None:
+                if len(message.body) > self._play.max_size:
+                    self._fatal.append(datetime.now(UTC))
                 yield message
                 continue
             number, event = len(self._told), message.event

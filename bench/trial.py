@@ -93,6 +93,7 @@ class Trial:
             troubles=",".join((*map(self._hastened, often.items()), RULES)),
             heartbeat=(1000, 1000),
             rest=3 * HOLD if self.never_both_down else None,
+            max_size=QUICK["max_size"],
         )
 
     def _hastened(self, trouble: tuple[str, str]) -> str:
