@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cti_listener.client_state import ClientState
     from cti_listener.derived import (
         AgentStateChanged,
         CallAnswered,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
         Transfer,
     )
     from cti_listener.sightings import FeedStats
+    from cti_listener.snapshots import CallSnapshot, DeviceSnapshot, SnapshotStats
     from cti_listener.sources.options import ConnectionOptions, Credentials
     from cti_listener.stats import HandlerStats, Stats
     from cti_listener.streams import EventStream, Expectation
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cti_listener.client_state": ("ClientState",),
     "cti_listener.lanes": ("Unhandled",),
     "cti_listener.errors": (
         "BadMessageError",
@@ -161,6 +164,7 @@ _HOMES = {
     ),
     "cti_listener.tracking": ("Agents", "Calls"),
     "cti_listener.sightings": ("FeedStats",),
+    "cti_listener.snapshots": ("CallSnapshot", "DeviceSnapshot", "SnapshotStats"),
     "cti_listener.journal.base": ("JournalStats",),
     "cti_listener.listener": ("Listener",),
     "cti_listener.notices": (
@@ -201,10 +205,12 @@ __all__ = [
     "CallRecord",
     "CallRetrieved",
     "CallRevised",
+    "CallSnapshot",
     "CallStarted",
     "CallTransferred",
     "Calls",
     "CertificateError",
+    "ClientState",
     "Conferenced",
     "ConfigurationError",
     "ConnectError",
@@ -216,6 +222,7 @@ __all__ = [
     "Delivered",
     "Delivery",
     "Derived",
+    "DeviceSnapshot",
     "Disconnected",
     "Established",
     "Event",
@@ -248,6 +255,7 @@ __all__ = [
     "Retrieved",
     "ServiceInitiated",
     "SessionError",
+    "SnapshotStats",
     "Stats",
     "SubscriptionRefused",
     "Transfer",

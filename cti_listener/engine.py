@@ -22,6 +22,7 @@ from cti_listener.errors import NotRunningError
 from cti_listener.feeds import Feeds
 from cti_listener.following import Following
 from cti_listener.handover import Handover
+from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
 from cti_listener.journal import Journal
 from cti_listener.lanes import Unhandled
@@ -52,6 +53,8 @@ class Engine:
         hold: For how long a feed that comes back is held back at most, in seconds.
         watchdog: Watches the loop.
         make_tracking: Makes what tracks calls and agents, given the classes that are wanted.
+        make_inquiry: Makes what asks how devices stand, given what `Inquiry` takes of us; None:
+            nobody can tell.
 
     Attributes:
         source: As above.
@@ -74,6 +77,7 @@ class Engine:
         hold: float,
         watchdog: Watchdog,
         make_tracking: Callable[[Container[type[Derived]]], Tracking],
+        make_inquiry: Callable[..., Inquiry] | None = None,
     ) -> None:
         """Put the parts together; nothing is opened yet."""
         self.source = source
@@ -97,6 +101,10 @@ class Engine:
             hold=hold,
             later=self._later,
             following=self._following,
+            inquiry=make_inquiry
+            and make_inquiry(
+                spawn=self._spawn, adopt=self._following.adopt, settled=self._following.leave
+            ),
         )
         self.dispatcher = Dispatcher(
             now=clock.now,
@@ -268,8 +276,8 @@ class Engine:
             self._following.expire()
 
     def _last_sign(self) -> datetime | None:
-        """Return up to when nothing is missed if we die now: not what is held back in memory."""
-        return None if self._pipeline.holding else self.source.last_sign
+        """Return up to when nothing is missed if we die now."""
+        return self._pipeline.covered(self.source.last_sign)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call after so many seconds, if the listener runs then."""

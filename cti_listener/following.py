@@ -21,6 +21,7 @@ from cti_listener.handover import Handover
 from cti_listener.journal import Opened
 from cti_listener.log import log
 from cti_listener.notices import Gap
+from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.tracking import Tracking
 
 KEPT_EVERY: Final = 5000
@@ -131,6 +132,22 @@ class Following:
             if self._unkept >= KEPT_EVERY + KEPT_PER_LEG * self.tracking.legs:
                 self._keep()
 
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices that were heard of."""
+        return () if self.tracking is None else self.tracking.devices
+
+    def adopt(self, device: str, snapshot: DeviceSnapshot) -> None:
+        """Take what somebody says of a device, and hand over what differs."""
+        if self.tracking is None:
+            return
+        try:
+            notices = self.tracking.adopt(device, snapshot, self._clock.now())
+        except Exception:  # noqa: BLE001 - a bug of ours; the device's events go on
+            log.exception("tracking_failed", event_name="snapshot", device=device)
+        else:
+            self.give(notices)
+
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns."""
         if self.tracking is not None:
@@ -147,7 +164,7 @@ class Following:
             self._keep()  # so no run folds again what was told, nor what is no longer there
 
     def leave(self) -> None:
-        """Keep what is known for the next run; nothing more comes."""
+        """Keep what is known for the next run: nothing more comes, or what came is in no event."""
         if self._open and self.tracking is not None:
             self._keep()
 

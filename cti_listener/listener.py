@@ -17,6 +17,7 @@ from cti_listener.engine import Engine
 from cti_listener.errors import ConfigurationError, HandlerError, NotRunningError
 from cti_listener.event_base import Event
 from cti_listener.feeds import Feeds
+from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
 from cti_listener.journal import MAX_SIZE, RETENTION, Journal, Synchronous
 from cti_listener.keywords import make_source, refuse_forgetful, refuse_ids, zone_of
@@ -24,6 +25,7 @@ from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
 from cti_listener.router import Handler, Kind, Order, WhenFull, Wish, make_wish
+from cti_listener.snapshots import SnapshotHook
 from cti_listener.sources.base import Source
 from cti_listener.sources.merged import feed_names
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
@@ -72,6 +74,13 @@ class Listener:
         internal: A pattern (`re`) for the whole user part of ids that are ours; other parties are
             outside. Devices whose events came are ours, whatever the pattern says.
         call_timeout: A device in a call that shows no sign for so long is given up, in seconds.
+        snapshot: A coroutine function that, given a device as a full id, returns how it stands now
+            (`DeviceSnapshot`; None: it cannot tell), for instance a `ClientState`. It is asked when
+            the first subscription stands and after every gap, and its device's events wait for it;
+            what differs from what was known is told by derived notices with `inferred`. Begins
+            the tracking.
+        snapshot_timeout: How long one answer may take, in seconds; then the events go on without.
+        snapshot_at_once: How many devices are asked about at once.
         block_limit: Whoever holds up the event loop for so many seconds is named in the log, with
             the stack; 0: nobody is.
         clock: The clock; for tests.
@@ -103,6 +112,9 @@ class Listener:
         track: bool = False,
         internal: str = INTERNAL,
         call_timeout: float = TIMEOUT,
+        snapshot: SnapshotHook | None = None,
+        snapshot_timeout: float = 5.0,
+        snapshot_at_once: int = 8,
         block_limit: float = 1.0,
         clock: Clock | None = None,
         **connection: Unpack[ConnectionKeywords],
@@ -115,6 +127,8 @@ class Listener:
             ("lane_size", lane_size),
             ("redundancy", redundancy),
             ("splice_hold", splice_hold),
+            ("snapshot_timeout", snapshot_timeout),
+            ("snapshot_at_once", snapshot_at_once),
         ):
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
@@ -165,8 +179,11 @@ class Listener:
             hold=splice_hold,
             watchdog=Watchdog(block_limit),
             make_tracking=lambda wanted: make_tracking(wanted=wanted),
+            make_inquiry=None
+            if snapshot is None
+            else partial(Inquiry, snapshot, timeout=snapshot_timeout, at_once=snapshot_at_once),
         )
-        if track:
+        if track or snapshot is not None:
             self._engine.track()
         self._handover = self._engine.handover
         self._task: asyncio.Task[None] | None = None

@@ -24,6 +24,7 @@ from cti_listener.events import class_of, event_of
 from cti_listener.feeds import Copy, Feeds
 from cti_listener.following import Following
 from cti_listener.handover import Handover
+from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
 from cti_listener.journal import Opened, digest
 from cti_listener.log import log
@@ -72,6 +73,7 @@ class Pipeline:
         hold: For how long a feed that comes back is held back at most, in seconds.
         later: Has something called later; needed for several feeds.
         following: What follows from events; None: nothing is tracked.
+        inquiry: Asks how devices stand; None: nobody can tell.
 
     Attributes:
         interest: As above.
@@ -92,6 +94,7 @@ class Pipeline:
         hold: float = 1.0,
         later: Later | None = None,
         following: Following | None = None,
+        inquiry: Inquiry | None = None,
     ) -> None:
         """Start with nothing received."""
         self.interest = interest
@@ -110,6 +113,8 @@ class Pipeline:
         self._following = following or Following(
             partial(Tracking, wanted=handover.wanted), handover, clock, commits
         )
+        self._inquiry = inquiry
+        self._inquired = False  # about everybody, at the start
         self._counters = Counters()
         self._frames = self._received = self._not_asked_for = self._repeated = 0
         self._distinct = 0
@@ -195,6 +200,23 @@ class Pipeline:
         self._last_event_at = delivery.received_at
         if self._ledger.awaiting:
             self._ledger.note(EventKey(*key))
+        if self._inquiry is not None and device is not None and self._inquiry.is_closed(device):
+            go_on = partial(self._go_on, payload, device, key, name, delivery, text=text)
+            self._inquiry.hold(device, go_on, delivery.received_at)
+            return
+        self._go_on(payload, device, key, name, delivery, text=text)
+
+    def _go_on(
+        self,
+        payload: dict[str, Any],
+        device: str | None,
+        key: tuple[Any, ...],
+        name: int,
+        delivery: Delivery,
+        *,
+        text: bytes | None,
+    ) -> None:
+        """Have a distinct event folded, committed and handed over."""
         router = self._handover.handlers
         if self._commits is None:
             event = event_of(payload, device, delivery)
@@ -236,9 +258,15 @@ class Pipeline:
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Call once all events taken before are committed; without a journal, at once."""
-        if self.holding:
+        if self._feeds is not None and self._feeds.holding:
             self._behind_held.append(call)
-        elif self._commits is None:
+        elif self._inquiry is not None and self._inquiry.holding:
+            self._inquiry.behind(partial(self._when_on_disk, call))
+        else:
+            self._when_on_disk(call)
+
+    def _when_on_disk(self, call: Callable[[], None]) -> None:
+        if self._commits is None:
             call()
         else:
             self._commits.behind(call)
@@ -296,13 +324,21 @@ class Pipeline:
             self._admit_in_step(one.what, late=late)
         self._mind_held(feeds)
 
-    @property
-    def holding(self) -> bool:
-        """Whether events came that are not handed over, nor on their way to disk."""
-        return self._feeds is not None and self._feeds.holding
+    def covered(self, sign: datetime | None) -> datetime | None:
+        """Return up to when nothing is missed if we die now: what is held back is in memory only.
+
+        Args:
+            sign: When the source last showed a sign of life.
+        """
+        if self._feeds is not None and self._feeds.holding:
+            return None
+        since = None if self._inquiry is None else self._inquiry.holding_since
+        return sign if since is None or sign is None else min(sign, since)
 
     def leave(self) -> None:
         """Hold nothing back any more: what reached us is handled, though nobody else brings it."""
+        if self._inquiry is not None:
+            self._inquiry.leave()
         if self._feeds is not None:
             for number in self._feeds.leave():
                 self._splice(self._feeds, number)
@@ -331,8 +367,11 @@ class Pipeline:
             self._later(self._hold, partial(self._splice, self._feeds, number))
         since = self.standing.stands[feed].since
         self.standing.covers(feed, since, backlog=backlog)
-        if self._commits is not None and not self.holding:
+        if self._commits is not None and self.covered(since) == since:
             self._commits.note_life(since)  # if we die now, it was covered till then
+        if self._inquiry is not None and not self._inquired:
+            self._inquired = True
+            self._inquiry.want(self._known_devices)
 
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """What a broker kept for a feed is in."""
@@ -384,10 +423,17 @@ class Pipeline:
         """Hand a notice over, behind the events taken before it."""
         if isinstance(notice, Gap):
             self._following.missed(notice)
+            if self._inquiry is not None and not notice.recovered:
+                self._inquiry.want(notice.devices or self._known_devices)
         if self._commits is None:
             self._handover.tell(notice)
         else:
             self._commits.behind(partial(self._handover.tell, notice))
+
+    @property
+    def _known_devices(self) -> tuple[str, ...]:
+        """The devices that were asked for by name, and those that were heard of."""
+        return tuple(dict.fromkeys((*self.interest.devices, *self._following.devices)))
 
     @property
     def _last_event(self) -> EventKey | None:
@@ -424,6 +470,7 @@ class Pipeline:
             feeds={} if self._feeds is None else self._feeds.stats(),
             journal=None if self._commits is None else self._commits.stats(),
             inconsistencies=0 if tracking is None else tracking.inconsistencies,
+            snapshots=None if self._inquiry is None else self._inquiry.stats(),
         )
 
 

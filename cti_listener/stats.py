@@ -10,6 +10,7 @@ from cti_listener.errors import BadReason
 from cti_listener.journal.base import JournalStats
 from cti_listener.notices import Gap
 from cti_listener.sightings import FeedStats
+from cti_listener.snapshots import SnapshotStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Stats:
         blocked: How often the event loop was held up for longer than `block_limit`.
         longest_block: For how many seconds at the most.
         inconsistencies: Steps of calls and agents that could not follow what was known.
+        snapshots: How the questions how devices stand fare; None without `snapshot`.
     """
 
     connected: bool
@@ -85,3 +87,4 @@ class Stats:
     blocked: int = 0
     longest_block: float = 0.0
     inconsistencies: int = 0
+    snapshots: SnapshotStats | None = None

@@ -20,6 +20,7 @@ from cti_listener.event_base import Event
 from cti_listener.events import AgentAllocated, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call
+from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.base import Tracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
@@ -117,6 +118,17 @@ class Tracking:
                 device, one.agent, one.since, one.until, known=one.known, now=now, key=key
             )
         return follow
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that were heard of."""
+        return (*self.agent_tracker.devices, *self.call_tracker.board.devices)
+
+    def adopt(self, device: str, snapshot: DeviceSnapshot, now: datetime) -> Sequence[Derived]:
+        """Take what somebody says of a device; return what differs, in order."""
+        calls = self.call_tracker.adopt(device, snapshot, now)
+        there = self.call_tracker.calls_at(device)
+        return [*self.agent_tracker.adopt(device, snapshot, now, calls=there), *calls]
 
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns, unless the broker made up for it."""

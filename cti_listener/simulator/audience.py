@@ -9,6 +9,7 @@ from cti_listener.simulator.connection_faults import Cue
 from cti_listener.simulator.doors import Outgoing
 from cti_listener.simulator.records import Stats
 from cti_listener.simulator.sessions import Session
+from cti_listener.simulator.standings import Standings
 from cti_listener.simulator.stream_faults import Message
 from cti_listener.simulator.topics import Seating
 
@@ -20,11 +21,15 @@ class Audience:
         stats: Where to count.
         queue_limit: How many messages may wait for one session.
         slow_after: How long a session may take where it is waited for, in seconds.
+
+    Attributes:
+        standings: How each agent stands, by what was published.
     """
 
     def __init__(self, stats: Stats, *, queue_limit: int, slow_after: float) -> None:
         """Begin with nobody."""
         self._stats = stats
+        self.standings = Standings()
         self._queue_limit = queue_limit
         self._slow_after = slow_after
         self._sessions: dict[int, Session] = {}
@@ -58,6 +63,8 @@ class Audience:
 
     def offer(self, message: Message) -> int:
         """Queue a message for all who want it; return how many messages that made."""
+        if message.body is None and not message.repeat:
+            self.standings.note(message.event)
         outgoing = Outgoing(message, self._seating.route(message.event))
         reached = sum([session.offer(outgoing) for session in self._takers(outgoing)])
         self._stats.published += 1

@@ -24,6 +24,11 @@ def target(connection: ServerConnection) -> str:
     return connection.request.path if connection.request is not None else ""
 
 
+def path(request: Request) -> str:
+    """Return the path that a request is for."""
+    return urlsplit(request.path).path
+
+
 def headers(connection: ServerConnection) -> dict[str, str]:
     """Return the HTTP headers that the client sent, by lower-case name."""
     items = connection.request.headers.raw_items() if connection.request is not None else ()
@@ -46,7 +51,7 @@ def refuse(
         token: What is asked for; None: whatever comes.
         expired: What is no longer taken, nor is having nothing else to show; None: all is taken.
     """
-    if urlsplit(request.path).path not in (STOMP_PATH, JSON_PATH):
+    if path(request) not in (STOMP_PATH, JSON_PATH):
         return connection.respond(HTTPStatus.NOT_FOUND, "No such endpoint\n")
     shown = proofs(request)
     if (token is not None and token not in shown) or (expired is not None and shown <= expired):

@@ -18,6 +18,7 @@ from cti_listener.simulator.mishaps import due
 from cti_listener.simulator.outlet import Connection
 from cti_listener.simulator.records import Ledger, Stats
 from cti_listener.simulator.sessions import Session
+from cti_listener.simulator.standings import CLIENT_STATE_PATH
 from cti_listener.simulator.stomp_door import StompDoor, StompRules
 
 _TRY_LATER = 1013
@@ -73,7 +74,9 @@ class Reception:
         self._expired: set[str] | None = None  # what is taken no more; None: all is taken
 
     def judge(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer a handshake that is refused; None: go on."""
+        """Answer a handshake that is refused, or a request that is none; None: go on."""
+        if handshake.path(request) == CLIENT_STATE_PATH:
+            return self._audience.standings.answer(connection, handshake.proofs(request))
         response = handshake.refuse(connection, request, self.token, self._expired)
         if response is None:
             self._shown |= handshake.proofs(request)

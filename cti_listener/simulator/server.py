@@ -197,6 +197,15 @@ class SimulatorServer:
         return self._port.url(handshake.JSON_PATH)
 
     @property
+    def http_url(self) -> str:
+        """Where `/api/csta/agent/client-state` is, without that path.
+
+        It answers to a session of an agent's short id, given as any cookie, as `sessionId` or as a
+        bearer token, by what the server has told so far.
+        """
+        return self._port.url("").replace("ws", "http", 1)
+
+    @property
     def token(self) -> str | None:
         """The token asked for; changes hold for the handshakes to come."""
         return self._reception.token

@@ -46,6 +46,16 @@ class Credentials:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     connect_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """The headers of an HTTP request that show them."""
+        headers = dict(self.headers)
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        if self.cookie:
+            headers["Cookie"] = self.cookie
+        return headers
+
 
 def secrets_of_credentials(credentials: Credentials) -> set[str]:
     """Return every text of them that must never be seen."""

@@ -342,9 +342,4 @@ def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
 
 
 def _headers(options: ConnectionOptions, credentials: Credentials) -> Mapping[str, str]:
-    headers = {**options.headers, **credentials.headers}
-    if credentials.token:
-        headers["Authorization"] = f"Bearer {credentials.token}"
-    if credentials.cookie:
-        headers["Cookie"] = credentials.cookie
-    return headers
+    return {**options.headers, **credentials.http_headers}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import TOGETHER, Fact, Reading
+from cti_listener.trackers.facts import INFERRED, TOGETHER, Fact, Reading
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
@@ -129,7 +129,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         inferred=leg.expired is not None and read.ended is None,
         uncertain=leg.uncertain or leg.epoch < epoch,
         revision=leg.told + 1,
-        events=tuple([_key(leg, fact) for fact in read.facts]),
+        events=tuple([_key(leg, fact) for fact in read.facts if fact[1] != INFERRED]),
     )
 
 

@@ -11,6 +11,7 @@ from cti_listener import events
 from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
 from cti_listener.event_base import Event
 from cti_listener.records import Agent
+from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.kinds import NEVER
 from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
@@ -51,12 +52,13 @@ class Seat:
         mode: The mode.
         reason: Why not ready.
         since: Since when by the server's clock.
+        timed: Whether it is known since when.
         latest: Time and serial (-1: none) of the latest event.
         epoch: How often anything had been missed by then.
         worked: When the last work after a call began and ended; None: not yet.
     """
 
-    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since", "worked")
+    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since", "timed", "worked")
 
     def __init__(self, device: str) -> None:
         """Begin with nothing known."""
@@ -65,12 +67,15 @@ class Seat:
         self.mode: str | None = None
         self.reason: str | None = None
         self.since: datetime
+        self.timed = True
         self.latest: tuple[datetime, int] | None = None
         self.epoch = -1
         self.worked: tuple[datetime | None, datetime | None] = None, None
 
 
-_KEPT: Final = ("device", "agent", "mode", "reason", "epoch", "since", "latest", "worked")
+_KEPT: Final = (
+    *("device", "agent", "mode", "reason", "epoch", "since", "timed", "latest", "worked"),
+)
 
 
 class WrapUp(NamedTuple):
@@ -118,6 +123,11 @@ class AgentTracker:
     def agents(self) -> tuple[str, ...]:
         """Everybody who was ever named."""
         return tuple(self._where)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Everywhere that anybody was heard of."""
+        return tuple(self._seats)
 
     def at(self, device: str) -> Seat | None:
         """Return who sits at a device, or sat there last."""
@@ -177,7 +187,7 @@ class AgentTracker:
         self._mind_order(seat, event, agent, telling)
         reason = event.__dict__.get("reason") or None  # only `agentNotReady` has the field
         before = seat.agent, seat.mode, seat.reason
-        known = seat.mode is not None and seat.epoch == self._epoch
+        known = seat.mode is not None and seat.timed and seat.epoch == self._epoch
         seconds = max(0.0, (time - seat.since).total_seconds()) if known else None
         if seat.mode == WORKING:
             began = seat.worked[0] if seat.worked[0] is not None else seat.since
@@ -189,7 +199,8 @@ class AgentTracker:
         seat.latest, seat.epoch = (time, serial), self._epoch
         if before == (agent, mode, reason):
             return telling.notices
-        seat.agent, seat.mode, seat.reason, seat.since = agent, mode, reason, time
+        seat.agent, seat.mode, seat.reason = agent, mode, reason
+        seat.since, seat.timed = time, True
         self._sit(seat)
         same = known and before[0] == agent
         if AgentStateChanged in self._wanted:
@@ -199,6 +210,54 @@ class AgentTracker:
                 agent=self.snapshot(seat, calls),
                 previous=before[1] if same else None,
                 seconds=seconds if same else None,
+                reason=reason,
+            )
+        return telling.notices
+
+    def adopt(
+        self,
+        device: str,
+        snapshot: DeviceSnapshot,
+        now: datetime,
+        *,
+        calls: tuple[str, ...] = (),
+    ) -> Sequence[Derived]:
+        """Take what somebody says of who sits there; return what differs.
+
+        Args:
+            device: Where.
+            snapshot: What is said.
+            now: When.
+            calls: The calls of the device.
+        """
+        if not snapshot.mode:
+            return ()
+        seat = self._seats.get(device)
+        if seat is None:
+            seat = self._seats[device] = Seat(device)
+        namespace = device.partition("@")[2]
+        agent = full_id(snapshot.agent, namespace) if snapshot.agent else seat.agent
+        reason = snapshot.reason
+        if reason is None and (agent, snapshot.mode) == (seat.agent, seat.mode):
+            reason = seat.reason
+        since, seat.epoch = snapshot.since, self._epoch
+        if since is not None and (seat.latest is None or since > seat.latest[0]):
+            seat.latest = since, -1  # what happened before is known by this
+        if (agent, snapshot.mode, reason) == (seat.agent, seat.mode, seat.reason):
+            return ()
+        seat.agent, seat.mode, seat.reason = agent, snapshot.mode, reason
+        seat.since, seat.timed = since or now, since is not None
+        seat.worked = since if seat.mode == WORKING else None, None
+        self._sit(seat)
+        telling = Telling(self._wanted, now, None)
+        if AgentStateChanged in self._wanted:
+            telling.add(
+                AgentStateChanged,
+                device,
+                inferred=True,
+                agent=self.snapshot(seat, calls),
+                previous=None,
+                seconds=None,
                 reason=reason,
             )
         return telling.notices
@@ -264,11 +323,11 @@ class AgentTracker:
             KeyError, ValueError, TypeError: It was no tracker's.
         """
         self._epoch = kept["epoch"]
-        for device, agent, mode, reason, epoch, since, latest, worked in kept["seats"]:
+        for device, agent, mode, reason, epoch, since, timed, latest, worked in kept["seats"]:
             seat = self._seats[device] = Seat(device)
             seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
-            seat.since = datetime.fromisoformat(since)
-            seat.latest = datetime.fromisoformat(latest[0]), latest[1]
+            seat.since, seat.timed = datetime.fromisoformat(since), timed
+            seat.latest = latest and (datetime.fromisoformat(latest[0]), latest[1])
             began, ended = (one and read_kept(one) for one in worked)
             seat.worked = began, ended
         self._where = {agent: self._seats[device] for agent, device in kept["where"].items()}

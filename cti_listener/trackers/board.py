@@ -54,6 +54,11 @@ class Board:
         """The ids of the calls that go on."""
         return tuple(self._in)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that are in calls, or were."""
+        return tuple(dict.fromkeys((*self._at, *self._over_at, *self._gone)))
+
     def __len__(self) -> int:
         return len(self._in)
 

@@ -26,8 +26,10 @@ from cti_listener.derived import (
 )
 from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
+from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, record_of
+from cti_listener.trackers.adopted import answer, beginning, inferred, ringing
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import NO_CALL, Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
@@ -148,6 +150,51 @@ class CallTracker:
         self._take(leg, fact, telling)
         return telling.notices
 
+    def adopt(self, device: str, snapshot: DeviceSnapshot, now: datetime) -> Sequence[Derived]:
+        """Take what somebody says of a device's calls; return what differs, in order.
+
+        Args:
+            device: Whose.
+            snapshot: What is said.
+            now: When.
+        """
+        telling = Telling(self._wanted, now, None)
+        for one in snapshot.calls:
+            leg = self.board.find(device, one.id)
+            if leg is None and not self.board.is_gone(device, one.id):
+                leg = Leg(device, one.id, device.partition("@")[2] or None, self.board.epoch)
+                leg.adopt(beginning(device, one, now), "initiated", now)
+                self.board.enter(leg)
+                leg.begun = True
+                telling.add(CallStarted, device, inferred=True, call=partial(self._call, leg))
+            if leg is not None and not leg.ended:
+                self._adopt_state(leg, one, telling)
+        named = {one.id for one in snapshot.calls}
+        if snapshot.complete and all(
+            not named.isdisjoint((leg.call, *leg.former)) for leg in self.board.at(device)
+        ):
+            self.board.confirm(device)
+        return telling.notices
+
+    def _adopt_state(self, leg: Leg, one: CallSnapshot, telling: Telling) -> None:
+        """Bring a leg that goes on to the state that is said of it; nothing goes backwards."""
+        device, now = leg.device, telling.now
+        call = partial(self._call, leg)
+        if one.state in {"initiated", "alerting"}:
+            if leg.state == "initiated" and one.state == "alerting":
+                leg.adopt(ringing(device, one, now), "initiated" if leg.calls else "alerting", now)
+            return
+        if leg.state in {"initiated", "alerting", None}:
+            leg.adopt(answer(device, one, now), "connected", now)
+            leg.answered = True
+            telling.add(CallAnswered, device, inferred=True, call=call)
+        if leg.state == "connected" and one.state == "held":
+            leg.adopt([inferred(steps.HELD, device, now)], "held", now)
+            telling.add(CallHeld, device, inferred=True, call=call, by=device)
+        elif leg.state == "held" and one.state == "connected":
+            leg.adopt([inferred(steps.RETRIEVED, device, now)], "connected", now)
+            telling.add(CallRetrieved, device, inferred=True, call=call, by=device)
+
     def _note_sign(self, event: Event, device: str | None, now: datetime) -> None:
         """Take an event of a name that is not listed for a sign of life of its call."""
         leg = None if device is None else self.board.find(device, event.call_id)
@@ -239,7 +286,7 @@ class CallTracker:
         leg.take(fact, late=late)
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
-        elif leg.begun and step in _SILENT:
+        elif leg.begun and (step in _SILENT or leg.knew(fact)):
             pass
         elif not leg.begun and leg.ended and self.board.is_gone(leg.device, leg.call, fact):
             pass  # of a call that is over, unless the device comes back to it

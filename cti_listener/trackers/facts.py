@@ -57,6 +57,9 @@ NO_CALL: Final = "0"
 TOGETHER: Final = timedelta(seconds=2)
 """Hang-ups no farther apart are of one end."""
 
+INFERRED: Final = -2
+"""The serial of facts that no event said, but a snapshot."""
+
 in_order = itemgetter(0, 1, 2)
 
 Said: TypeAlias = Mapping[str, Any]

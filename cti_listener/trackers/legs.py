@@ -6,6 +6,7 @@ call is read from the facts (`accounts`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -103,6 +104,7 @@ class Leg:
         begun: It has been told that it began.
         calls: Whether the device calls (True) or is called; None: nothing told yet.
         answered: It has been told that it was answered.
+        adopted: The state that a snapshot told it has, until an event of its own.
         holds: Whether the device ever put it on hold.
         handed: By whom and to whom it has been told to be handed over.
         ended: It is over.
@@ -118,6 +120,7 @@ class Leg:
     """
 
     __slots__ = (
+        "adopted",
         "agent",
         "allocated",
         "answered",
@@ -154,6 +157,7 @@ class Leg:
         self.former: tuple[str, ...] = ()
         self.facts: list[Fact] = []
         self.state: State | None = None
+        self.adopted: State | None = None
         self.latest: Fact | None = None
         self.sign: datetime
         self.uncertain = self.begun = self.answered = self.ended = False
@@ -234,6 +238,21 @@ class Leg:
             self.state = "connected"
         elif state is None:
             self.state = "initiated" if self.calls and step == steps.DELIVERED else "connected"
+
+    def adopt(self, facts: Iterable[Fact], state: State, now: datetime) -> None:
+        """Keep what a snapshot says; nothing is late because of it."""
+        latest = self.latest
+        for fact in facts:
+            self.take(fact, late=False)
+        self.latest, self.sign, self.uncertain = latest, now, True
+        self.state = self.adopted = state
+
+    def knew(self, fact: Fact) -> bool:
+        """Tell whether a snapshot said already that it is, or is no longer, on hold here."""
+        if self.adopted is None or fact[3] != self.device:
+            return False
+        known, self.adopted = self.adopted, None
+        return fact[2] in {steps.HELD, steps.RETRIEVED} and known == _ADOPTED[fact[2]]
 
     def _is_called_by(self, fact: Fact) -> bool:
         """Tell whether a fact says that the device is the one who calls."""

@@ -35,7 +35,7 @@ def leg_of(kept: dict[str, Any]) -> Leg:
             value = tuple(value)
         setattr(leg, name, read_time(value) if name in _TIMES and value else value)
     leg.facts = [_fact_of(one) for one in kept["facts"]]
-    leg.latest = _fact_of(kept["latest"])
+    leg.latest = None if kept["latest"] is None else _fact_of(kept["latest"])
     if leg.merged_into is not None:
         leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
     return leg
