@@ -7,7 +7,7 @@ else the one that came last.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
@@ -39,7 +39,7 @@ class Standings:
 
     def __init__(self) -> None:
         """Begin with nobody."""
-        self._agents: dict[str, dict[str, Any]] = {}  # by device
+        self._agents: dict[str, tuple[str, dict[str, Any]]] = {}  # by session: where, and how
         self._calls: dict[str, dict[str, dict[str, Any]]] = {}  # by device, then by call
 
     def __repr__(self) -> str:
@@ -51,10 +51,8 @@ class Standings:
         if device is None:
             return
         if event.get("eventType") == "agent":
-            self._agents[device] = {
-                "agentId": event.get("agentId"),
-                "agentMode": event.get("agentMode"),
-            }
+            agent = {"agentId": event.get("agentId"), "agentMode": event.get("agentMode")}
+            self._agents[str(agent["agentId"]).partition("@")[0]] = device, agent
         elif name in {"transferred", "conferenced"}:
             self._follow(device, event)
         elif name == "connectionCleared":
@@ -63,16 +61,15 @@ class Standings:
         elif name in _STEPS:
             self._step(device, str(call), event)
 
-    def answer(self, connection: ServerConnection, shown: Container[str]) -> Response:
+    def answer(self, connection: ServerConnection, shown: set[str]) -> Response:
         """Answer a request: with the agent whose session it shows.
 
         Args:
             connection: Whose request it is.
             shown: What it shows; the session of an agent is called as the agent, short.
         """
-        for device, agent in self._agents.items():
-            if str(agent["agentId"]).partition("@")[0] in shown:
-                return self._respond(connection, device, agent)
+        for session in shown & self._agents.keys():
+            return self._respond(connection, *self._agents[session])
         return connection.respond(HTTPStatus.UNAUTHORIZED, "Not logged in\n")
 
     def _respond(

@@ -204,10 +204,13 @@ def _last_to_stay(read: Reading, other: str | None) -> str | None:
 
 
 def _parties(readings: list[Reading]) -> tuple[Party, ...]:
-    """Return everybody as the latest that is known of each."""
+    """Return everybody: one of our devices as its own events tell it, others as the latest does."""
     found: dict[str, Party] = {}
+    ours = {read.device for read in readings if read.device in read.parties}
     for read in readings:
         for device, (state, since) in read.parties.items():
+            if device in ours and device != read.device:
+                continue
             known = found.get(device)
             if (
                 known is None
