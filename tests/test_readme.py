@@ -225,7 +225,9 @@ def env(checkout: Path, url: str) -> dict[str, str]:
     path = f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # As if given on its command line: make takes no other environment for this.
     own = {"MAKEFLAGS": f"VENV={venv}", "MAKELEVEL": "0"}
-    return environment(CTI_URL=url, CTI_COUNT="3", PATH=path, **own)
+    http_url = re.sub(r"^ws(.*?)/mvc/.*", r"http\1", url)
+    asking = {"SERVER_URL": http_url, "SESSION_COOKIE": "JSESSIONID=5002"}
+    return environment(CTI_URL=url, CTI_COUNT="3", PATH=path, **own, **asking)
 
 
 COMMANDS: Final = [
@@ -382,6 +384,7 @@ SAID: Final = [
         r"800\d@zhen04.cc (inbound|outbound|internal|predictive) \d+\.0 s",
         r"500\d@zhen04.cc is (Ready|NotReady|WorkNotReady), was \w+",
     ],
+    [r"5002@zhen04.cc is \w+, as the server answered", r"\S+@zhen04.cc is \w+, by an event"],
 ]
 """What each program must print at least, a line each, in any order."""
 
