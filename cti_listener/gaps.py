@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Final
 
@@ -25,6 +25,11 @@ KEPT: Final = 1000
 
 LIVES: Final = 1000
 """How many past lives of feeds are remembered; to forget one can only make a gap longer."""
+
+
+ON_ITS_WAY: Final = timedelta(seconds=0.05)
+"""For so long what happens may be on its way to every feed alike: who is lost so soon after another
+may have lacked what that one lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,20 @@ class _Coverage:
             if up is not None and up <= max(at, life.since):
                 break  # from there on somebody covers all
             if life.since > at:
-                over.append(_Life(at, life.since, reason))
+                over.append(_Life(self._since(at), life.since, reason))
             if life.until > at:
                 at, reason = life.until, life.reason
         if up is None:
-            return over, _Life(at, at, reason)
+            return over, _Life(self._since(at), at, reason)
         if up > at:
-            over.append(_Life(at, up, reason))
+            over.append(_Life(self._since(at), up, reason))
         return over, None
+
+    def _since(self, end: datetime) -> datetime:
+        """Return since when something may be missed, if the last feed was lost then."""
+        return min(
+            (one.until for one in self.past if end - ON_ITS_WAY <= one.until <= end), default=end
+        )
 
     def end(self, feed: str, until: datetime, reason: GapReason) -> None:
         """Note that a feed covers no more, since then."""

@@ -144,6 +144,17 @@ def test_two_feeds_lost_together_are_one_gap_from_the_later_loss() -> None:
     assert gap.last_before == key(3)
 
 
+def test_what_was_on_its_way_when_one_feed_was_lost_is_missed_if_the_other_is_lost_at_once() -> (
+    None
+):
+    for later, since in ((4.03, 4.0), (4.06, 4.06)):
+        ledger = begun()
+        ledger.covers("b", at(2))
+        assert ledger.lost("a", at(4), "disconnected", key(1)) == []
+        assert ledger.lost("b", at(later), "disconnected", key(1)) == []
+        assert [span(gap) for gap in ledger.gaps] == [(since, None)]
+
+
 def test_a_peer_found_dead_late_shows_a_gap_that_is_over() -> None:
     ledger = begun()
     ledger.covers("b", at(1))
