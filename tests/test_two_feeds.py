@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from cti_listener.clock import SystemClock
 from cti_listener.event_base import Event
 from cti_listener.feeds import APART, PROOF
+from cti_listener.gaps import ON_ITS_WAY
 from cti_listener.listener import Listener
 from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap
 from cti_listener.sightings import JUDGED, KEPT
