@@ -16,7 +16,7 @@ MINUTES ?= 5
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
-EXTRAS := dev,socks
+EXTRAS := dev,http,socks
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 

@@ -7,26 +7,20 @@ import json
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from http.client import HTTPException
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    build_opener,
-)
 
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError
 from cti_listener.keywords import zone_of
 from cti_listener.snapshots import CallSnapshot, CallState, DeviceSnapshot
 from cti_listener.sources.options import Auth, Credentials
 from cti_listener.values import full_id, read_time
+
+try:
+    import aiohttp
+except ImportError:  # the extra is not installed: said by whoever makes a `ClientState`
+    aiohttp = None
 
 PATH: Final = "/api/csta/agent/client-state"
 
@@ -44,6 +38,10 @@ _STATES: Final[MappingProxyType[str, CallState]] = MappingProxyType(
 """What `state` of the active call means; the others (None, Fail, Idle, Idle2) are no call."""
 
 _NOT_ALLOWED: Final = frozenset({401, 403})
+_OK: Final = 200
+
+_SECONDS: Final = 1e11
+"""A number below is seconds since 1970, one above is milliseconds, which makes it 1973 or later."""
 
 
 class ClientState:
@@ -59,12 +57,13 @@ class ClientState:
         auth: The agent's session: `Credentials` (`cookie`, `token`, `headers`), or a coroutine
             function that returns them, asked every time.
         zone: Where the server's clock hangs.
-        timeout: How long the server may take, in seconds.
+        timeout: How long the server may take in all, in seconds.
         ssl_context: Whom to trust; by default what the system trusts.
         proxy: The URL of an HTTP proxy; None: none.
 
     Raises:
-        ConfigurationError: The URL is none of HTTP, the device no full id, or the zone unknown.
+        ConfigurationError: The URL is none of HTTP, the device no full id, the zone unknown, the
+            timeout not more than 0, or the extra `http` is not installed.
     """
 
     def __init__(
@@ -79,21 +78,22 @@ class ClientState:
         proxy: str | None = None,
     ) -> None:
         """Ask nothing yet."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError("url", "is no URL of HTTP; write it as https://HOST:PORT")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ConfigurationError("url", "holds more than a server and a path; use auth")
-        if full_id(device, None).count("@") != 1 or not all(device.split("@")):
+        if aiohttp is None:
+            raise ConfigurationError("client_state", "needs pip install 'cti-listener[http]'")
+        _refuse_url(url)
+        if device.count("@") != 1 or not all(device.split("@")):
             raise ConfigurationError(
                 "device", f"{device!r} is no full id; write it as 8002@zhen04.cc"
             )
+        if timeout <= 0:
+            raise ConfigurationError("timeout", "must be more than 0")
         self._url = url.rstrip("/") + PATH
         self._device = device
         self._auth = auth
         self._zone = zone_of(zone)
         self._timeout = timeout
-        self._opener = _opener(ssl_context, proxy)
+        self._ssl_context = ssl_context
+        self._proxy = proxy
 
     def __repr__(self) -> str:
         return f"<ClientState of {self._device} at {self._url}>"
@@ -108,7 +108,7 @@ class ClientState:
         if device != self._device:
             return None
         credentials = self._auth if isinstance(self._auth, Credentials) else await self._auth()
-        text = await asyncio.to_thread(self._get, credentials.http_headers)
+        text = await self._get(credentials.http_headers)
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
@@ -117,20 +117,35 @@ class ClientState:
             raise ConnectError(self._url, "the answer is no JSON object with an agent")
         return self._snapshot(answer["agent"])
 
-    def _get(self, headers: Mapping[str, str]) -> bytes:
-        """Ask; it blocks."""
-        request = Request(self._url, headers={"Accept": "application/json", **headers})  # noqa: S310 - HTTP, see above
+    async def _get(self, headers: Mapping[str, str]) -> bytes:
+        if any(set(text) & {"\r", "\n"} for text in headers.values()):
+            raise RefusedError(self._url, "the session holds a line break, which no header can")
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                text: bytes = response.read(MOST)
-        except HTTPError as error:
-            error.close()
-            kind = RefusedError if error.code in _NOT_ALLOWED else ConnectError
-            raise kind(self._url, f"answers with HTTP {error.code}") from None
-        except (OSError, HTTPException, ValueError) as error:
-            reason = error.reason if isinstance(error, URLError) else error
-            raise ConnectError(self._url, f"{reason}" or type(error).__name__) from None
-        return text
+            async with (
+                asyncio.timeout(self._timeout),
+                # Of its own, so that nothing is left open between two questions.
+                aiohttp.ClientSession(headers={"Accept": "application/json", **headers}) as session,
+                session.get(
+                    self._url,
+                    ssl=self._ssl_context or True,
+                    proxy=self._proxy,
+                    allow_redirects=False,  # the session is for nobody else
+                ) as response,
+            ):
+                if response.status != _OK:
+                    refused = response.status in _NOT_ALLOWED
+                    kind = RefusedError if refused else ConnectError
+                    raise kind(self._url, f"answers with HTTP {response.status}")
+                text = b""
+                async for some in response.content.iter_any():
+                    text += some
+                    if len(text) > MOST:
+                        raise ConnectError(self._url, f"answers with more than {MOST} bytes")
+                return text
+        except TimeoutError:
+            raise ConnectError(self._url, f"no answer within {self._timeout:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ConnectError(self._url, f"{error}" or type(error).__name__) from None
 
     def _snapshot(self, agent: Mapping[str, Any]) -> DeviceSnapshot | None:
         """Read what is said of the agent; None if it sits elsewhere."""
@@ -162,28 +177,27 @@ class ClientState:
         )
 
     def _time(self, value: object) -> datetime | None:
-        """Read a time: as events write theirs, or in milliseconds since 1970."""
+        """Read a time: as events write theirs, or in seconds or milliseconds since 1970."""
         if isinstance(value, str):
             return read_time(value, self._zone)
         if isinstance(value, int | float) and value > 0:
             try:
-                return datetime.fromtimestamp(value / 1000, UTC)
+                return datetime.fromtimestamp(value if value < _SECONDS else value / 1000, UTC)
             except (ValueError, OverflowError, OSError):
                 return None
         return None
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """Follows none: the session is for nobody else."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _opener(context: ssl.SSLContext | None, proxy: str | None) -> OpenerDirector:
-    proxies = {} if proxy is None else {"http": proxy, "https": proxy}
-    secure = HTTPSHandler(context=context or ssl.create_default_context())
-    return build_opener(HTTPHandler(), secure, ProxyHandler(proxies), _NoRedirects())
+def _refuse_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        plain = None
+    if not plain:
+        raise ConfigurationError("url", "is no URL of HTTP; write it as https://HOST:PORT")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("url", "holds more than a server and a path; use auth")
 
 
 def _text(value: object) -> str | None:

@@ -7,7 +7,7 @@ the source (signs of life, refills, holds) belongs to the run, and ends with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine, Iterable
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
@@ -103,7 +103,11 @@ class Engine:
             following=self._following,
             inquiry=make_inquiry
             and make_inquiry(
-                spawn=self._spawn, adopt=self._following.adopt, settled=self._following.leave
+                spawn=self._spawn,
+                wanted=interest.includes_device,
+                adopt=self._following.adopt,
+                passed=self._following.passed,
+                settled=self._following.leave,
             ),
         )
         self.dispatcher = Dispatcher(
@@ -231,6 +235,11 @@ class Engine:
     def track(self) -> Tracking:
         """Track calls and agents from now on, if that was not asked for before."""
         return self._following.begin()
+
+    def added(self, devices: Iterable[str]) -> None:
+        """Note that these are listened to from now on."""
+        if self._beside is not None:
+            self._pipeline.inquire(devices)
 
     def stats(self) -> Stats:
         """Return a frozen snapshot."""

@@ -30,6 +30,10 @@ call: keeping it costs that much more."""
 
 KEPT_PER_LEG: Final = 20
 
+KEEPING: Final = 0.001
+"""Answers are kept at most once in so many seconds for each device in a call: it takes a hundredth
+of that."""
+
 KEPT_FOR: Final = 60.0
 """After so many seconds, too, if anything came."""
 
@@ -147,6 +151,13 @@ class Following:
             log.exception("tracking_failed", event_name="snapshot", device=device)
         else:
             self.give(notices)
+            if notices and self._clock.monotonic() >= self._kept_at + KEEPING * self.tracking.legs:
+                self._keep()  # no event tells the next run
+
+    def passed(self, device: str, snapshot: DeviceSnapshot) -> None:
+        """Be sure of a device by what was said of it, now that what waited for that has passed."""
+        if self.tracking is not None:
+            self.tracking.confirm(device, snapshot)
 
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns."""

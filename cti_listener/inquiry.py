@@ -15,8 +15,9 @@ from typing import Any, Final
 from cti_listener.log import log
 from cti_listener.snapshots import DeviceSnapshot, SnapshotHook, SnapshotStats
 
-MOST_WAITING: Final = 1000
-"""When so many events wait at one gate, its question is given up."""
+MOST_WAITING: Final = 100
+"""When so many events wait at one gate, its question is given up: once it opens, they all reach the
+lanes together, and must fit."""
 
 Call = Callable[[], None]
 
@@ -29,13 +30,11 @@ class _Gate:
         events: What to call for each event, in order.
         since: When the first of them came.
         behind: What else waits until they have passed.
-        stale: Whether something was missed since the question was asked.
     """
 
     events: list[Call] = field(default_factory=list)
     since: datetime | None = None
     behind: list[Call] = field(default_factory=list)
-    stale: bool = False
 
 
 class Inquiry:
@@ -44,7 +43,9 @@ class Inquiry:
     Args:
         ask: Whom to ask.
         spawn: Runs something beside the source.
+        wanted: Tells whether a device is listened to.
         adopt: Takes an answer: the device, and what was said of it.
+        passed: Takes it again once the events that waited for it have gone on.
         settled: Called when nothing is left to ask.
         timeout: How long one answer may take, in seconds.
         at_once: How many questions are open at once.
@@ -55,7 +56,9 @@ class Inquiry:
         ask: SnapshotHook,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        wanted: Callable[[str], bool],
         adopt: Callable[[str, DeviceSnapshot], None],
+        passed: Callable[[str, DeviceSnapshot], None],
         settled: Call,
         timeout: float,
         at_once: int,
@@ -63,12 +66,15 @@ class Inquiry:
         """Ask nothing yet."""
         self._ask = ask
         self._spawn = spawn
+        self._is_wanted = wanted
         self._adopt = adopt
+        self._passed = passed
         self._settled = settled
         self._timeout = timeout
         self._at_once = at_once
         self._wanted: dict[str, None] = {}  # to be asked about, in turn
         self._gates: dict[str, _Gate] = {}  # of those that are being asked about
+        self._questions: set[asyncio.Future[Any]] = set()  # also those nobody waits for any more
         self._workers = 0
         self._left = False
         self._asked = self._answered = self._failed = 0
@@ -77,18 +83,22 @@ class Inquiry:
         return f"<Inquiry {len(self._gates)} open, {len(self._wanted)} to come>"
 
     def want(self, devices: Iterable[str]) -> None:
-        """Ask about these in turn; those that are being asked about, once more."""
+        """Ask about these in turn."""
         if self._left:
             return
-        for device in devices:
-            gate = self._gates.get(device)
-            if gate is None:
-                self._wanted[device] = None
-            else:
-                gate.stale = True
+        self._wanted.update(dict.fromkeys(devices))
         while self._workers < min(self._at_once, len(self._wanted) + len(self._gates)):
             self._workers += 1
             self._spawn(self._work())
+
+    def doubt(self, devices: Iterable[str] = ()) -> None:
+        """Wait no more for answers about these devices, or any: something of them was missed since.
+
+        What waits goes on, ahead of whatever tells that; they are asked about anew when wanted.
+        """
+        for device in tuple(devices) or tuple(self._gates):
+            if (gate := self._gates.get(device)) is not None:
+                self._open(device, gate)
 
     # The gates
 
@@ -138,8 +148,7 @@ class Inquiry:
         """Ask no more, and let everything go on."""
         self._left = True
         self._wanted.clear()
-        for device, gate in tuple(self._gates.items()):
-            self._open(device, gate)
+        self.doubt()
 
     def stats(self) -> SnapshotStats:
         """Return a frozen snapshot."""
@@ -158,7 +167,8 @@ class Inquiry:
             while self._wanted:
                 device = next(iter(self._wanted))
                 del self._wanted[device]
-                await self._ask_about(device)
+                if self._is_wanted(device) and device not in self._gates:
+                    await self._ask_about(device)
         finally:
             self._workers -= 1
         if not self._gates and not self._wanted and not self._left:
@@ -167,27 +177,44 @@ class Inquiry:
     async def _ask_about(self, device: str) -> None:
         gate = self._gates[device] = _Gate()
         self._asked += 1
+        # A task of its own: what it swallows, or raises, is not ours; and it may outlast its time.
+        question = asyncio.get_running_loop().create_task(self._put(device), name="cti-snapshot")
+        self._questions.add(question)
+        question.add_done_callback(self._note_end)
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self._ask(device)
-        except TimeoutError:
-            self._give_up(device, gate, f"no answer within {self._timeout:g} s")
-        except Exception as error:  # noqa: BLE001 - the user's: told, and the next one is asked about
-            self._give_up(device, gate, f"{type(error).__name__}: {error}")
-        else:
-            self._take(device, gate, answer)
+            await asyncio.wait([question], timeout=self._timeout)
         finally:
-            self._open(device, gate)
+            question.cancel()
+            if question.done():
+                self._conclude(device, gate, question)
+            else:
+                self._give_up(device, gate, f"no answer within {self._timeout:g} s")
 
-    def _take(self, device: str, gate: _Gate, answer: DeviceSnapshot | None) -> None:
-        """Have an answer adopted, if it is one, and worth anything yet."""
-        if answer is None or gate.stale or self._gates.get(device) is not gate:
-            return
-        if not isinstance(answer, DeviceSnapshot):
+    def _note_end(self, question: asyncio.Future[object]) -> None:
+        self._questions.discard(question)
+        if not question.cancelled():
+            question.exception()  # looked at, so that nobody complains of one that comes too late
+
+    async def _put(self, device: str) -> object:
+        return await self._ask(device)
+
+    def _conclude(self, device: str, gate: _Gate, question: asyncio.Future[object]) -> None:
+        """Take what came of a question."""
+        if question.cancelled():
+            self._give_up(device, gate, "the coroutine was cancelled")
+        elif (error := question.exception()) is not None:
+            self._give_up(device, gate, _words(error))
+        elif self._gates.get(device) is not gate:
+            pass  # it comes too late
+        elif not isinstance(answer := question.result(), DeviceSnapshot | None):
             self._give_up(device, gate, f"{type(answer).__name__} returned, no DeviceSnapshot")
-            return
-        self._answered += 1
-        self._adopt(device, answer)
+        elif answer is None or not self._is_wanted(device):
+            self._open(device, gate)
+        else:
+            self._answered += 1
+            self._adopt(device, answer)
+            self._open(device, gate)
+            self._passed(device, answer)
 
     def _give_up(self, device: str, gate: _Gate, problem: str) -> None:
         if self._gates.get(device) is gate:
@@ -196,11 +223,15 @@ class Inquiry:
             self._open(device, gate)
 
     def _open(self, device: str, gate: _Gate) -> None:
-        """Let go on what waits at a gate, if it is closed; ask again about what is stale."""
-        if self._gates.get(device) is not gate:
-            return
+        """Let go on what waits at a gate that is closed."""
         del self._gates[device]
-        if gate.stale and not self._left:
-            self._wanted[device] = None
         for call in (*gate.events, *gate.behind):
             call()
+
+
+def _words(error: BaseException) -> str:
+    """Return an error in words, whatever it makes of itself."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the user's own class
+        return type(error).__name__

@@ -81,6 +81,12 @@ class Interest:
             if seat := self._seats.pop(agent, None):
                 self._sitting.pop(seat[0], None)
 
+    def includes_device(self, device: str) -> bool:
+        """Tell whether the events of a device are wanted, as far as is known by now."""
+        if not self.devices and not self.agents:
+            return self.namespace in (None, "", device.partition("@")[2])
+        return device in self.devices or device in self._sitting
+
     # On an event's way
 
     def wants(self, payload: Payload, device: str | None, destination: str | None) -> bool:

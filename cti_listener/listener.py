@@ -384,6 +384,7 @@ class Listener:
         before = set(self._interest.devices), set(self._interest.agents)
         self._interest.add(devices, agents)
         await self._follow(before)
+        self._engine.added(self._interest.devices - before[0])
 
     async def remove(self, *, devices: Sequence[str] = (), agents: Sequence[str] = ()) -> None:
         """Listen to these no longer.

@@ -7,7 +7,7 @@ but for the `where=` of a handler. What becomes of connections is for `standing`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -168,8 +168,7 @@ class Pipeline:
                 taken = _Taken(payload, device, key, name, delivery, kept)
                 self._take_in_step(self._feeds, taken)
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
-            self._bad["internal"] += 1
-            log.exception("event_failed", keys=list(payload)[:50])
+            self._mind_failed(payload)
 
     def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
         """Name a gap if the server restarted its counter between two events."""
@@ -201,10 +200,21 @@ class Pipeline:
         if self._ledger.awaiting:
             self._ledger.note(EventKey(*key))
         if self._inquiry is not None and device is not None and self._inquiry.is_closed(device):
-            go_on = partial(self._go_on, payload, device, key, name, delivery, text=text)
+            go_on = partial(self._go_on_later, payload, device, key, name, delivery, text=text)
             self._inquiry.hold(device, go_on, delivery.received_at)
             return
         self._go_on(payload, device, key, name, delivery, text=text)
+
+    def _go_on_later(self, payload: dict[str, Any], *taken: Any, text: bytes | None) -> None:
+        """Have an event go on that waited at its gate; a bug of ours on one holds up no other."""
+        try:
+            self._go_on(payload, *taken, text=text)
+        except Exception:  # noqa: BLE001 - counted and told, as for those that did not wait
+            self._mind_failed(payload)
+
+    def _mind_failed(self, payload: dict[str, Any]) -> None:
+        self._bad["internal"] += 1
+        log.exception("event_failed", keys=list(payload)[:50])
 
     def _go_on(
         self,
@@ -324,6 +334,11 @@ class Pipeline:
             self._admit_in_step(one.what, late=late)
         self._mind_held(feeds)
 
+    def inquire(self, devices: Iterable[str]) -> None:
+        """Ask how devices stand that are listened to from now on."""
+        if self._inquiry is not None and self._inquired:
+            self._inquiry.want(devices)
+
     def covered(self, sign: datetime | None) -> datetime | None:
         """Return up to when nothing is missed if we die now: what is held back is in memory only.
 
@@ -382,6 +397,8 @@ class Pipeline:
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended: what no other feed covers is a gap."""
+        if self._inquiry is not None and self.standing.stands.keys() <= {feed}:
+            self._inquiry.doubt()
         covered = since
         silent = self._clock.monotonic() - (self._clock.now() - since).total_seconds()
         if self._feeds is not None and not self._ledger.apart:
@@ -422,9 +439,10 @@ class Pipeline:
     def tell(self, notice: Notice) -> None:
         """Hand a notice over, behind the events taken before it."""
         if isinstance(notice, Gap):
-            self._following.missed(notice)
             if self._inquiry is not None and not notice.recovered:
+                self._inquiry.doubt(notice.devices)
                 self._inquiry.want(notice.devices or self._known_devices)
+            self._following.missed(notice)
         if self._commits is None:
             self._handover.tell(notice)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from cti_listener.errors import ConfigurationError
 
@@ -28,7 +28,8 @@ class CallSnapshot:
         answered: When it was answered, likewise.
 
     Raises:
-        ConfigurationError: There is no id, the state is none of these, or a time is not aware.
+        ConfigurationError: There is no id, the state is none of these, a time is not aware, or
+            something is of another type.
     """
 
     id: str
@@ -40,6 +41,9 @@ class CallSnapshot:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used, where whoever wrote it sees it."""
+        _refuse_others(str, id=self.id)
+        _refuse_others(str | None, calling=self.calling, called=self.called)
+        _refuse_others(datetime | None, alerted=self.alerted, answered=self.answered)
         if not self.id or self.id == "0":
             raise ConfigurationError("id", f"{self.id!r} names no call; leave such a call out")
         if self.state not in _STATES:
@@ -62,7 +66,8 @@ class DeviceSnapshot:
             `Inconsistency`.
 
     Raises:
-        ConfigurationError: A time is not aware.
+        ConfigurationError: A time is not aware, there is an agent without a mode, or something is
+            of another type.
     """
 
     agent: str | None = None
@@ -74,6 +79,13 @@ class DeviceSnapshot:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used, where whoever wrote it sees it."""
+        _refuse_others(str | None, agent=self.agent, mode=self.mode, reason=self.reason)
+        _refuse_others(datetime | None, since=self.since)
+        _refuse_others(tuple, calls=self.calls)
+        for one in self.calls:
+            _refuse_others(CallSnapshot, calls=one)
+        if self.agent and not self.mode:
+            raise ConfigurationError("mode", "is needed where an agent is given")
         _refuse_naive(since=self.since)
 
 
@@ -96,6 +108,13 @@ class SnapshotStats:
     answered: int
     failed: int
     waiting: int
+
+
+def _refuse_others(kind: Any, **values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            wanted = getattr(kind, "__name__", str(kind))
+            raise ConfigurationError(name, f"{value!r:.100} is no {wanted}")
 
 
 def _refuse_naive(**times: datetime | None) -> None:

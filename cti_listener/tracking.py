@@ -130,6 +130,11 @@ class Tracking:
         there = self.call_tracker.calls_at(device)
         return [*self.agent_tracker.adopt(device, snapshot, now, calls=there), *calls]
 
+    def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
+        """Be sure of a device as far as was said, now that the events are folded that waited."""
+        self.call_tracker.confirm(device, snapshot)
+        self.agent_tracker.confirm(device, snapshot)
+
     def missed(self, gap: Gap) -> None:
         """Doubt what is known of whomever a gap concerns, unless the broker made up for it."""
         if not gap.recovered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -24,6 +24,7 @@ from cti_listener import (
     Listener,
     RefusedError,
     Stats,
+    client_state,
     parse_event,
 )
 from cti_listener.simulator import Centre, SimulatorServer
@@ -143,7 +144,8 @@ async def answering(answer: bytes, status: str = "200 OK") -> AsyncIterator[tupl
         writer.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n".encode() + answer)
         await writer.drain()
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
@@ -193,6 +195,14 @@ async def test_the_active_call_is_read(active: Any, call: CallSnapshot | None) -
     )
 
 
+async def test_a_number_is_read_in_seconds_too() -> None:
+    found = await ask(
+        {"activeCall": {"callId": "c1", "state": "Alerting", "ringTime": 1_500_000_000}}
+    )
+    assert found is not None
+    assert found.calls[0].alerted == datetime(2017, 7, 14, 2, 40, tzinfo=UTC)
+
+
 async def test_an_agent_who_sits_elsewhere_tells_nothing_of_this_device() -> None:
     assert await ask({"agentId": "5002", "agentMode": "Ready", "extensionId": "8003"}) is None
 
@@ -216,25 +226,58 @@ async def test_a_redirect_is_not_followed_for_the_session_is_for_nobody_else() -
 async def test_a_server_that_is_away_is_an_error_without_the_session() -> None:
     async with answering(b"") as (url, _):
         pass
-    with pytest.raises(ConnectError, match="Connection refused") as caught:
+    with pytest.raises(ConnectError, match="Cannot connect to host") as caught:
         await ClientState(url, device=DEVICE, auth=SESSION)(DEVICE)
     assert "5002" not in f"{caught.value!r}"
 
 
-async def test_a_server_that_says_nothing_is_waited_for_so_long() -> None:
+@asynccontextmanager
+async def dripping(text: bytes) -> AsyncIterator[str]:
+    """Serve the beginning of an answer, and then a byte now and then, for ever."""
     over = asyncio.Event()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(text)
+            while True:
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                writer.write(b"a")
         writer.close()
-        await writer.wait_closed()
         over.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1") as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(ConnectError, match="timed out"):
-            await ClientState(url, device=DEVICE, auth=SESSION, timeout=0.05)(DEVICE)
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         await over.wait()
+
+
+@pytest.mark.parametrize("text", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_a_server_that_comes_to_no_end_is_waited_for_so_long(text: bytes) -> None:
+    async with dripping(text) as url:
+        with pytest.raises(ConnectError, match=r"no answer within 0.1 s"):
+            await ClientState(url, device=DEVICE, auth=SESSION, timeout=0.1)(DEVICE)
+
+
+async def test_an_answer_without_end_is_cut() -> None:
+    with pytest.raises(ConnectError, match="answers with more than 1048576 bytes"):
+        await ask(b"x" * 2**21)
+
+
+async def test_a_session_with_a_line_break_is_refused_and_not_shown() -> None:
+    with pytest.raises(RefusedError, match="holds a line break") as caught:
+        await ask({}, auth=Credentials(token="s3cret\n"))
+    assert "s3cret" not in f"{caught.value!r}{caught.value}"
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_state, "aiohttp", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'cti-listener\[http\]'"):
+        ClientState("https://cti.example.com", device=DEVICE, auth=SESSION)
+
+
+def test_no_time_at_all_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="timeout: must be more than 0"):
+        ClientState("https://cti.example.com", device=DEVICE, auth=SESSION, timeout=0)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +285,8 @@ async def test_a_server_that_says_nothing_is_waited_for_so_long() -> None:
     [
         ("wss://cti.example.com", DEVICE, "url: is no URL of HTTP"),
         ("https://", DEVICE, "url: is no URL of HTTP"),
+        ("http://[::1", DEVICE, "url: is no URL of HTTP"),
+        ("http://cti.example.com:port", DEVICE, "url: is no URL of HTTP"),
         ("https://me:secret@cti.example.com", DEVICE, "url: holds more than a server and a path"),
         ("https://cti.example.com?a=b", DEVICE, "url: holds more than a server and a path"),
         ("https://cti.example.com", "8002", "device: '8002' is no full id"),

@@ -9,6 +9,7 @@ from typing import Any
 from cti_listener.snapshots import CallSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import INFERRED, TOLD, Fact
+from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.steps import Step
 from cti_listener.values import full_id
 
@@ -59,6 +60,12 @@ def answer(device: str, call: CallSnapshot, now: datetime) -> Iterator[Fact]:
     calls = _full(call.calling, device) == device
     by = _full(call.called, device) if calls else device
     yield inferred(steps.ESTABLISHED, by, call.answered, call)
+
+
+def is_after(call: CallSnapshot, leg: Leg) -> bool:
+    """Tell whether a call began when this leg of it was over: the device came back to it."""
+    began = call.alerted or call.answered
+    return began is not None and leg.latest is not None and began > leg.latest[0]
 
 
 def _full(party: str | None, device: str) -> str | None:

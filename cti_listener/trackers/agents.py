@@ -235,20 +235,27 @@ class AgentTracker:
         seat = self._seats.get(device)
         if seat is None:
             seat = self._seats[device] = Seat(device)
-        namespace = device.partition("@")[2]
+        namespace, since = device.partition("@")[2], snapshot.since
         agent = full_id(snapshot.agent, namespace) if snapshot.agent else seat.agent
-        reason = snapshot.reason
-        if reason is None and (agent, snapshot.mode) == (seat.agent, seat.mode):
+        reason, before = snapshot.reason, (seat.agent, seat.mode)
+        if reason is None and (agent, snapshot.mode) == before:
             reason = seat.reason
-        since, seat.epoch = snapshot.since, self._epoch
-        if since is not None and (seat.latest is None or since > seat.latest[0]):
-            seat.latest = since, -1  # what happened before is known by this
-        if (agent, snapshot.mode, reason) == (seat.agent, seat.mode, seat.reason):
+        if since is not None:
+            latest = seat.latest or (since, -1)
+            if since < latest[0] and (agent, snapshot.mode) != before:
+                return ()  # of before what is known
+            seat.latest = max(latest, (since, -1))  # what happened before is known by this
+        changed = (agent, snapshot.mode, reason) != (seat.agent, seat.mode, seat.reason)
+        if not changed and seat.epoch == self._epoch:
             return ()
+        # It may have changed and changed back, so what was known of when is not.
         seat.agent, seat.mode, seat.reason = agent, snapshot.mode, reason
-        seat.since, seat.timed = since or now, since is not None
+        seat.since = since or (now if changed else seat.since)
+        seat.timed = since is not None
         seat.worked = since if seat.mode == WORKING else None, None
         self._sit(seat)
+        if not changed:
+            return ()
         telling = Telling(self._wanted, now, None)
         if AgentStateChanged in self._wanted:
             telling.add(
@@ -261,6 +268,12 @@ class AgentTracker:
                 reason=reason,
             )
         return telling.notices
+
+    def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
+        """Be sure of who sits there, if that was said."""
+        seat = self._seats.get(device)
+        if seat is not None and snapshot.mode:
+            seat.epoch = self._epoch
 
     def _is_late(self, seat: Seat, time: datetime, serial: int, mode: str) -> bool:
         """Tell whether a later event is known; of a wrap-up it still tells when it began."""

@@ -29,7 +29,7 @@ from cti_listener.records import Call, CallRecord
 from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, record_of
-from cti_listener.trackers.adopted import answer, beginning, inferred, ringing
+from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import NO_CALL, Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
@@ -131,6 +131,7 @@ class CallTracker:
         if (
             leg is not None
             and kind.step in _SILENT
+            and leg.adopted is None
             and not leg.told
             and leg.begun
             and leg.hears(fact, now)
@@ -161,20 +162,28 @@ class CallTracker:
         telling = Telling(self._wanted, now, None)
         for one in snapshot.calls:
             leg = self.board.find(device, one.id)
-            if leg is None and not self.board.is_gone(device, one.id):
+            if leg is not None and leg.told and is_after(one, leg):
+                leg = None
+            elif leg is None and self.board.is_gone(device, one.id):
+                continue
+            if leg is None:
                 leg = Leg(device, one.id, device.partition("@")[2] or None, self.board.epoch)
                 leg.adopt(beginning(device, one, now), "initiated", now)
                 self.board.enter(leg)
                 leg.begun = True
                 telling.add(CallStarted, device, inferred=True, call=partial(self._call, leg))
-            if leg is not None and not leg.ended:
+            if not leg.ended:
                 self._adopt_state(leg, one, telling)
-        named = {one.id for one in snapshot.calls}
+        return telling.notices
+
+    def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
+        """Be sure of a device if all its calls were named, and those that came since were seen."""
+        named, epoch = {one.id for one in snapshot.calls}, self.board.epoch
         if snapshot.complete and all(
-            not named.isdisjoint((leg.call, *leg.former)) for leg in self.board.at(device)
+            leg.epoch == epoch or not named.isdisjoint((leg.call, *leg.former))
+            for leg in self.board.at(device)
         ):
             self.board.confirm(device)
-        return telling.notices
 
     def _adopt_state(self, leg: Leg, one: CallSnapshot, telling: Telling) -> None:
         """Bring a leg that goes on to the state that is said of it; nothing goes backwards."""
@@ -186,8 +195,9 @@ class CallTracker:
             return
         if leg.state in {"initiated", "alerting", None}:
             leg.adopt(answer(device, one, now), "connected", now)
-            leg.answered = True
-            telling.add(CallAnswered, device, inferred=True, call=call)
+            if not leg.answered:
+                leg.answered = True
+                telling.add(CallAnswered, device, inferred=True, call=call)
         if leg.state == "connected" and one.state == "held":
             leg.adopt([inferred(steps.HELD, device, now)], "held", now)
             telling.add(CallHeld, device, inferred=True, call=call, by=device)
@@ -281,12 +291,14 @@ class CallTracker:
         """Give a leg a fact, and tell what follows."""
         step, late = fact[2], leg.is_late(fact)
         leg.sign = telling.now
+        if leg.catches_up(fact, late=late):
+            return
         if not late and (expected := leg.refuses(fact)):
             self._suspect(leg, step, expected, telling)
         leg.take(fact, late=late)
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
-        elif leg.begun and (step in _SILENT or leg.knew(fact)):
+        elif leg.begun and step in _SILENT:
             pass
         elif not leg.begun and leg.ended and self.board.is_gone(leg.device, leg.call, fact):
             pass  # of a call that is over, unless the device comes back to it

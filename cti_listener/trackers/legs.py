@@ -13,7 +13,7 @@ from typing import Final
 
 from cti_listener.records import CallRecord, State
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import Fact, in_order, said_in
+from cti_listener.trackers.facts import INFERRED, Fact, in_order, said_in
 from cti_listener.trackers.steps import Step
 
 _ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
@@ -29,6 +29,13 @@ _ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
     }
 )
 """The device's state after a step of its own, believed whatever was before; else it stays."""
+
+_HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
+
+_RANKS: Final[MappingProxyType[State, int]] = MappingProxyType(
+    {"initiated": 0, "alerting": 1, "connected": 2, "held": 3}
+)
+"""Which state a device is in before which."""
 
 _ANY: Final = frozenset(
     {steps.RECORD_STARTED, steps.RECORD_STOPPED, steps.FAILED, steps.CONNECTION_CLEARED}
@@ -247,12 +254,35 @@ class Leg:
         self.latest, self.sign, self.uncertain = latest, now, True
         self.state = self.adopted = state
 
-    def knew(self, fact: Fact) -> bool:
-        """Tell whether a snapshot said already that it is, or is no longer, on hold here."""
-        if self.adopted is None or fact[3] != self.device:
+    def catches_up(self, fact: Fact, *, late: bool) -> bool:
+        """Keep a fact if a snapshot has told as much already: its event waited, or came late."""
+        step, adopted = fact[2], self.adopted
+        if adopted is None or fact[3] != self.device:
             return False
-        known, self.adopted = self.adopted, None
-        return fact[2] in {steps.HELD, steps.RETRIEVED} and known == _ADOPTED[fact[2]]
+        if step in _HOLDS:
+            self._correct(fact)
+        state = _ADOPTED.get(step, adopted)
+        if step in _HOLDS or step > steps.ESTABLISHED:
+            known = step in _HOLDS and state == adopted
+        else:
+            known = _RANKS[state] <= _RANKS[adopted]
+        if not known or state == adopted:
+            self.adopted = None
+        if known:
+            self.facts.append(fact)
+            self.latest = self.latest if late else fact
+        return known
+
+    def _correct(self, fact: Fact) -> None:
+        """Let a hold's real time count instead of when we were told of it."""
+        kept = []
+        for one in self.facts:
+            mine = one[1] == INFERRED and one[2] in _HOLDS
+            if not mine or (one[2] != fact[2] and one[0] <= fact[0]):
+                kept.append(one)
+            elif one[2] != fact[2]:
+                kept.append((fact[0], *one[1:]))
+        self.facts = kept
 
     def _is_called_by(self, fact: Fact) -> bool:
         """Tell whether a fact says that the device is the one who calls."""
