@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
 
@@ -27,9 +27,12 @@ LIVES: Final = 1000
 """How many past lives of feeds are remembered; to forget one can only make a gap longer."""
 
 
-ON_ITS_WAY: Final = timedelta(seconds=0.05)
-"""For so long what happens may be on its way to every feed alike: who is lost so soon after another
-may have lacked what that one lost."""
+ON_ITS_WAY: Final = timedelta(seconds=0.1)
+"""For so long what happens may be on its way to every feed alike. Who is lost so soon after another
+may have lacked what that one lost; and so may who began to stand so soon before."""
+
+
+LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +63,19 @@ class _Coverage:
     def holes(self, reason: GapReason) -> tuple[list[_Life], _Life | None]:
         """Find what nobody covers: holes that are over, and the one that is open."""
         over: list[_Life] = []
-        at = self.settled
+        lives = sorted(self.past, key=lambda life: life.since)
+        at = sure = self.settled  # covered until then; and so that nothing was on its way
         up = min(self.up.values(), default=None)
-        for life in sorted(self.past, key=lambda life: life.since):
-            if up is not None and up <= max(at, life.since):
-                break  # from there on somebody covers all
-            if life.since > at:
-                over.append(_Life(self._since(at), life.since, reason))
+        for life in lives if up is None else (*lives, _Life(up, LAST, reason)):
+            if up is not None and up <= max(sure, life.since) and life.until < LAST:
+                continue  # from there on somebody covers all
+            if life.since > sure:
+                since = self._since(at) if life.since > at else sure
+                over.append(_Life(since, life.since, reason))
             if life.until > at:
                 at, reason = life.until, life.reason
-        if up is None:
-            return over, _Life(self._since(at), at, reason)
-        if up > at:
-            over.append(_Life(self._since(at), up, reason))
-        return over, None
+                sure = max(sure, life.since, at - ON_ITS_WAY)
+        return over, _Life(self._since(at), at, reason) if up is None else None
 
     def _since(self, end: datetime) -> datetime:
         """Return since when something may be missed, if the last feed was lost then."""

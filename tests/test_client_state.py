@@ -251,7 +251,9 @@ async def dripping(text: bytes) -> AsyncIterator[str]:
         await over.wait()
 
 
-@pytest.mark.parametrize("text", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.parametrize(
+    "text", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"]
+)
 async def test_a_server_that_comes_to_no_end_is_waited_for_so_long(text: bytes) -> None:
     async with dripping(text) as url:
         with pytest.raises(ConnectError, match=r"no answer within 0.1 s"):

@@ -147,12 +147,22 @@ def test_two_feeds_lost_together_are_one_gap_from_the_later_loss() -> None:
 def test_what_was_on_its_way_when_one_feed_was_lost_is_missed_if_the_other_is_lost_at_once() -> (
     None
 ):
-    for later, since in ((4.03, 4.0), (4.06, 4.06)):
+    for later, since in ((4.08, 4.0), (4.12, 4.12)):
         ledger = begun()
         ledger.covers("b", at(2))
         assert ledger.lost("a", at(4), "disconnected", key(1)) == []
         assert ledger.lost("b", at(later), "disconnected", key(1)) == []
         assert [span(gap) for gap in ledger.gaps] == [(since, None)]
+
+
+def test_what_was_on_its_way_when_a_feed_was_lost_is_missed_by_one_that_has_just_begun() -> None:
+    for stood, gaps in ((3.95, [(3.9, 3.95)]), (3.85, []), (4.05, [(4.0, 4.05)])):
+        ledger = begun()
+        if stood < 4:
+            ledger.covers("b", at(stood))
+        ledger.lost("a", at(4), "disconnected", key(1))
+        ledger.covers("b", at(stood))
+        assert [span(gap) for gap in ledger.gaps] == gaps
 
 
 def test_a_peer_found_dead_late_shows_a_gap_that_is_over() -> None:

@@ -80,7 +80,9 @@ class Pair:
                 await self._told.wait()
 
     async def both_stand(self) -> None:
+        """Wait until both stand, and have for long enough to stand for each other."""
         await self.until(lambda: all(one.connected for one in self.feeds.values()))
+        self.clock.ahead += 2 * ON_ITS_WAY.total_seconds()
 
     async def are_in_step(self) -> None:
         """Bring both in step, after they stood long enough to come back where they were."""
@@ -311,6 +313,7 @@ async def test_a_feed_that_had_brought_as_much_when_it_was_lost_leaves_none() ->
     async with pair(splice_hold=0.05) as two:
         await two.servers[0].disconnect()
         await two.until(lambda: len(two.told(Connected)) == 3)
+        await two.both_stand()
         seen = two.feeds["a"].seen
         await two.send(make(serial=3), 1, 0)
         await two.until(lambda: two.events)
