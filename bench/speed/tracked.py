@@ -17,8 +17,10 @@ from bench.speed.receivers import Receiver, ours_of_calls
 from bench.speed.sender import NAMESPACE, Load
 from cti_listener import CallEnded, CallStarted, Listener, parse_event
 from cti_listener.event_base import Delivery
+from cti_listener.events import event_of, load_object
 from cti_listener.simulator import Centre
 from cti_listener.tracking import Tracking
+from cti_listener.values import identity, routing_key
 
 AGENTS = 1000
 LIVE = 2000
@@ -85,7 +87,10 @@ def _per_live_call() -> float:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for body in events:
-        tracking.apply(parse_event(body, delivery=Delivery(received_at=datetime.now(UTC))))
+        payload = load_object(body)
+        device = routing_key(payload)
+        event = event_of(payload, device, Delivery(received_at=datetime.now(UTC)))
+        tracking.apply(event, identity(payload, device))  # as the pipeline does
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -95,10 +100,10 @@ def _per_live_call() -> float:
 
 def _call_on_hold(device: int) -> Iterator[bytes]:
     """Yield the events of a call with an outside number, up to its first time on hold."""
-    centre = Centre(device, agents=1, namespace=f"n{device}.cc", weights={"hold": 1.0})
+    centre = Centre(device, agents=1, namespace=NAMESPACE, weights={"hold": 1.0})
     for _, event in centre:
         if event["eventType"] == "csta":
-            yield json.dumps(event).encode()
+            yield json.dumps(event).replace("8001@", f"{10_000 + device}@").encode()
         if event["eventName"] == "held":
             return
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import INFERRED, TOGETHER, Fact, Reading
+from cti_listener.trackers.facts import INFERRED, TOGETHER, Fact, Reading, unpacked
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
@@ -59,7 +59,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
         queue=said.get("queue"),
         trunk_group=said.get("trunk_group"),
         trunk_member=said.get("trunk_member"),
-        user_data=said.get("user_data"),
+        user_data=unpacked(said.get("user_data")),
         holds=_holds(readings),
         transfers=tuple(
             Transfer(by=by, to=to, at=at, consulted=consulted)
@@ -112,7 +112,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         queue=said.get("queue"),
         trunk_group=said.get("trunk_group"),
         trunk_member=said.get("trunk_member"),
-        user_data=said.get("user_data"),
+        user_data=unpacked(said.get("user_data")),
         transferred_from=handed_in,
         transferred_to=handed_on,
         members=tuple(read.members),

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
+from sys import intern
 from typing import Any, Final
 
 from cti_listener.derived import (
@@ -225,7 +226,7 @@ class CallTracker:
         gone = self.board.is_gone(device, call, fact)
         if gone and step == steps.CONNECTION_CLEARED:
             return None
-        leg = Leg(device, call, event.namespace, self.board.epoch)
+        leg = Leg(device, call, event.namespace and intern(event.namespace), self.board.epoch)
         if gone:  # it may come back, and this have come before
             self.board.lay_aside(leg, telling.now)
         elif step != steps.CONNECTION_CLEARED:  # else its beginning may come yet

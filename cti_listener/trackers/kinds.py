@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import itemgetter
+from sys import intern
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cti_listener import events
 from cti_listener.event_base import Event
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import TOLD, Fact
+from cti_listener.trackers.facts import TOLD, Fact, packed
 from cti_listener.trackers.steps import Step
 from cti_listener.values import EventKey, full_id, read_time
 
@@ -85,6 +86,18 @@ KINDS: Final[MappingProxyType[type[Event], Kind]] = MappingProxyType(
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 
 
+def _kept(said: tuple[Any, ...], device: str) -> tuple[Any, ...]:
+    """Return what a ringing, or an answer, with user data says, in as little memory as it takes."""
+    calling, called, queue, group, member, data, kind, *more = said
+    return (
+        device if calling == device else calling,
+        device if called == device else called,
+        *(queue, group, member, packed(data)),
+        intern(kind) if type(kind) is str else kind,
+        *more,
+    )
+
+
 def _unnamed(step: Step, changed: str | None, device: str, namespace: str | None) -> str | None:
     """Return whose step it is where nothing names that: the device that changed, if another.
 
@@ -120,14 +133,16 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: F
     text, serial, delivery = fields["event_time_text"], key[3], event.delivery
     time = read_time(text, delivery.zone) if text else None
     said, call = told(fields), fields["call_id"] or ""
+    if fields.get("user_data") is not None:
+        said = _kept(said, device)
     if type(serial) is int and key[7] is None and key[1] == "csta" and (key[6] or "") == call:
         known_by: str | EventKey | None = key[5]
     else:
         known_by = EventKey(*key)
         serial = serial if type(serial) is int else -1
     if last is not None:
-        if last[2] == steps.DELIVERED and last[4][: len(said)] == said:
-            said = last[4][: len(said)]
+        if last[2] == steps.DELIVERED and step == steps.ESTABLISHED and last[4][:-1] == said:
+            said = last[4]  # with what only the ringing says behind it, which nobody asks there
         known_by = last[5] if last[5] == known_by else known_by
         call = last[6] if last[6] == call else call
     return time or delivery.received_at or NEVER, serial, step, party, said, known_by, call

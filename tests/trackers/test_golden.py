@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +84,17 @@ def final_records(came: list[tuple[Line, float]]) -> dict[tuple[str, str], CallR
                 final[notice.device, notice.call.id] = bare
     assert not tracked.calls, "a call leaked"
     return final
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"data": {"a": [1, 2.5, None, True]}}, {"n": 10**30}, {"half": "\ud800"}, {"inf": inf}],
+)
+def test_user_data_are_told_as_they_came(data: dict[str, Any]) -> None:
+    lines = dict(one for file in FILES for one in read(file.read_text()))["S is called and answers"]
+    tracked, again = tracking(), tracking()
+    for line in lines[:2]:
+        tracked.apply(replace(line, payload={**line.payload, "userData": data}).event())
+    assert tracked.calls["c1"].user_data == data
+    again.remember(tracked.remembered())
+    assert again.calls["c1"].user_data == data
