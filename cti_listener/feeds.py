@@ -180,8 +180,8 @@ class Feeds:
     def reached(self, feed: str, silent: float, hold: float) -> float:
         """Return how far a feed has come, at least: it brought all that came until then.
 
-        Beside one that is being spliced in, and with which it shares nothing yet, it may be behind
-        by as much as that one is held back for.
+        Beside one that is being spliced in, it may be behind by as much as that one is held back
+        for, until it has been seen to have come as far as that one began.
 
         Args:
             feed: Which one.
@@ -190,7 +190,9 @@ class Feeds:
         """
         reached = self._sightings.reached(self._standing[feed], silent)
         for other, joining in self._current.items():
-            if other != feed and joining.life.since <= silent and not joining.shared:
+            if other == feed or joining.life.since > silent or joining.shared >= PROOF:
+                continue
+            if not joining.shared or not self._standing[feed].has_reached(joining.life):
                 reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
         return reached
 

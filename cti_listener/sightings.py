@@ -136,6 +136,18 @@ class Life:
             told.precedes(first) for firsts in self.firsts.values() for first in firsts
         )
 
+    def has_reached(self, other: Life) -> bool:
+        """Tell whether it has come at least as far as another began, in all that both brought.
+
+        Of what the other brought first, one may be an old event that the server repeats: it takes
+        two to tell.
+        """
+        kinds = self.furthest.keys() & other.firsts.keys()
+        return bool(kinds) and all(
+            len({one for one in other.firsts[kind] if not self.furthest[kind].precedes(one)}) > 1
+            for kind in kinds
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedStats:

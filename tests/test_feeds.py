@@ -705,15 +705,20 @@ def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> 
     assert merged.reached("a", 102.5) == 99.0
 
 
-def test_beside_one_that_is_spliced_in_a_feed_that_shares_nothing_may_be_behind() -> None:
+def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_behind() -> None:
     merged = in_step()
     merged.lost("b")
     merged.now = 102.0
     merged.stood("b")
     assert merged.reached("a", 101.5, hold=1.0) == 101.5  # its last byte came before
     assert merged.reached("a", 102.5, hold=1.0) == 101.0
-    merged.bring("b", 200)
-    merged.bring("a", 200)
+    merged.bring("b", 99)  # an old one, repeated
+    for number in (200, 201):
+        merged.bring("b", number)
+        assert merged.reached("a", 102.5, hold=1.0) <= 101.0
+    for number in (200, 201):
+        assert merged.reached("a", 102.5, hold=1.0) <= 101.0
+        merged.bring("a", number)
     assert merged.reached("a", 102.5, hold=1.0) == 102.5
     merged.lost("b")
     merged.stood("b")
