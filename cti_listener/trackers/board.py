@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
 
+from cti_listener.trackers import steps
 from cti_listener.trackers.facts import Fact
 from cti_listener.trackers.legs import BEGINNINGS, Leg
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
@@ -105,6 +106,20 @@ class Board:
             return False
         again = fact is not None and fact[3] == device and fact[2] in BEGINNINGS
         return not (again and fact is not None and fact[0] > ended)
+
+    def consulted_about(self, leg: Leg) -> Leg | None:
+        """Find the call that a leg was made to talk about: named, or on hold as it began."""
+        at, over = self.at(leg.device), self.over_at(leg.device)
+        if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
+            return None
+        others = [one for one in (*at, *over) if one is not leg]
+        told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
+        if told:
+            return next((one for one in others if told in (one.call, *one.former)), None)
+        if not leg.calls or not any(one.holds for one in others):
+            return None
+        began = min(fact[0] for fact in leg.facts)
+        return next((one for one in others if one.held_at(began)), None)
 
     def silent_since(self, limit: datetime) -> list[Leg]:
         """Return the legs that go on and have shown no sign since then."""

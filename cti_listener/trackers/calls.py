@@ -35,9 +35,9 @@ from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import NO_CALL, Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg
-from cti_listener.trackers.memory import leg_of, plain_leg, read_time
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
+from cti_listener.trackers.wrap_ups import WrapUps
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
@@ -76,9 +76,7 @@ class CallTracker:
         self._is_internal = is_internal
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
-        self._last: dict[str, Leg] = {}  # that ended where an agent sits, for the work after it
-        self._wrapping: dict[str, tuple[Leg, datetime]] = {}  # whose agent works after it, since
-        self._working: dict[str, datetime] = {}  # whose agent does before the call has ended
+        self._wrap_ups = WrapUps()
         self.inconsistencies = 0
 
     def __repr__(self) -> str:
@@ -370,36 +368,19 @@ class CallTracker:
         board.lay_aside(leg, telling.now)
         if not board.at(leg.device) and not leg.uncertain:
             board.confirm(leg.device)
-        about = self._consulted_about(leg)
+        about = board.consulted_about(leg)
         if about is not None:
             leg.original = about.call
         if CallEnded in self._wanted or CallRevised in self._wanted:
             leg.record = self._record(leg)
             telling.add(CallEnded, leg.device, call=lambda: leg.record, inferred=inferred)
         leg.told = 1
-        if leg.agent is not None and about is None:  # nobody works after a consultation alone
-            self._last[leg.device] = leg
         if about is not None and leg.call not in about.consults:
             about.add_consult(leg.call)
             if about.told:
                 self._revise(about, telling)
-        began = self._working.pop(leg.device, None)
-        if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
-            self._wrapping[leg.device] = self._last.pop(leg.device), began
-
-    def _consulted_about(self, leg: Leg) -> Leg | None:
-        """Find the call that a leg was made to talk about: named, or on hold as it began."""
-        at, over = self.board.at(leg.device), self.board.over_at(leg.device)
-        if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
-            return None
-        others = [one for one in (*at, *over) if one is not leg]
-        told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
-        if told:
-            return next((one for one in others if told in (one.call, *one.former)), None)
-        if not leg.calls or not any(one.holds for one in others):
-            return None
-        began = min(fact[0] for fact in leg.facts)
-        return next((one for one in others if one.held_at(began)), None)
+        # Nobody works after a consultation alone.
+        self._wrap_ups.ended(leg, counts=leg.agent is not None and about is None)
 
     def _give_up(self, leg: Leg, telling: Telling) -> None:
         """End a leg that nobody said to have ended."""
@@ -441,13 +422,9 @@ class CallTracker:
             now: When that came.
             key: What its event is known by.
         """
-        last = self._last.get(device)
-        if last is not None and last.agent == agent and last.is_before(since):
-            self._wrapping[device] = self._last.pop(device), since
-        elif until is None and self.board.at(device):
-            self._working[device] = since  # the hang-up has yet to come
-        leg, began = self._wrapping.get(device, (None, None))
-        if until is None or not known or leg is None or began != since:
+        busy = bool(self.board.at(device))
+        leg = self._wrap_ups.worked(device, agent, since, until, busy=busy)
+        if until is None or not known or leg is None:
             return ()
         telling = Telling(self._wanted, now, key)
         leg.wrap_up = (until - since).total_seconds()
@@ -479,14 +456,7 @@ class CallTracker:
 
     def remembered(self) -> dict[str, Any]:
         """Return what it knows, as plain values."""
-        return {
-            "board": self.board.remembered(),
-            "working": self._working,
-            "last": {device: plain_leg(leg) for device, leg in self._last.items()},
-            "wrapping": {
-                device: (plain_leg(leg), since) for device, (leg, since) in self._wrapping.items()
-            },
-        }
+        return {"board": self.board.remembered(), **self._wrap_ups.remembered()}
 
     def remember(self, kept: dict[str, Any]) -> None:
         """Go on with what another tracker knew.
@@ -496,22 +466,16 @@ class CallTracker:
         """
         board = self.board
         board.remember(kept["board"])
-        self._working = {device: read_time(at) for device, at in kept["working"].items()}
-        self._last = {device: self._leg_again(one) for device, one in kept["last"].items()}
-        self._wrapping = {
-            device: (self._leg_again(one), read_time(since))
-            for device, (one, since) in kept["wrapping"].items()
-        }
+        self._wrap_ups.remember(kept, self._over)
         if CallEnded in self._wanted or CallRevised in self._wanted:
-            wrapping = (leg for leg, _ in self._wrapping.values())
-            for leg in (*board.just_over, *self._last.values(), *wrapping):
+            for leg in (*board.just_over, *self._wrap_ups):
                 if leg.told:
                     leg.record = replace(self._record(leg), revision=leg.told)
 
-    def _leg_again(self, kept: dict[str, Any]) -> Leg:
-        """Return a leg that is over: that of the board, if it is there as well."""
-        over = self.board.find(kept["device"], kept["call"])
-        return over if over is not None and over.told else leg_of(kept)
+    def _over(self, device: str, call: str) -> Leg | None:
+        """Return a leg of the board that is over."""
+        leg = self.board.find(device, call)
+        return leg if leg is not None and leg.told else None
 
     # Private
 
