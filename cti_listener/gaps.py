@@ -45,11 +45,19 @@ class _Loss:
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """When a feed covered what happened, and how that ended."""
+    """When a feed covered what happened, and how that ended.
+
+    Attributes:
+        since: From when.
+        until: Until when.
+        reason: Why no longer.
+        silent: When its last byte came; None: then.
+    """
 
     since: datetime
     until: datetime
     reason: GapReason
+    silent: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -79,21 +87,25 @@ class _Coverage:
 
     def _since(self, end: datetime) -> datetime:
         """Return since when something may be missed, if the last feed was lost then."""
-        return min(
-            (one.until for one in self.past if end - ON_ITS_WAY <= one.until <= end), default=end
+        least = end - ON_ITS_WAY
+        lost = (
+            max(one.until, least)
+            for one in self.past
+            if one.until <= end and (one.silent or one.until) >= least
         )
+        return min(lost, default=end)
 
-    def end(self, feed: str, until: datetime, reason: GapReason) -> None:
+    def end(self, feed: str, until: datetime, reason: GapReason, silent: datetime | None) -> None:
         """Note that a feed covers no more, since then."""
         since = self.up.pop(feed, None)
         if since is not None:
-            self.past.append(_Life(since, max(since, until), reason))
+            self.past.append(_Life(since, max(since, until), reason, silent))
             del self.past[:-LIVES]
 
     def settle(self, until: datetime) -> None:
         """Hold everything before as said."""
         self.settled = max(self.settled, until)
-        self.past = [life for life in self.past if life.until > self.settled]
+        self.past = [life for life in self.past if (life.silent or life.until) > self.settled]
 
     def settle_what_is_known(self) -> None:
         """Hold everything as said that was before any feed which stands: no life of it goes on."""
@@ -194,16 +206,29 @@ class GapLedger:
         return self._regained(min(self._coverage.up.values()), recovered=recovered)
 
     def lost(
-        self, feed: str, since: datetime, reason: GapReason, last_before: EventKey | None
+        self,
+        feed: str,
+        since: datetime,
+        reason: GapReason,
+        last_before: EventKey | None,
+        *,
+        silent: datetime | None = None,
     ) -> list[Gap]:
         """Note that a feed covers no more from then on; return the gaps that turn out to be over.
 
         One that goes on is open: see `gaps`.
+
+        Args:
+            feed: Which one.
+            since: From when.
+            reason: Why.
+            last_before: The last event before.
+            silent: When its last byte came, if that was later: then it was behind.
         """
         self._catching_up.discard(feed)
         if self._coverage is None:
             return []
-        self._coverage.end(feed, since, reason)
+        self._coverage.end(feed, since, reason, silent)
         if self._lost:  # of a gap that is open already, this is a part
             up = min(self._coverage.up.values(), default=None)
             return [] if up is None or self._catching_up else self._regained(up)

@@ -140,7 +140,7 @@ class Standing:
                 detail=detail,
             )
         )
-        self.tell_gaps(self.ledger.lost(feed, covered, reason, last))
+        self.tell_gaps(self.ledger.lost(feed, covered, reason, last, silent=since))
         if self.stands:
             self._mind_refused(last)
 

@@ -155,6 +155,15 @@ def test_what_was_on_its_way_when_one_feed_was_lost_is_missed_if_the_other_is_lo
         assert [span(gap) for gap in ledger.gaps] == [(since, None)]
 
 
+def test_one_that_was_behind_and_is_lost_with_the_other_says_as_much() -> None:
+    for silent, since in ((3.95, 3.9), (3.85, 4.0)):
+        ledger = begun()
+        ledger.covers("b", at(2))
+        ledger.lost("b", at(3), "disconnected", key(1), silent=at(silent))
+        ledger.lost("a", at(4), "disconnected", key(1))
+        assert [span(gap) for gap in ledger.gaps] == [(since, None)]
+
+
 def test_what_was_on_its_way_when_a_feed_was_lost_is_missed_by_one_that_has_just_begun() -> None:
     for stood, gaps in ((3.95, [(3.9, 3.95)]), (3.85, []), (4.05, [(4.0, 4.05)])):
         ledger = begun()
