@@ -18,18 +18,19 @@ from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.listener import Listener
 from cti_listener.log import log
-from cti_listener.notices import Notice
+from cti_listener.notices import Connected, Disconnected, Gap, Notice
 from cti_listener.ops import health, logs, terminal
 from cti_listener.ops.descriptor import Descriptor
 from cti_listener.ops.exits import ExitCode, signals, verdict
 from cti_listener.ops.masking import Masker
+from cti_listener.ops.notifying import Notifier
 from cti_listener.ops.output import Output, json_line
 from cti_listener.ops.pretty import Pretty
 from cti_listener.settings.making import DEMO_NAMESPACE, completed, make_listener, wire_name
 from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from cti_listener.router import Kind
     from cti_listener.settings import Settings
@@ -44,7 +45,7 @@ _TOLD_AS_NOTICES: Final = frozenset({"connected", "disconnected", "gap", "destin
 _FOR_MACHINES: Final = frozenset({"stopped"})
 
 
-def listen(settings: Settings, environ: Mapping[str, str]) -> int:
+def listen(settings: Settings, environ: MutableMapping[str, str]) -> int:
     """Listen until told to stop; return the exit code."""
     return asyncio.run(_Run(completed(settings), environ).run())
 
@@ -56,11 +57,12 @@ class _Run:
     what ended the listener by itself.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, environ: MutableMapping[str, str]) -> None:
         self._settings = settings
         self._environ = environ
         self._stop_asked = asyncio.Event()
         self._failure: Exception | None = None
+        self._notifier = Notifier.from_environ(environ)
         self._left = self._unkept = 0
         self._masker = Masker(
             numbers=settings.mask_numbers, own=(*settings.device, *settings.agent)
@@ -118,7 +120,12 @@ class _Run:
             kinds = (CallEnded, CallRevised)
         register = listener.on(*kinds, Notice, order="all", overflow="block", name="output")
         register(self._output.take)
+        if self._notifier.is_on:
+            listener.on(Connected, Disconnected, Gap)(self._tell_manager)
         return listener
+
+    async def _tell_manager(self, _notice: Notice) -> None:
+        self._notifier.look()
 
     async def _credentials(self) -> Credentials:
         """Read what proves who we are, for one attempt; from then on it is never shown."""
@@ -130,6 +137,7 @@ class _Run:
         """Run the listener, and what goes on beside it, until all of it has ended."""
         async with asyncio.TaskGroup() as tasks:
             keeper = tasks.create_task(self._keep(listener, file))
+            notifier = tasks.create_task(self._notifier.run(listener.stats))
             ender = tasks.create_task(self._end_when_asked(listener))
             try:
                 await listener.run()
@@ -137,6 +145,7 @@ class _Run:
                 self._failure = error
                 ender.cancel()
             keeper.cancel()
+            notifier.cancel()
         if self._failure is None:
             stats = listener.stats()
             log.info(
@@ -151,6 +160,7 @@ class _Run:
             loop = asyncio.get_running_loop()
             loop.call_later(self._settings.duration, self._stop_asked.set)
         await self._stop_asked.wait()
+        self._notifier.stopping(self._settings.drain)
         over = self._output.ended  # then nothing more will be written, however long we wait
         left = await listener.stop(0.0 if over else self._settings.drain)
         self._left = 0 if over else sum(len(one.happenings) for one in left)
@@ -219,6 +229,7 @@ class _Run:
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
         if code is not ExitCode.OK:
+            self._notifier.failed(self._masker.text(text))
             self._logs.fail(text, code)
         self._logs.flush()
         return code
