@@ -101,7 +101,7 @@ class _Run:
                 stack.enter_context(signals(self._asked, file.remove if file else lambda: None))
                 urls = self._settings.url
                 if self._settings.demo:
-                    server = await stack.enter_async_context(_demo_server(self._settings))
+                    server = await stack.enter_async_context(demo_server(self._settings))
                     urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
                 await self._live(self._listener(urls), file)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
@@ -235,7 +235,7 @@ class _Run:
         return code
 
 
-def _demo_server(settings: Settings) -> SimulatorServer:
+def demo_server(settings: Settings) -> SimulatorServer:
     """Return a small contact centre that opens when we listen, at the present time."""
     from cti_listener.simulator import Centre, SimulatorServer  # noqa: PLC0415 - for the demo only
 

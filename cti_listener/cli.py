@@ -9,6 +9,7 @@ so that `--help`, `--version` and `healthcheck` answer at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cti_listener import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cti_listener.settings import Configuration
 
 _OK: Final = 0
@@ -157,12 +160,35 @@ def listen(flags: Flags | None = None) -> int:
     return _USAGE if kinds == {"flag"} else _CONFIGURATION
 
 
+def _flowing(command: Callable[..., int]) -> Callable[..., int]:
+    """Have the help of arguments flow: it is plain text, whose line breaks are shown."""
+    command.__doc__ = re.sub(r"\n {12}(?=\S)", " ", command.__doc__ or "")
+    return command
+
+
 @app.command
-def check(flags: Flags | None = None) -> int:
-    """Print the settings that would hold, each with its source, and every mistake in them."""
+@_flowing
+def check(
+    flags: Flags | None = None,
+    *,
+    connect: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Print the settings that would hold, each with its source, and every mistake in them.
+
+    Args:
+        flags: What is checked.
+        connect: Go the way to each --url instead, step by step, each with its time: name, TCP, TLS,
+            handshake, CONNECT, subscriptions, and the events of 5 seconds, or of --duration.
+    """
     from cti_listener.settings import load
 
     configuration = load(flags.given() if flags else {})
+    if connect:
+        if _told(configuration):
+            return _CONFIGURATION
+        from cti_listener.checking import check_connection
+
+        return check_connection(configuration.settings)
     rows = configuration.rows()
     names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, source in rows:
@@ -182,6 +208,7 @@ def _told(configuration: Configuration) -> bool:
 
 
 @app.command(help_epilogue="")
+@_flowing
 def simulate(
     *,
     host: str = "127.0.0.1",
@@ -220,6 +247,7 @@ def simulate(
 
 
 @app.command(help_epilogue="")
+@_flowing
 def healthcheck(
     *,
     file: Path | None = None,

@@ -45,6 +45,8 @@ _TOO_OLD: Final = frozenset({"PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PRO
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 
 _MOST_NAMES: Final = 5
+_RENEW: Final = 14
+"""A certificate that holds for fewer days is told to be renewed."""
 _LONGEST_NAME: Final = 100
 
 _Certificate = dict[str, Any]
@@ -125,6 +127,22 @@ def meaning_of_certificate(error: ssl.SSLCertVerificationError, url: str) -> Cer
         case _:
             problem = f"its certificate is not trusted: {error.verify_message}; see ca_file"
     return CertificateError(url, problem)
+
+
+def certificate_in_words(certificate: _Certificate) -> str:
+    """Say for whom a certificate is that is trusted, who signed it, and for how long it holds."""
+    if not certificate:
+        return "a certificate that nothing is told of"
+    since, until = _date(certificate, "notBefore"), _date(certificate, "notAfter")
+    dates = ""
+    if since is not None and until is not None:
+        days = (until - datetime.now(UTC)).days
+        dates = f", from {since:%Y-%m-%d} to {until:%Y-%m-%d}, for {days} days more"
+        if days < _RENEW:
+            dates += "; have it renewed"
+    subject = _named(certificate, "subject")
+    whose = f" ({subject})" if subject else ""
+    return f"for {_names([certificate])}{whose}, by {_named(certificate, 'issuer')}{dates}"
 
 
 def _expired(chain: list[_Certificate]) -> str:

@@ -279,7 +279,7 @@ async def open_transport(
     extra: dict[str, Any] = {}
     if url.startswith("wss:"):
         extra["ssl"] = options.ssl_context or context_for(options)
-    proxy_url = _proxy_for(url, options)
+    proxy_url = proxy_for(url, options)
     discretion = discretion.about(in_url(proxy_url or ""))
     try:
         async with turning(options.open_timeout):
@@ -316,7 +316,7 @@ async def open_transport(
         del meaning, seen  # which hold this frame
 
 
-def _proxy_for(url: str, options: ConnectionOptions) -> str | None:
+def proxy_for(url: str, options: ConnectionOptions) -> str | None:
     """Return the URL of the proxy to go through, if any.
 
     Raises:
