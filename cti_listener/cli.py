@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
-from cti_listener import __version__
+from cti_listener import __version__, quick
+from cti_listener.quick import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +204,7 @@ def _told(configuration: Configuration) -> bool:
 
     problems = [str(problem) for problem in configuration.problems]
     for text in problems or (problems := ailments(configuration.settings)):
-        _say(text)
+        say(text)
     return bool(problems)
 
 
@@ -239,7 +240,7 @@ def simulate(
     from cti_listener.app import simulate as run
 
     return run(
-        _say,
+        say,
         centre={"seed": seed, "agents": agents, "namespace": namespace, "rate": rate},
         faults=",".join(fault or ()),
         server={"host": host, "port": port, "speed": speed, "seed": seed},
@@ -264,13 +265,7 @@ def healthcheck(
         config: The settings file; by default CTI_CONFIG.
         max_age: How many seconds the last sign of life may lie back.
     """
-    from cti_listener.ops import health
-
-    named = file or health.named_file(config, os.environ)
-    why = health.ailment(named, os.environ, health.MAX_AGE if max_age is None else max_age)
-    if why is not None:
-        _say(why)
-    return 0 if why is None else 1
+    return quick.healthcheck(file, config, max_age)
 
 
 # Not imported before it is asked for.
@@ -283,27 +278,25 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: The arguments, without the program's name; None: the process's.
     """
-    _open_standard_streams()
     tokens = sys.argv[1:] if argv is None else argv
+    if (answered := quick.answer(tokens)) is not None:
+        return answered
     try:
         if (secret := _secret_flag(tokens)) is not None:
             variable = f"CTI_{secret.upper()}"
-            _say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
+            say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
             return _USAGE
-        if tokens == ["--version"]:  # cyclopts asks its console for the width of that
-            sys.stdout.write(f"{__version__}\n")
-            code: object = _OK
-        else:
-            code = app(tokens)
+        code = app(tokens)
         sys.stdout.flush()
     except CycloptsError as error:
-        _say(f"{_mistake(error)}\nSee cti-listen --help.")
+        say(f"{_mistake(error)}\nSee cti-listen --help.")
         return _USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:  # `cti-listen --help | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return _OK
+    except OSError as error:
+        if error.filename is not None or error.errno not in quick.UNWRITABLE:
+            raise
+        return quick.unprintable(error)
     return code if isinstance(code, int) else _OK
 
 
@@ -319,19 +312,3 @@ def _secret_flag(tokens: list[str]) -> str | None:
     """Find a secret among the flags; every user of the machine can read them there."""
     names = {token.partition("=")[0] for token in tokens}
     return next((name for name in _SECRETS if f"--{name}" in names), None)
-
-
-def _open_standard_streams() -> None:
-    """See that 0, 1 and 2 are open: a socket that got such a number would be printed to."""
-    for fd, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number free: this one
-            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
-
-
-def _say(text: str) -> None:
-    """Tell the user something, on stderr."""
-    sys.stderr.write("".join(f"cti-listen: {line}\n" for line in text.splitlines()))
-    sys.stderr.flush()

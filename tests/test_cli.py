@@ -8,17 +8,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from cti_listener import __version__
+from cti_listener import __version__, cli, quick
 from cti_listener.cli import main
 from cti_listener.simulator import Faults
 from tests.program import PROGRAM, environment, run, started
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -144,6 +141,31 @@ class TestUsage:
         )
         assert (done.returncode, done.stderr) == (0, "")
 
+    @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["check", "--demo"]])
+    def test_a_full_disk_under_stdout_is_told_in_a_line(self, arguments: list[str]) -> None:
+        with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device, as a shell opens it
+            done = subprocess.run(
+                [*PROGRAM, *arguments],
+                env=environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        said = "cti-listen: cannot write the output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (74, said)
+
+    def test_help_flows_where_its_source_breaks_lines(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Each line of a cell is full: a word of the next one would not have fitted."""
+        assert main(["simulate", "--help"]) == 0
+        said = capsys.readouterr().out
+        (cell,) = re.findall(r"There are:.*?expire_every\.", said, re.DOTALL)
+        lines = [line.strip("│ ") for line in cell.splitlines()]
+        assert max(map(len, lines[1:])) - min(map(len, lines[1:-1])) < len("half_open_every,")
+
     def test_closed_standard_streams_are_no_error(self) -> None:
         for closed in (">&-", "2>&-", "<&-", ">&- 2>&- <&-"):
             done = subprocess.run(
@@ -199,6 +221,59 @@ class TestHealthcheck:
         done = run("healthcheck", CTI_HEALTH_FILE=str(tmp_path / "none"))
         assert (done.returncode, done.stdout) == (1, "")
         assert "the listener is not running" in done.stderr
+
+    def test_imports_next_to_nothing(self, tmp_path: Path) -> None:
+        file = str(tmp_path / "none")
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *PROGRAM[1:], "healthcheck", "--file", file],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert done.returncode == 1
+        ours = {name for name in imported if name.startswith("cti_listener.")}
+        assert ours == {"cti_listener.quick", "cti_listener.ops", "cti_listener.ops.health"}
+        heavy = {"pydantic", "websockets", "cyclopts", "structlog", "asyncio", "rich", "argparse"}
+        assert not heavy & imported
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["--file", "F", "--max-age", "3"], (Path("F"), None, 3.0)),
+            (["--max-age=0", "--config=C", "--file=F"], (Path("F"), Path("C"), 0.0)),
+            ([], (None, None, None)),
+        ],
+    )
+    def test_is_read_at_once_as_the_whole_command_line_reads_it(
+        self, arguments: list[str], told: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard: list[tuple[object, ...]] = []
+
+        def hear(*flags: object) -> int:
+            heard.append(flags)
+            return 0
+
+        monkeypatch.setattr(quick, "healthcheck", hear)
+        assert quick.answer(["healthcheck", *arguments]) == 0
+        assert cli.app(["healthcheck", *arguments]) == 0
+        assert heard == [told, told]
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--fiel", "F"], "Unknown option: --fiel. Did you mean --file?"),
+            (["--max-age", "soon"], 'unable to convert "soon" into float'),
+            (["--file"], "--file requires an argument"),
+            (["now"], "'now' is neither a flag nor a command"),
+        ],
+    )
+    def test_mistakes_are_told_as_any_others(self, arguments: list[str], said: str) -> None:
+        done = run("healthcheck", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
 
 
 class TestSimulate:

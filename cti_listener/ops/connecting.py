@@ -141,10 +141,8 @@ class Connecting:
             with self._step("CONNECT") as said:
                 opened = await session.be_opened()
                 sends, expects = opened.heartbeat_receive, opened.heartbeat_send
-                beats = (
-                    f"it sends a heart-beat every {sends:g} s, and wants one every {expects:g} s"
-                )
-                said.append(f"{opened.server or 'a server without a name'}; {beats}")
+                server = opened.server or "a server without a name"
+                said.append(f"{server}; heart-beats every {sends:g} s, wanted every {expects:g} s")
         destinations = list(session.codec.destinations)
         for number, destination in enumerate(destinations, 1):
             with self._step("SUBSCRIBE") as said:
