@@ -10,7 +10,7 @@ COPY cti_listener ./cti_listener
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 RUN python -m venv --without-pip /app \
     && pip --python /app/bin/python install --no-cache-dir --constraint constraints.txt \
-        "$(echo /wheels/cti_listener-*.whl)[socks]"
+        "$(echo /wheels/cti_listener-*.whl)[http,socks]"
 
 FROM python:3.11-slim
 LABEL org.opencontainers.image.title="cti-listener" \

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+
+from tests.program import LIMIT
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
@@ -91,12 +97,9 @@ def test_what_the_dockerfile_copies_is_not_ignored() -> None:
 
 
 @pytest.mark.parametrize("name", ["simulator", "listener"])
-def test_a_composed_service_holds_no_power_it_does_not_need(name: str) -> None:
+def test_a_composed_program_is_the_image_with_a_place_for_its_files(name: str) -> None:
     service = services()[name]
     assert service["build"] == "."
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108  # inside the container
 
 
@@ -105,11 +108,35 @@ def test_the_composed_listener_waits_for_the_simulator_and_listens_to_it() -> No
     assert listener["environment"] == {
         "CTI_URL": "ws://simulator:8008/events",
         "CTI_NAMESPACE": "zhen04.cc",
+        "CTI_ADMIN": "127.0.0.1:9090",
     }
     assert listener["depends_on"] == {"simulator": {"condition": "service_healthy"}}
     assert simulator["command"] == ["simulate", "--host", "0.0.0.0", "--port", "8008"]  # noqa: S104
     assert simulator["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
     compile(simulator["healthcheck"]["test"][3], "healthcheck", "exec")
+
+
+@pytest.mark.parametrize("name", ["simulator", "listener", "prometheus"])
+def test_a_composed_service_is_not_root_and_changes_nothing(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_composed_prometheus_scrapes_the_listener_on_its_own_loopback() -> None:
+    """So the endpoint needs no token, and nothing of it is published."""
+    listener, prometheus = services()["listener"], services()["prometheus"]
+    assert prometheus["network_mode"] == "service:listener"
+    source, target, _ = prometheus["volumes"][0].split(":")
+    assert f"--config.file={target}" in prometheus["command"]
+    (job,) = yaml.safe_load((ROOT / source).read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [listener["environment"]["CTI_ADMIN"]]}]
+    (published,) = listener["ports"]
+    port = published.rpartition(":")[2]
+    assert published.startswith("127.0.0.1:")
+    assert f"--web.listen-address=0.0.0.0:{port}" in prometheus["command"]
+    assert not listener["environment"]["CTI_ADMIN"].endswith(f":{port}")
 
 
 @pytest.mark.slow
@@ -136,6 +163,73 @@ def test_the_dockerfiles_steps_yield_a_listener_in_a_clean_virtual_environment(
         check=True,
     ).stdout.splitlines()
     assert [line for line in installed if line not in pins and "cti-listener" not in line] == []
+    the_image_runs(str(listener), tmp_path)
+    the_composed_services_run(str(listener), tmp_path)
+
+
+def the_image_runs(program: str, home: Path) -> None:
+    """Do what the image does: the entry point, its check, and a signal to stop."""
+    own = environment_of(home)
+    demo = [program, "--demo", "--count", "5", "--format", "json"]
+    done = subprocess.run(demo, env=own, capture_output=True, text=True, check=True, timeout=LIMIT)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(line["eventType"] != "listener" for line in lines) == 5
+    check = [program, *json.loads(only(stage(1), "HEALTHCHECK").partition("CMD ")[2])[1:]]
+    unwell = subprocess.run(check, env=own, capture_output=True, text=True, check=False)
+    assert (unwell.returncode, "the listener is not running" in unwell.stderr) == (1, True)
+    with running([program, "--demo"], own) as listener:
+        assert listener.stdout is not None
+        listener.stdout.readline()
+        well = subprocess.run(check, env=own, capture_output=True, text=True, check=False)
+        assert (well.returncode, well.stderr) == (0, "")
+        listener.send_signal(getattr(signal, only(stage(1), "STOPSIGNAL")))
+        assert listener.wait(LIMIT) == 0
+
+
+def the_composed_services_run(program: str, home: Path) -> None:
+    """Run the services that are ours as composed, but for where they are."""
+    composed = services()
+    place = {"0.0.0.0": "127.0.0.1", "8008": "0"}  # noqa: S104 - what the containers have to themselves
+    simulate = [place.get(word, word) for word in composed["simulator"]["command"]]
+    own = environment_of(home)
+    with running([program, *simulate], own) as simulator:
+        assert simulator.stderr is not None
+        stomp, served = (simulator.stderr.readline().split()[-1] for _ in range(2))
+        assert stomp.endswith("/mvc/stomp/websocket")
+        settings = dict(composed["listener"]["environment"])
+        del settings["CTI_ADMIN"]  # its port may be taken here; the admin endpoint's tests have it
+        url = settings.pop("CTI_URL").replace("ws://simulator:8008", served.rpartition("/")[0])
+        listen = [program, "--count", "3"]
+        done = subprocess.run(
+            listen,
+            env={**own, **settings, "CTI_URL": url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+        assert done.returncode == 0, done.stderr
+        assert all(json.loads(line)["eventName"] for line in done.stdout.splitlines())
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """Return the environment of a container: the image's, and a place for the health file."""
+    variables = shlex.split(only(stage(1), "ENV"))
+    kept = dict(pair.split("=", 1) for pair in variables if not pair.startswith("PATH="))
+    # One container does not see the listeners of another; here they would be found in /tmp.
+    return {"PATH": os.environ["PATH"], "CTI_HEALTH_FILE": str(home / "health.json"), **kept}
+
+
+@contextlib.contextmanager
+def running(command: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a program beside the test; it is killed at the end if it still runs."""
+    with subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def carry_out(steps: list[Instruction], *, image: Path, python: Path) -> None:
