@@ -228,6 +228,7 @@ class _Run:
             text = f"{self._left} events were not printed within {drain}; give it more by --drain"
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
+        self._logs.flush(at_the_end=True)
         if code is not ExitCode.OK:
             self._notifier.failed(self._masker.text(text))
             self._logs.fail(text, code)

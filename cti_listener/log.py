@@ -27,7 +27,11 @@ def _as_line(
 
 _plain = structlog.wrap_logger(
     logging.getLogger("cti_listener"),
-    processors=[structlog.stdlib.filter_by_level, _as_line],
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.contextvars.merge_contextvars,
+        _as_line,
+    ],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
 
@@ -41,3 +45,6 @@ class _Log:
 
 
 log = _Log()
+
+about = structlog.contextvars.bound_contextvars
+"""Binds what every line is about that is logged within its block, and by what begins there."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections import deque
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from cti_listener.ops import terminal
+from cti_listener.ops.repeats import LEFT_OUT, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import tzinfo
 
     from structlog.typing import EventDict, WrappedLogger
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 
 _STYLE: Final = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
 _NAME_COLUMNS: Final = 22
-
-_REPEATED_AFTER: Final = 1.0
-"""A line of the same name comes once in so many seconds."""
-
-_LEFT_OUT: Final = "lines_left_out"
 
 _WAITING_LINES: Final = 1000
 """So many lines wait for a stderr that is full; then the oldest go."""
@@ -83,43 +77,6 @@ class LogSink:
                 self._waiting[0] = line[taken:]
 
 
-class RateLimit:
-    """Lets one line of a name through each second, and counts those it held back.
-
-    The same name about another handler or feed, or for another reason, counts by itself.
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Measure by this clock."""
-        self._monotonic = monotonic
-        self._last: dict[tuple[Any, ...], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Pass a line on, or drop it; one that follows dropped ones says how many."""
-        if event.get("event") == _LEFT_OUT:
-            return event
-        key = tuple(event.get(part) for part in ("event", "level", "handler", "feed", "reason"))
-        with self._lock:
-            now = self._monotonic()
-            at, held = self._last.get(key, (-_REPEATED_AFTER, 0))
-            if now - at < _REPEATED_AFTER:
-                self._last[key] = at, held + 1
-                raise structlog.DropEvent
-            self._last[key] = now, 0
-        if held:
-            event["left_out"] = held
-        return event
-
-    def settle(self) -> list[tuple[str, int]]:
-        """Return the names whose last lines were held back, with how many; forget the rest."""
-        with self._lock:
-            now = self._monotonic()
-            due = [key for key, (at, _) in self._last.items() if now - at >= _REPEATED_AFTER]
-            over = {key: self._last.pop(key)[1] for key in due}
-        return [(str(key[0]), held) for key, held in over.items() if held]
-
-
 class Logs:
     """What was configured, to be flushed from time to time and at the end."""
 
@@ -137,10 +94,14 @@ class Logs:
         else:
             self._sink.write(f"cti-listen: {terminal.clean(self._masker.text(text))}")
 
-    def flush(self) -> None:
-        """Say what was held back, and write what waits."""
-        for name, held in self._limit.settle():
-            structlog.get_logger("cti_listener").warning(_LEFT_OUT, of=name, left_out=held)
+    def flush(self, *, at_the_end: bool = False) -> None:
+        """Say what was held back, and write what waits.
+
+        Args:
+            at_the_end: Also say what was held back in a period that is not over.
+        """
+        for name, held in self._limit.settle(at_the_end=at_the_end):
+            structlog.get_logger("cti_listener").warning(LEFT_OUT, of=name, left_out=held)
         self._sink.flush()
 
 

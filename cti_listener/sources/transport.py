@@ -9,6 +9,7 @@ what we answer.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
@@ -95,6 +96,11 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     _fragments: bytearray | None = None
     _buffer: memoryview | None = None  # asyncio's TLS fills slices of it, which must not be copies
     _holds: frozenset[_Hold] = frozenset()  # why nothing is read
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what `websockets` hands over; lines logged of what comes are about this life."""
+        super().__init__(*args, **kwargs)
+        self._context = contextvars.copy_context()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
@@ -205,7 +211,8 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
     def _release(self, why: _Hold) -> None:
         self._holds -= {why}
         if not self._holds and not self.transport.is_closing():
-            self.transport.resume_reading()
+            # What comes is read in the context of this call, which may be some handler's.
+            self._context.run(self.transport.resume_reading)
 
     def post(self, data: bytes) -> None:
         """Send a text message now; it is dropped if the connection is closing."""

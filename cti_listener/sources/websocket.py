@@ -30,7 +30,7 @@ from cti_listener.errors import (
     UnreachableError,
 )
 from cti_listener.interest import Interest
-from cti_listener.log import log
+from cti_listener.log import about, log
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.durable import Past
 from cti_listener.sources.endpoints import Endpoints
@@ -86,6 +86,7 @@ class WebSocketSource:
         self._past = Past()
         self._refusals = 0  # in a row, of us
         self._attempts = 0  # in a row, the one at hand included
+        self._connections = 0  # tried, in this run: each is named by its number in the log
         self._stood = False  # the life at hand did
         self._succeeded = False
         self._running = self._stopping = False
@@ -249,8 +250,12 @@ class WebSocketSource:
             await self._sleep(self._wait.first())
         if self._stopping:
             return
-        index = self._next_url
         self._standing.clear()
+        self._connections += 1
+        with about(feed=self._feed, connection=self._connections):
+            await self._live_or_tell(self._next_url, number)
+
+    async def _live_or_tell(self, index: int, number: int) -> None:
         try:
             await self._live(index, number)
         except ConnectError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from cti_listener.ops import logs
+from cti_listener.ops import logs, repeats
 from cti_listener.ops.descriptor import Descriptor
 from cti_listener.ops.masking import Masker
 from tests.program import environment
@@ -132,44 +132,15 @@ def test_secrets_and_numbers_are_masked_in_whatever_is_logged(
     assert "ValueError: ******** and 138****5678" in text
 
 
-def test_a_repeating_line_comes_once_a_second_and_counts_the_others(
-    configure: Configure, pipe: Pipe
-) -> None:
-    now = [0.0]
-    limit = logs.RateLimit(lambda: now[0])
-
-    def passes(**fields: Any) -> dict[str, Any] | None:
-        try:
-            return dict(limit(None, "info", {"level": "info", **fields}))
-        except structlog.DropEvent:
-            return None
-
-    assert passes(event="gap") == {"level": "info", "event": "gap"}
-    assert passes(event="gap") is None
-    assert passes(event="gap") is None
-    assert passes(event="connected") is not None
-    assert passes(event="gap", handler="b") is not None
-    now[0] = 1.0
-    assert passes(event="gap") == {"level": "info", "event": "gap", "left_out": 2}
-    assert passes(event="gap") is None
-    now[0] = 2.5
-    assert limit.settle() == [("gap", 1)]
-    assert limit.settle() == []
-    assert passes(event="gap") == {"level": "info", "event": "gap"}
-
-
-def test_what_was_held_back_at_the_end_of_a_burst_is_told(
-    configure: Configure, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "_REPEATED_AFTER", 60.0)
+def test_what_was_held_back_is_told_at_the_end(configure: Configure, pipe: Pipe) -> None:
     configured = configure()
-    for _ in range(4):
+    for _ in range(repeats.AT_ONCE + 2):
         log().warning("gap")
-    monkeypatch.setattr(logs, "_REPEATED_AFTER", 0.0)
     configured.flush()
-    gap, rest = pipe.lines()
-    assert gap["event"] == "gap"
-    assert (rest["event"], rest["of"], rest["left_out"]) == ("lines_left_out", "gap", 3)
+    assert [line["event"] for line in pipe.lines()] == ["gap"] * repeats.AT_ONCE
+    configured.flush(at_the_end=True)
+    (rest,) = pipe.lines()
+    assert (rest["event"], rest["of"], rest["left_out"]) == ("lines_left_out", "gap", 2)
 
 
 def test_a_full_stderr_stops_nobody_and_what_it_missed_comes_later(

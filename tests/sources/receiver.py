@@ -150,10 +150,14 @@ def source_of(
 
 @asynccontextmanager
 async def running(
-    source: WebSocketSource, interest: Interest | None = None, **known: Any
+    source: WebSocketSource,
+    interest: Interest | None = None,
+    *,
+    kept: Kept | None = None,
+    **known: Any,
 ) -> AsyncIterator[Kept]:
     """Run a source; it is stopped at the end of the block, and that must not take long."""
-    kept = Kept(**known)
+    kept = kept or Kept(**known)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(source.run(kept, interest or Interest(NAMESPACE)))
         try:
