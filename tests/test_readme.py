@@ -277,11 +277,24 @@ def in_shell(
 
 
 def test_check_prints_the_settings(checkout: Path, env: dict[str, str]) -> None:
-    (command,) = (text for text in COMMANDS if text.startswith("cti-listen check"))
+    (command,) = (text for text in CHECKS if "--connect" not in text)
     done = in_shell(command, checkout, env)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^device +8002 +--device$", done.stdout, re.MULTILINE)
     assert re.search(r"^url +ws://\S+ +CTI_URL$", done.stdout, re.MULTILINE)
+
+
+def test_check_goes_the_way_that_is_shown(checkout: Path, env: dict[str, str]) -> None:
+    (command,) = (text for text in CHECKS if "--connect" in text)
+    done = in_shell(command, checkout, env)
+    assert (done.returncode, done.stderr) == (0, "")
+    (shown,) = (text for text in in_language("text") if "SUBSCRIBE" in text)
+    assert numberless(done.stdout) == numberless(shown)
+
+
+def numberless(steps: str) -> list[str]:
+    """Return the steps without their times, ports and counts."""
+    return [" ".join(re.sub(r"\b\d+\b", "N", line).split()) for line in steps.splitlines()]
 
 
 def test_a_journal_can_be_looked_into(checkout: Path, env: dict[str, str]) -> None:
@@ -356,6 +369,8 @@ def test_no_command_is_left_out() -> None:
     )
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
+
+CHECKS: Final = [text for text in COMMANDS if text.startswith("cti-listen check")]
 
 PROGRAMS: Final = [text for text in in_language("python") if "def test_" not in text]
 
