@@ -200,8 +200,13 @@ def _stamp(
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """Return a line as one JSON object, what matters first."""
-    first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
-    return json.dumps({**first, **event}, ensure_ascii=False, default=str)
+    return json.dumps(_ordered(event, "time", "level", "event"), ensure_ascii=False, default=str)
+
+
+def _ordered(event: EventDict, *first: str) -> EventDict:
+    """Put these first, then the connection it is about."""
+    names = (*first, "feed", "connection")
+    return {**{name: event[name] for name in names if name in event}, **event}
 
 
 class _Console:
@@ -216,7 +221,7 @@ class _Console:
         name = terminal.pad(terminal.clean(str(event.pop("event"))), _NAME_COLUMNS)
         stack = event.pop("stack", None)
         trace = event.pop("exception", stack)
-        rest = " ".join(f"{key}={_quoted(value)}" for key, value in event.items())
+        rest = " ".join(f"{key}={_quoted(value)}" for key, value in _ordered(event).items())
         shown = terminal.pad(level, 7)
         if self._colour:
             time_of_day = terminal.styled(time_of_day, "dim")

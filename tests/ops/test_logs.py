@@ -88,6 +88,20 @@ def test_a_line_is_a_json_object_what_matters_first(configure: Configure, pipe: 
     assert "张三" in text
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_which_connection_it_is_about_stands_ahead_of_what_is_said(
+    configure: Configure, pipe: Pipe, as_json: object
+) -> None:
+    configure(as_json=bool(as_json))
+    with structlog.contextvars.bound_contextvars(feed="b", connection=3):
+        log().info("connected", url="ws://h/x")
+    text = pipe.text()
+    if as_json:
+        assert list(json.loads(text)) == ["time", "level", "event", "feed", "connection", "url"]
+    else:
+        assert text.endswith("feed=b connection=3 url=ws://h/x\n")
+
+
 def test_lines_below_the_level_are_not_logged(configure: Configure, pipe: Pipe) -> None:
     configure(level="warning")
     log().info("connected")
