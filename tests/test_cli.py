@@ -109,6 +109,16 @@ class TestUsage:
         for flag in flags.split():
             assert f"--{flag}" in said
 
+    @pytest.mark.parametrize("command", ["", "check", "simulate", "healthcheck", "journal gaps"])
+    def test_help_is_the_command_lines_librarys_own(
+        self, command: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = [*command.split(), "--help"]
+        assert main(arguments) == 0
+        shown = capsys.readouterr().out
+        cli.app(arguments)
+        assert shown == capsys.readouterr().out
+
     def test_only_the_help_of_what_has_settings_tells_of_them(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -386,7 +386,7 @@ async def run_at_parrot(files: Files, form: str) -> Run:
     """Meet, one after the other, all the ways a server has to repeat what it was sent."""
     async with parrot() as bird:
         paths = [*(f"stomp/{way}" for way in STOMP_WAYS), *(f"json/{way}" for way in JSON_WAYS)]
-        if form == "console":  # a line is logged once a second: see the others first
+        if form == "console":  # of what repeats some is left out: see the others first
             paths.reverse()
         settings = {
             "CTI_URL": json.dumps([with_secrets(f"{bird.url}/{path}") for path in paths]),
