@@ -8,7 +8,8 @@ A durable handler's full lane leaves events in the journal and is refilled from 
 half empty; each event its handler is done with is told to the journal.
 
 Whatever a handler does to itself, its lane goes on: only `drain` ends the work, and a worker that
-somebody else cancelled makes way for a new one.
+somebody else cancelled makes way for a new one. A handler that raises `HaltError` is not called
+again: its lanes keep what they hold, the journal what it is owed, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import datetime
 from typing import Final
 
 from cti_listener.derived import Derived
+from cti_listener.errors import HaltError
 from cti_listener.event_base import Event
 from cti_listener.lanes import NOTICES, Hole, Keeper, Lane, Unhandled
 from cti_listener.log import log
@@ -71,6 +73,7 @@ class Dispatcher:
         self._lanes: defaultdict[int, dict[str | None, Lane]] = defaultdict(dict)  # by handler
         self._crew = Crew(self._run_ready, crashed)
         self._full: set[Lane] = set()
+        self._halted: set[Handler] = set()
         self._spilled: set[Lane] = set()  # more of theirs is in the journal
         self._empty: asyncio.Future[None] | None = None
         self._excused: set[Lane] = set()  # whose handlers wait for the end themselves
@@ -178,7 +181,7 @@ class Dispatcher:
             yield from lanes.values()
 
     def _overfull(self, lane: Lane) -> None:
-        if lane.handler.overflow == "block":
+        if lane.handler.overflow == "block" and not lane.handler.halted:
             if not self._full:
                 self._pressure(True)  # noqa: FBT003 - the name of the callback says it
             self._full.add(lane)
@@ -225,8 +228,10 @@ class Dispatcher:
         ready, room = crew.ready, ROUND
         while ready and room > 0 and crew.open:
             lane = ready.popleft()
-            lane.worker = worker
             handler, queue, left = lane.handler, lane.queue, TURN
+            if handler.halted:
+                continue
+            lane.worker = worker
             try:
                 while left:
                     if lane.hole is not None:
@@ -249,7 +254,11 @@ class Dispatcher:
                     except BaseException as error:
                         if self._must_end(worker, error):
                             raise
-                        self._failed(lane, happening, seq, error)
+                        if isinstance(error, HaltError):
+                            self._halt(lane, happening, seq)
+                            left = 0
+                        else:
+                            self._failed(lane, happening, seq, error)
                     finally:
                         lane.running = None
                         handler.waiting -= 1
@@ -279,6 +288,8 @@ class Dispatcher:
 
     def _put_back(self, lane: Lane) -> None:
         lane.worker = None
+        if lane.handler.halted and (lane.queue or lane.spill is not None):
+            return
         if lane.queue or lane.hole:
             self._crew.ready.append(lane)
         elif lane.spill is not None:
@@ -291,11 +302,14 @@ class Dispatcher:
         """Read on, and refill, once a lane is half empty."""
         if len(lane.queue) > lane.handler.lane_size // 2:
             return
+        self._no_longer_full(lane)
+        self._ask_for_more(lane)
+
+    def _no_longer_full(self, lane: Lane) -> None:
         if lane in self._full:
             self._full.discard(lane)
             if not self._full:
                 self._pressure(False)  # noqa: FBT003 - the name of the callback says it
-        self._ask_for_more(lane)
 
     def _approach(self, lane: Lane, hole: Hole) -> None:
         """Tell the hole once the notices that stood before it have had their turn."""
@@ -330,6 +344,18 @@ class Dispatcher:
         with suppress(Exception):  # a log that cannot be written ends no worker
             log.error("handler_failed", handler=handler.name, key=key, exc_info=error)
 
+    def _halt(self, lane: Lane, happening: Happening, seq: int) -> None:
+        """Put back what a handler would not take, and call it no more."""
+        handler = lane.handler
+        lane.queue.appendleft(happening)
+        if handler.durable:
+            lane.seqs.appendleft(seq)
+        self._count_in(handler)
+        handler.halted = True
+        self._halted.add(handler)
+        for one in [one for one in self._full if one.handler is handler]:
+            self._no_longer_full(one)
+
     # Ending
 
     @contextmanager
@@ -349,9 +375,11 @@ class Dispatcher:
             self._empty.set_result(None)
 
     def _is_empty(self) -> bool:
-        if self._spilled - self._excused:
+        if any(not lane.handler.halted for lane in self._spilled - self._excused):
             return False
-        return self.waiting <= sum(1 + len(lane.queue) for lane in self._excused)
+        waited_for = self.waiting - sum(one.waiting for one in self._halted)
+        excused = (lane for lane in self._excused if not lane.handler.halted)
+        return waited_for <= sum(1 + len(lane.queue) for lane in excused)
 
     async def drain(self, timeout: float) -> list[Unhandled]:
         """Wait until every lane is empty, then end the workers; return what was left.

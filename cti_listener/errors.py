@@ -13,6 +13,9 @@ The tree::
     ├── UnreachableError        every allowed attempt failed
     ├── JournalError            the journal cannot be opened or written
     ├── WaitTimeoutError        what `wait_for` or `expect` waited for did not come in time
+    ├── HaltError               raised by a handler that takes nothing more in this run
+    ├── SinkError               a sink will never take this event
+    │   └── SinkAwayError       a sink cannot take anything at the moment
     └── NotRunningError         the listener is stopped, or not started yet
 
 Every public call raises one of these for a foreseeable failure, and nothing else.
@@ -165,6 +168,58 @@ class WaitTimeoutError(CtiError, TimeoutError):
 
     def __str__(self) -> str:
         return f"no {self.what} within {self.timeout:g} s"
+
+
+class HaltError(CtiError):
+    """Raised by a handler that takes nothing more in this run: not this event, nor a later one.
+
+    It is not called again. With a journal what it is owed stays there for the next run, in order;
+    without one its full lanes drop the oldest, and count them. Nobody waits for it at the end.
+
+    Attributes:
+        problem: Why, for a person.
+    """
+
+    def __init__(self, problem: str) -> None:
+        """Say why."""
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class SinkError(CtiError):
+    """A sink will never take this event: it is a dead letter, and the next one has its turn.
+
+    Attributes:
+        sink: The sink's name.
+        problem: What is wrong, for a person; nothing secret.
+    """
+
+    def __init__(self, sink: str, problem: str) -> None:
+        """Name the sink and what is wrong."""
+        super().__init__(sink, problem)
+        self.sink = sink
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.sink}: {self.problem}"
+
+
+class SinkAwayError(SinkError):
+    """A sink cannot take anything at the moment: it is given the same event again, later.
+
+    Attributes:
+        sink: The sink's name.
+        problem: What is wrong, for a person; nothing secret.
+        after: The shortest wait before that, in seconds; None: as ours.
+    """
+
+    def __init__(self, sink: str, problem: str, *, after: float | None = None) -> None:
+        """Name the sink, what is wrong, and when to try again."""
+        super().__init__(sink, problem)
+        self.after = after
 
 
 class NotRunningError(CtiError):

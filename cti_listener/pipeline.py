@@ -478,7 +478,11 @@ class Pipeline:
             waiting=handover.waiting,
             handlers={
                 one.name: HandlerStats(
-                    handled=one.handled, failed=one.failed, dropped=one.dropped, waiting=one.waiting
+                    handled=one.handled,
+                    failed=one.failed,
+                    dropped=one.dropped,
+                    waiting=one.waiting,
+                    halted=one.halted,
                 )
                 for one in handover.handlers
             },

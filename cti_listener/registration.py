@@ -8,16 +8,22 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_not_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from cti_listener.errors import HandlerError
+from cti_listener.errors import HaltError, HandlerError
 
 Retry = int | AsyncRetrying | stop_base | wait_base
 """How to try again what failed: how many more times, or a strategy of tenacity's."""
 
 _BRIEFLY = wait_random_exponential(multiplier=0.1, max=5.0)
+_UNLESS_HALTED = retry_if_not_exception_type(HaltError)
 
 
 def as_coroutine_function(
@@ -80,11 +86,12 @@ def make_retry(retry: Retry | None) -> AsyncRetrying | None:
         case None | AsyncRetrying():
             return retry
         case int() if retry >= 1 and retry is not True:
-            return AsyncRetrying(stop=stop_after_attempt(retry + 1), wait=_BRIEFLY, reraise=True)
+            strategy: dict[str, Any] = {"stop": stop_after_attempt(retry + 1), "wait": _BRIEFLY}
         case stop_base():
-            return AsyncRetrying(stop=retry, wait=_BRIEFLY, reraise=True)
+            strategy = {"stop": retry, "wait": _BRIEFLY}
         case wait_base():
-            return AsyncRetrying(wait=retry, reraise=True)
+            strategy = {"wait": retry}
         case _:
             problem = "is how many more times to try (1 or more), or a tenacity strategy"
             raise HandlerError("retry", f"{problem}, not {retry!r}")
+    return AsyncRetrying(**strategy, retry=_UNLESS_HALTED, reraise=True)

@@ -186,6 +186,7 @@ class Handler:
         retry: How to try again what failed; None: not at all.
         durable: What it is owed stands in the journal until it has done it.
         handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
+        halted: It raised `HaltError`, and is not called again.
         plain: It has neither time limit nor retries.
         number: Tells its lanes from those of others.
     """
@@ -203,6 +204,7 @@ class Handler:
     failed: int = 0
     dropped: int = 0
     waiting: int = 0
+    halted: bool = False
     plain: bool = field(init=False)
     number: int = field(default_factory=lambda: next(_numbers))
 

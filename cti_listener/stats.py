@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cti_listener.errors import BadReason
@@ -22,12 +22,14 @@ class HandlerStats:
         failed: Happenings it raised on, retries included.
         dropped: Events that its full lanes dropped.
         waiting: Happenings in its lanes now, the one it is at included.
+        halted: It raised `HaltError`, and is not called again.
     """
 
     handled: int
     failed: int
     dropped: int
     waiting: int
+    halted: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

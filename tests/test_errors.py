@@ -16,11 +16,14 @@ from cti_listener.errors import (
     ConfigurationError,
     ConnectError,
     CtiError,
+    HaltError,
     HandlerError,
     JournalError,
     NotRunningError,
     RefusedError,
     SessionError,
+    SinkAwayError,
+    SinkError,
     UnreachableError,
     WaitTimeoutError,
 )
@@ -37,6 +40,9 @@ EVERY: list[CtiError] = [
     UnreachableError(3, ConnectError("ws://x", "closed")),
     JournalError(Path("journal.db"), "is full"),
     WaitTimeoutError("Established", 30.0),
+    HaltError("gone"),
+    SinkError("https://x/hook", "answers 400"),
+    SinkAwayError("https://x/hook", "answers 503", after=5.0),
     NotRunningError("stopped"),
 ]
 
@@ -65,7 +71,7 @@ def tree_of_classes() -> dict[str, str]:
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
-    assert len(tree_of_classes()) == 11
+    assert len(tree_of_classes()) == 14
     assert tree_of_docstring() == tree_of_classes()
 
 
@@ -90,6 +96,9 @@ def test_every_error_is_among_those_tried_here() -> None:
                 "gave up after 3 attempts: ws://x: closed",
                 "journal journal.db: is full",
                 "no Established within 30 s",
+                "gone",
+                "https://x/hook: answers 400",
+                "https://x/hook: answers 503",
                 "stopped",
             ],
             strict=True,

@@ -44,6 +44,7 @@ class Descriptor:
             with contextlib.suppress(OSError):
                 self.fd = os.open(os.ttyname(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
                 self._own = True
+        self._turn = asyncio.Lock()
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
 
@@ -71,6 +72,18 @@ class Descriptor:
             if self.terminal and error.errno == errno.EIO:  # the terminal was closed
                 raise BrokenPipeError(errno.EPIPE, str(error)) from None
             raise
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it, with nothing of another writer in between.
+
+        Raises:
+            BrokenPipeError: Nobody will ever read it.
+            OSError: It cannot be written, as on a full disk.
+        """
+        async with self._turn:
+            rest = memoryview(data)
+            while rest := rest[self.write_some(rest) :]:
+                await self.writable()
 
     def is_broken(self) -> bool:
         """Tell whether nobody will ever read it, as far as can be known without writing."""

@@ -7,12 +7,12 @@ the loop.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Final
 
 from cti_listener.derived import CallEnded
+from cti_listener.errors import HaltError
 from cti_listener.event_base import Event
 from cti_listener.log import log
 
@@ -89,17 +89,20 @@ class Output:
     async def take(self, happening: Event | Notice) -> None:
         """Write one line; return when it is written.
 
-        What comes after the end is not written, and this never returns for it: the handler is not
-        done with it, and a journal keeps it for the next run.
+        What comes after the end is not written: the handler is not done with it, and a journal
+        keeps it for the next run.
+
+        Raises:
+            HaltError: It has ended.
         """
         if self.ended or not await self._put(happening):
-            await asyncio.Event().wait()
+            raise HaltError("the output has ended")
 
     async def _put(self, happening: Event | Notice) -> bool:
         """Write one line; tell whether it is written."""
         line = self._line(happening)
         try:
-            await self._write(line + b"\n")
+            await self._descriptor.write(line + b"\n")
         except BrokenPipeError:
             self.abandoned = True
             self._end()
@@ -131,8 +134,3 @@ class Output:
         except Exception:  # noqa: BLE001 - a bug of ours on one; it is told, and the event printed
             log.exception("form_failed", event_name=str(happening.event_name))
             return json_line(happening)
-
-    async def _write(self, line: bytes) -> None:
-        rest = memoryview(line)
-        while rest := rest[self._descriptor.write_some(rest) :]:
-            await self._descriptor.writable()
