@@ -26,13 +26,20 @@ from cti_listener.ops.masking import Masker
 from cti_listener.ops.notifying import Notifier
 from cti_listener.ops.output import Output, json_line
 from cti_listener.ops.pretty import Pretty
-from cti_listener.settings.making import DEMO_NAMESPACE, completed, make_listener, wire_name
+from cti_listener.router import Kind
+from cti_listener.settings.making import (
+    DEMO_NAMESPACE,
+    completed,
+    make_listener,
+    make_sinks,
+    wire_name,
+)
+from cti_listener.sinks.running import Outlet, attach, opened
 from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
-    from cti_listener.router import Kind
     from cti_listener.settings import Settings
     from cti_listener.simulator import SimulatorServer
     from cti_listener.sources.options import Credentials
@@ -42,6 +49,7 @@ _DEMO: Final[dict[str, Any]] = {"seed": 215, "agents": 8, "rate": 5.0}
 """A centre in which everything happens within half a minute, at each device soon."""
 
 _TOLD_AS_NOTICES: Final = frozenset({"connected", "disconnected", "gap", "destination_refused"})
+_RECORDS: Final[tuple[Kind, ...]] = (CallEnded, CallRevised)
 _FOR_MACHINES: Final = frozenset({"stopped"})
 
 
@@ -61,6 +69,7 @@ class _Run:
         self._settings = settings
         self._environ = environ
         self._stop_asked = asyncio.Event()
+        self._sinks: list[Outlet] = []
         self._failure: Exception | None = None
         self._notifier = Notifier.from_environ(environ)
         self._left = self._unkept = 0
@@ -69,6 +78,7 @@ class _Run:
         )
         self._masker.learn(settings.secrets())
         stdout, stderr = Descriptor(1), Descriptor(2)
+        self._stdout = stdout
         pretty = settings.format == "pretty" or (settings.format == "auto" and stdout.terminal)
         self._output = Output(
             stdout,
@@ -99,6 +109,10 @@ class _Run:
                 if file is not None:
                     stack.callback(file.remove)
                 stack.enter_context(signals(self._asked, file.remove if file else lambda: None))
+                self._sinks = await asyncio.to_thread(
+                    make_sinks, self._settings, stdout=self._stdout, learn=self._masker.learn
+                )
+                await stack.enter_async_context(opened(self._sinks))
                 urls = self._settings.url
                 if self._settings.demo:
                     server = await stack.enter_async_context(demo_server(self._settings))
@@ -115,13 +129,16 @@ class _Run:
     def _listener(self, urls: Sequence[str]) -> Listener:
         auth = self._credentials if self._settings.has_credentials else None
         listener = make_listener(self._settings, urls, auth)
-        kinds: tuple[Kind, ...] = tuple(map(wire_name, self._settings.event)) or (Event,)
-        if self._settings.calls:
-            kinds = (CallEnded, CallRevised)
+        events: tuple[Kind, ...] = tuple(map(wire_name, self._settings.event)) or (Event,)
+        kinds = _RECORDS if self._settings.calls else events
         register = listener.on(*kinds, Notice, order="all", overflow="block", name="output")
         register(self._output.take)
         if self._notifier.is_on:
             listener.on(Connected, Disconnected, Gap)(self._tell_manager)
+        kinds = {"events": events, "records": _RECORDS, "both": (*events, *_RECORDS)}[
+            self._settings.to_records
+        ]
+        attach(listener, self._sinks, (*kinds, Notice))
         return listener
 
     async def _tell_manager(self, _notice: Notice) -> None:
@@ -161,9 +178,10 @@ class _Run:
             loop.call_later(self._settings.duration, self._stop_asked.set)
         await self._stop_asked.wait()
         self._notifier.stopping(self._settings.drain)
-        over = self._output.ended  # then nothing more will be written, however long we wait
-        left = await listener.stop(0.0 if over else self._settings.drain)
-        self._left = 0 if over else sum(len(one.happenings) for one in left)
+        left = await listener.stop(self._settings.drain)
+        # What was not printed because enough was, or because nobody reads it, is not missed.
+        over = {"output"} if self._output.ended else frozenset()
+        self._left = sum(len(one.happenings) for one in left if one.handler not in over)
         kept = listener.stats().journal
         self._unkept = 0 if kept is None else kept.pending
 
@@ -225,7 +243,8 @@ class _Run:
         elif self._left:
             drain = f"the drain time of {self._settings.drain:g} s"
             code = ExitCode.UNDRAINED
-            text = f"{self._left} events were not printed within {drain}; give it more by --drain"
+            done = "passed on" if self._sinks else "printed"
+            text = f"{self._left} events were not {done} within {drain}; give it more by --drain"
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
         self._logs.flush(at_the_end=True)

@@ -34,7 +34,8 @@ _WHAT: Final = Parameter(group=Group("What to listen to", sort_key=1), negative=
 _WHO: Final = Parameter(group=Group("Who we are", sort_key=2), negative="")
 _HOW: Final = Parameter(group=Group("How to connect", sort_key=3), negative="")
 _PRINT: Final = Parameter(group=Group("What to print", sort_key=4), negative="")
-_RUN: Final = Parameter(group=Group("Running", sort_key=5), negative="")
+_TO: Final = Parameter(group=Group("Where else to", sort_key=5), negative="")
+_RUN: Final = Parameter(group=Group("Running", sort_key=6), negative="")
 
 _SECRETS: Final = ("passcode", "token", "cookie")
 
@@ -57,7 +58,7 @@ class Flags:
     agent: Annotated[Texts, _WHAT] = None
     """Listen to this agent, at whatever device; repeatable."""
     event: Annotated[Texts, _WHAT] = None
-    """Print only events of this name, as delivered; repeatable."""
+    """Only events of this name, as delivered; repeatable."""
     wire: Annotated[Literal["auto", "stomp", "json"] | None, _WHAT] = None
     """What the server speaks; auto finds out."""
     redundancy: Annotated[int | None, _WHAT] = None
@@ -109,6 +110,13 @@ class Flags:
     """Stop after so many events, or records; notices do not count."""
     duration: Annotated[float | None, _PRINT] = None
     """Stop after so many seconds."""
+
+    to: Annotated[Texts, _TO] = None
+    """A sink besides: jsonl:PATH, https://HOST/PATH or stdout:, or NAME= and one; repeatable."""
+    to_records: Annotated[Literal["events", "records", "both"] | None, _TO] = None
+    """What the sinks get: events, by default, records of calls, or both; notices always."""
+    webhook_secret_file: Annotated[Path | None, _TO] = None
+    """File that holds the keys that sign what webhooks get, one a line."""
 
     config: Annotated[Path | None, _RUN] = None
     """TOML file of settings; or set CTI_CONFIG."""

@@ -20,6 +20,7 @@ from pydantic_settings import EnvSettingsSource
 from cti_listener.errors import ConfigurationError
 from cti_listener.ops.masking import carries_secret
 from cti_listener.settings.model import ALIASES, Settings
+from cti_listener.settings.readings import sink_url
 from cti_listener.settings.wording import explained, shown
 
 if TYPE_CHECKING:
@@ -245,11 +246,17 @@ class _Loader:
                 title = line.partition(":")[0].strip()
                 if _ONLY_OFF_ARGV.search(title):
                     self._add(name, f"{title} {_NOT_ON_ARGV} {_PREFIX}{name.upper()}")
+        self._check_addresses()
+
+    def _check_addresses(self) -> None:
         for name in ("url", "proxy"):
             given = self.flags.get(name) or ()
             for url in (given,) if isinstance(given, str) else given:
                 if carries_secret(url):
                     self._add(name, f"its password {_NOT_ON_ARGV} {_PREFIX}{name.upper()}")
+        for sink in map(sink_url, self.flags.get("to") or ()):
+            if "://" in sink and carries_secret(sink):
+                self._add("to", f"its password {_NOT_ON_ARGV} {_PREFIX}TO")
 
     def _is_wrong(self, name: str) -> bool:
         return any(problem.name == name for problem in self.problems)

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cti_listener.errors import ConfigurationError
 from cti_listener.events import CATALOGUE
 from cti_listener.interest import Interest
+from cti_listener.keywords import zone_of
 from cti_listener.listener import Listener
 from cti_listener.log import log
 from cti_listener.settings.wording import masked_message, masked_query
+from cti_listener.sinks import SinkOptions
+from cti_listener.sinks.making import make_outlets, problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from cti_listener.ops.descriptor import Descriptor
     from cti_listener.settings.model import Settings
+    from cti_listener.sinks.running import Outlet
     from cti_listener.sources.options import Auth
 
 
@@ -64,6 +69,40 @@ def make_listener(settings: Settings, urls: Sequence[str], auth: Auth | None = N
     )
 
 
+def make_sinks(
+    settings: Settings,
+    *,
+    stdout: Descriptor | None = None,
+    learn: Callable[[Iterable[str]], None] = lambda _: None,
+) -> list[Outlet]:
+    """Return the sinks that the settings ask for; nothing is opened yet.
+
+    Args:
+        settings: The settings.
+        stdout: What stands for standard output.
+        learn: Told of secrets that no log may show.
+
+    Raises:
+        ConfigurationError: One cannot be made as asked.
+    """
+    return make_outlets(settings.to, _sink_options(settings, stdout=stdout, learn=learn))
+
+
+def _sink_options(settings: Settings, **given: Any) -> SinkOptions:
+    return SinkOptions(
+        namespace=settings.namespace,
+        zone=zone_of(settings.zone),
+        ca_file=settings.ca_file,
+        webhook_secret_file=settings.webhook_secret_file,
+        webhook_timeout=settings.webhook_timeout,
+        webhook_connections=settings.webhook_connections,
+        jsonl_max_size=settings.jsonl_max_size,
+        jsonl_every=settings.jsonl_every,
+        jsonl_sync=settings.jsonl_sync,
+        **given,
+    )
+
+
 def ailments(settings: Settings) -> list[str]:
     """Return what only the listener's parts know to be wrong with the settings."""
     settings = completed(settings)
@@ -80,7 +119,7 @@ def ailments(settings: Settings) -> list[str]:
             attempt()
         except ConfigurationError as error:
             found.append(str(error))
-    return found
+    return [*found, *problems(settings.to, _sink_options(settings))]
 
 
 def _interest(settings: Settings) -> Interest:

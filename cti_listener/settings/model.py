@@ -24,6 +24,7 @@ from cti_listener.discretion import MASK, in_message, in_query, in_url
 from cti_listener.errors import ConfigurationError
 from cti_listener.ops.masking import mask_path
 from cti_listener.settings.readings import (
+    Destinations,
     Endpoints,
     Headers,
     Messages,
@@ -33,6 +34,7 @@ from cti_listener.settings.readings import (
     Seconds,
     Templates,
     Zone,
+    sink_url,
 )
 from cti_listener.sources.options import (
     ConnectionKeywords,
@@ -112,6 +114,16 @@ class Settings(BaseSettings):
     call_timeout: Annotated[float, Field(gt=0)] = 4 * 3600.0
     count: Annotated[int, Field(ge=0)] = 0
     duration: Seconds = 0.0
+
+    # Where it goes besides
+    to: Destinations = ()
+    to_records: Literal["events", "records", "both"] = "events"
+    webhook_secret_file: Path | None = None
+    webhook_timeout: Annotated[float, Field(gt=0)] = 15.0
+    webhook_connections: Annotated[int, Field(ge=1, le=1000)] = 16
+    jsonl_max_size: Annotated[int, Field(ge=0)] = 0
+    jsonl_every: Seconds = 0.0
+    jsonl_sync: bool = False
 
     # How to connect (the ranges are `ConnectionOptions`' to judge)
     vhost: str = "/"
@@ -231,9 +243,10 @@ class Settings(BaseSettings):
 
     def secrets(self) -> set[str]:
         """Return every text in them that must never be seen; what files hold is read later."""
+        sinks = [sink_url(one) for one in self.to]
         return {
             *secrets_of_credentials(self._given_credentials()),
-            *(text for url in (*self.url, self.proxy) for text in in_url(url)),
+            *(text for url in (*self.url, self.proxy, *sinks) for text in in_url(url)),
             *in_query(self.query),
             *(text for message in self.subscribe for text in in_message(message)),
         }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -108,6 +109,11 @@ def _proxy(text: str) -> str:
     raise ValueError(msg)
 
 
+def sink_url(given: str) -> str:
+    """Return a sink's URL without the name that may stand before it."""
+    return re.sub(r"^[A-Za-z0-9][\w.\-]*=(?=[A-Za-z][A-Za-z0-9+.\-]*:)", "", given)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_each)]
 Templates = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Headers = Annotated[
@@ -117,6 +123,7 @@ Headers = Annotated[
 Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Proxy = Annotated[str, AfterValidator(_proxy), Field(repr=False)]
+Destinations = Annotated[Templates, Field(repr=False)]
 # So may what is sent to a JSON endpoint.
 Query = Annotated[str, Field(repr=False)]
 Messages = Annotated[Templates, Field(repr=False)]

@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from cti_listener.discretion import MASK, looks_secret
 from cti_listener.ops.masking import mask_address, mask_path, mask_url
 from cti_listener.settings.model import Settings
+from cti_listener.settings.readings import sink_url
+from cti_listener.sinks.base import without_tokens
 
 _IN_WORDS: Final = {
     "bool_parsing": "is neither true nor false",
@@ -33,8 +35,10 @@ _IN_WORDS: Final = {
 }
 """How we say what pydantic says by these names."""
 
-_ADDRESSES: Final = frozenset({"url", "proxy"})
-_SECRETS_FILES: Final = frozenset({"passcode_file", "token_file", "cookie_file"})
+_ADDRESSES: Final = frozenset({"url", "proxy", "to"})
+_SECRETS_FILES: Final = frozenset(
+    {"passcode_file", "token_file", "cookie_file", "webhook_secret_file"}
+)
 _PLACEHOLDER: Final = re.compile(r"(\{\w+\})")
 
 
@@ -62,10 +66,8 @@ def explained(kind: str, message: str, name: str, value: object) -> str:
 def shown(value: object, name: str = "") -> str:
     """Write a setting's value for people; nothing secret in it survives."""
     match value:
-        case str() if name == "query":
-            text = masked_query(value)
-        case str() if name == "subscribe":
-            text = masked_message(value)
+        case str() if name in _MASKS:
+            text = _MASKS[name](value)
         case str() if name in _ADDRESSES:
             text = mask_address(value)
         case str() | Path() if name in _SECRETS_FILES:
@@ -83,6 +85,19 @@ def shown(value: object, name: str = "") -> str:
         case _:
             text = mask_url(str(value)) if value is not None else ""
     return text or "-"
+
+
+def masked_sink(given: str) -> str:
+    """Leave of a sink's URL what cannot be secret; the path of a file is none."""
+    url = sink_url(given)
+    name = given.removesuffix(url)
+    if url.startswith("jsonl:"):
+        return given
+    if "://" not in url:
+        return name + mask_address(url)
+    scheme, _, rest = mask_url(url).partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{name}{scheme}://{host}{slash}{without_tokens(path)}"
 
 
 def masked_query(template: str) -> str:
@@ -119,3 +134,6 @@ def _masked(text: str) -> str:
     return "".join(
         piece if _PLACEHOLDER.fullmatch(piece) else MASK if piece else "" for piece in pieces
     )
+
+
+_MASKS: Final = {"query": masked_query, "subscribe": masked_message, "to": masked_sink}

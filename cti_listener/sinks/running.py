@@ -1,0 +1,194 @@
+"""Runs a sink as a handler: when it is given the same again, and what is said of it.
+
+Called by `app`: `attach` before the listener starts, `opened` for the length of a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, Literal
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_base
+
+from cti_listener.backoff import wait_outage
+from cti_listener.clock import Clock
+from cti_listener.errors import ConfigurationError, HaltError, SinkAwayError
+from cti_listener.listener import Listener
+from cti_listener.log import log
+from cti_listener.router import Happening, Kind, Order
+from cti_listener.sinks.base import Reopenable, Sink
+
+CLOSING: Final = 5.0
+"""How long one sink may take to close, in seconds."""
+
+Outcome = Literal["taken", "tried_again", "refused"]
+"""What became of one try: a closed set, fit for a metric's label."""
+
+
+class wait_sink(wait_base):  # noqa: N801 - tenacity's strategies are spelled so
+    """Wait as long as the failing has lasted at most, half of it at random, and as long as asked.
+
+    Args:
+        longest: The cap of what we choose ourselves, in seconds.
+    """
+
+    def __init__(self, longest: float = 60.0) -> None:
+        """Keep the cap."""
+        self._outage = wait_outage(longest)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Return the seconds to wait before the same is given again."""
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = error.after if isinstance(error, SinkAwayError) else None
+        return max(self._outage.after(retry_state.seconds_since_start or 0.0), asked or 0.0)
+
+
+class Outlet:
+    """One sink, as a handler of the listener.
+
+    Args:
+        name: The handler's name; without secrets, and the same in every run.
+        sink: The sink.
+        clock: The clock.
+
+    Attributes:
+        name: As above.
+        counts: What became of each try, by outcome.
+    """
+
+    def __init__(self, name: str, sink: Sink, *, clock: Clock) -> None:
+        """Begin with nothing taken."""
+        self.name = name
+        self.counts: Counter[Outcome] = Counter()
+        self._sink = sink
+        self._clock = clock
+        self._failing = 0  # tries in a row, of whatever lane
+        self._halted: HaltError | None = None
+
+    def __repr__(self) -> str:
+        state = "halted" if self._halted else "failing" if self._failing else "well"
+        return f"<Outlet {self.name} {state}, {self.counts['taken']} taken>"
+
+    @property
+    def order(self) -> Order:
+        """The order it wants."""
+        return self._sink.order
+
+    @property
+    def retry(self) -> AsyncRetrying:
+        """When the same is given again: for as long as the sink is away, and never else."""
+        return AsyncRetrying(
+            retry=retry_if_exception_type((SinkAwayError, OSError)),
+            wait=wait_sink(),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+
+    async def open(self) -> None:
+        """Open the sink, or raise what it raises."""
+        await self._sink.open()
+
+    async def take(self, happening: Happening) -> None:
+        """Give the sink one; say when it begins to fail, works again, or halts."""
+        if self._halted is not None:
+            raise HaltError(self._halted.problem)
+        try:
+            await self._sink.take(happening)
+        except HaltError as error:
+            self._halt(error)
+            raise
+        except (SinkAwayError, OSError) as error:
+            self._fail(error)
+            raise
+        except Exception:
+            self.counts["refused"] += 1
+            raise
+        self.counts["taken"] += 1
+        if self._failing:
+            log.info("sink_recovered", sink=self.name, tries=self._failing)
+            self._failing = 0
+
+    async def reopen(self) -> None:
+        """Have the sink begin anew with its files, if it has any; what goes wrong is logged."""
+        if isinstance(self._sink, Reopenable):
+            try:
+                await self._sink.reopen()
+            except (OSError, ConfigurationError) as error:
+                log.error("sink_not_reopened", sink=self.name, problem=str(error))
+            else:
+                log.info("sink_reopened", sink=self.name)
+
+    async def close(self) -> None:
+        """Close the sink, within a limit; what goes wrong is logged."""
+        try:
+            async with asyncio.timeout(CLOSING):
+                await self._sink.close()
+        except Exception as error:  # noqa: BLE001 - nothing is left to be done about it
+            log.warning("sink_not_closed", sink=self.name, problem=str(error) or repr(error))
+
+    def _halt(self, error: HaltError) -> None:
+        if self._halted is None:
+            self._halted = error
+            log.error("sink_halted", sink=self.name, problem=error.problem)
+
+    def _fail(self, error: SinkAwayError | OSError) -> None:
+        self.counts["tried_again"] += 1
+        if not self._failing:
+            problem = error.problem if isinstance(error, SinkAwayError) else str(error)
+            log.warning("sink_failing", sink=self.name, problem=problem)
+        self._failing += 1
+
+
+@asynccontextmanager
+async def opened(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
+    """Have all of them open within the block, and begin anew with their files on SIGHUP.
+
+    Raises:
+        ConfigurationError: One can never work as asked.
+    """
+    async with AsyncExitStack() as stack:
+        for outlet in outlets:
+            await outlet.open()
+            stack.push_async_callback(outlet.close)
+        if outlets:
+            await stack.enter_async_context(_reopened_on_hangup(outlets))
+        yield
+
+
+@asynccontextmanager
+async def _reopened_on_hangup(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    async with asyncio.TaskGroup() as tasks:
+        reopener = tasks.create_task(_reopen_when(asked, outlets))
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            reopener.cancel()
+
+
+async def _reopen_when(asked: asyncio.Event, outlets: Sequence[Outlet]) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        for outlet in outlets:
+            await outlet.reopen()
+
+
+def attach(listener: Listener, outlets: Sequence[Outlet], kinds: Sequence[Kind]) -> None:
+    """Register each as a handler of its own: durable with a journal, and nothing is dropped."""
+    for outlet in outlets:
+        register = listener.on(
+            *kinds,
+            order=outlet.order,
+            overflow="block",
+            retry=outlet.retry,
+            name=outlet.name,
+        )
+        register(outlet.take)
