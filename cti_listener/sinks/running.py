@@ -164,13 +164,14 @@ async def opened(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
 async def _reopened_on_hangup(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
-    async with asyncio.TaskGroup() as tasks:
-        reopener = tasks.create_task(_reopen_when(asked, outlets))
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
-            reopener.cancel()
+    # Not a task group: it would wrap what ends the run, which decides on the exit code.
+    reopener = loop.create_task(_reopen_when(asked, outlets), name="cti-reopen")
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        reopener.cancel()
+        await asyncio.wait([reopener], timeout=CLOSING)
 
 
 async def _reopen_when(asked: asyncio.Event, outlets: Sequence[Outlet]) -> None:

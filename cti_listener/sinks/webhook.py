@@ -8,6 +8,8 @@ about one event (another 5xx, a connection that broke, no answer in time) holds 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -147,8 +149,7 @@ class WebhookSink:
             yield
         except aiohttp.ClientConnectorError as error:
             self._gate.close()
-            cause = error.os_error
-            problem = f"cannot be connected to: {cause.strerror or cause}"
+            problem = f"cannot be connected to: {_why(error.os_error)}"
             raise SinkAwayError(self._name, problem) from None
         except aiohttp.ConnectionTimeoutError:
             self._gate.close()
@@ -176,6 +177,17 @@ class WebhookSink:
         if status in _PASSING or status >= _SERVER_ERROR:
             raise SinkAwayError(self._name, problem, after=after)
         raise SinkError(self._name, problem)
+
+
+def _why(error: OSError) -> str:
+    """Say what went wrong, without the address that asyncio puts in the place of that."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError() | socket.gaierror():
+            return error.strerror or str(error)
+        case _:
+            return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
