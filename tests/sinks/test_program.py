@@ -15,7 +15,7 @@ import pytest
 from cti_listener.simulator import SimulatorServer
 from tests.examples import make
 from tests.journal.support import undone_in
-from tests.program import listening, read_until, rest, run
+from tests.program import listening, read_line, read_until, rest, run
 from tests.sinks.receiver import KEY, Answer, receiving
 from tests.turns import until
 
@@ -111,16 +111,21 @@ async def test_killed_while_the_receiver_is_down_the_next_run_delivers_the_rest_
 
 async def test_a_file_holds_what_is_printed(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    async with SimulatorServer() as server:
-        async with listening(*arguments(server, "--to", f"jsonl:{file}")) as process:
-            await server.wait_for_subscribers()
-            for serial in range(10):
-                await server.send(make(serial=serial, device=8000 + serial % 3))
-            await read_until(process.stdout, "connected")
-            process.send_signal(signal.SIGTERM)
-            printed, _ = await rest(process)
+    async with (
+        SimulatorServer() as server,
+        listening(*arguments(server, "--to", f"jsonl:{file}")) as process,
+    ):
+        await server.wait_for_subscribers()
+        for serial in range(10):
+            await server.send(make(serial=serial, device=8000 + serial % 3))
+        printed: list[dict[str, Any]] = []
+        while not printed or printed[-1].get("serial") != 9:
+            printed.append(await read_line(process.stdout))
+        process.send_signal(signal.SIGTERM)
+        _, errors = await rest(process)
+        assert process.returncode == 0, errors
     assert serials_of(file) == list(range(10))
-    assert [line for line in lines_of(file) if "serial" in line] == printed[-10:]
+    assert lines_of(file)[: len(printed)] == printed
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -140,40 +145,44 @@ async def test_after_the_count_the_sinks_still_get_what_has_come(tmp_path: Path)
 
 
 async def test_lines_on_stdout_stay_whole_beside_the_output() -> None:
-    async with SimulatorServer() as server:
-        async with listening(*arguments(server, "--to", "stdout:")) as process:
-            await server.wait_for_subscribers()
-            for serial in range(300):  # more than a pipe holds, and nobody reads yet
-                await server.send(make(serial=serial))
-            for _ in range(2):
-                while (await read_until(process.stdout, "delivered"))["serial"] != 299:
-                    pass
-            process.send_signal(signal.SIGTERM)
-            _, errors = await rest(process)
-            assert process.returncode == 0, errors
+    async with (
+        SimulatorServer() as server,
+        listening(*arguments(server, "--to", "stdout:")) as process,
+    ):
+        await server.wait_for_subscribers()
+        for serial in range(300):  # more than a pipe holds, and nobody reads yet
+            await server.send(make(serial=serial))
+        for _ in range(2):
+            while (await read_until(process.stdout, "delivered"))["serial"] != 299:
+                pass
+        process.send_signal(signal.SIGTERM)
+        _, errors = await rest(process)
+        assert process.returncode == 0, errors
 
 
 async def test_hangup_opens_the_file_anew(tmp_path: Path) -> None:
     file, aside = tmp_path / "events.jsonl", tmp_path / "events.1"
-    async with SimulatorServer() as server:
-        async with listening(*arguments(server, "--to", f"jsonl:{file}")) as process:
-            await server.wait_for_subscribers()
-            await read_until(process.stderr, "connected")
-            await server.send(make(serial=1))
-            await read_until(process.stdout, "delivered")
-            async with asyncio.timeout(10):
-                while 1 not in await asyncio.to_thread(serials_of, file):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            file.rename(aside)
-            process.send_signal(signal.SIGHUP)
-            await read_until(process.stderr, "sink_reopened")
-            assert file.read_bytes() == b""
-            await server.send(make(serial=2))
-            process.send_signal(signal.SIGTERM)
-            _, errors = await rest(process)
-            assert process.returncode == 0, errors
-    assert serials_of(aside) == [1]
-    assert serials_of(file) in ([2], [])  # sent as it ended
+    async with (
+        SimulatorServer() as server,
+        listening(*arguments(server, "--to", f"jsonl:{file}")) as process,
+    ):
+        await server.wait_for_subscribers()
+        await read_until(process.stderr, "connected")
+        await server.send(make(serial=1))
+        async with asyncio.timeout(10):
+            while 1 not in await asyncio.to_thread(serials_of, file):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        file.rename(aside)
+        process.send_signal(signal.SIGHUP)
+        await read_until(process.stderr, "sink_reopened")
+        assert file.read_bytes() == b""
+        await server.send(make(serial=2))
+        while (await read_until(process.stdout, "delivered"))["serial"] != 2:
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, errors = await rest(process)
+        assert process.returncode == 0, errors
+    assert (serials_of(aside), serials_of(file)) == ([1], [2])
 
 
 async def test_records_go_to_sinks_when_asked_for(tmp_path: Path) -> None:
