@@ -13,9 +13,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -151,7 +153,7 @@ def test_the_compose_file_shown_sets_what_there_is() -> None:
 
 
 def test_the_settings_shown_make_a_listener(tmp_path: Path) -> None:
-    (text,) = in_language("toml")
+    text, *_ = in_language("toml")
     file = tmp_path / "settings.toml"
     file.write_text(text)
     done = run(
@@ -235,7 +237,10 @@ COMMANDS: Final = [
 ]
 
 
-@pytest.mark.parametrize("command", [text for text in COMMANDS if "listen --" in text])
+LISTENING: Final = [text for text in COMMANDS if "listen --" in text and "--to http" not in text]
+
+
+@pytest.mark.parametrize("command", LISTENING)
 def test_what_listens_prints_events(command: str, checkout: Path, env: dict[str, str]) -> None:
     listens_and_prints(command, checkout, env)
 
@@ -298,7 +303,7 @@ def numberless(steps: str) -> list[str]:
 
 
 def test_a_journal_can_be_looked_into(checkout: Path, env: dict[str, str]) -> None:
-    (fill,) = (text for text in COMMANDS if "--journal" in text)
+    (fill,) = (text for text in COMMANDS if "--journal" in text and "--to" not in text)
     listens_and_prints(fill, checkout, env)
     looks = [text for text in COMMANDS if text.startswith("cti-listen journal")]
     stats, gaps = (in_shell(command, checkout, env) for command in looks)
@@ -365,14 +370,16 @@ def test_the_compose_commands_name_services_there_are() -> None:
 def test_no_command_is_left_out() -> None:
     tried = (
         r"cti-listen (--|check|simulate|journal)|make (demo|(test|bench)$)|export CTI_URL="
-        r"|docker compose "
+        r"|docker compose |echo .*webhook-keys"
     )
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
 
 CHECKS: Final = [text for text in COMMANDS if text.startswith("cti-listen check")]
 
-PROGRAMS: Final = [text for text in in_language("python") if "def test_" not in text]
+PROGRAMS: Final = [
+    text for text in in_language("python") if "Listener(" in text and "def test_" not in text
+]
 
 SAID: Final = [
     [
@@ -431,6 +438,57 @@ def test_the_durable_program_names_the_time_it_was_not_there(
     over = r"\S{36} is over( again)?: \S+"
     assert prints([over], file, env) == -signal.SIGTERM
     assert prints([over, r"1: \S+ \S+ to \S+ \S+, listener_down"], file, env) == -signal.SIGTERM
+
+
+def test_the_receiver_shown_verifies_what_the_command_shown_posts(
+    checkout: Path, env: dict[str, str]
+) -> None:
+    """All as it stands, but for the port, of which there is one on a machine."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    (program,) = (text for text in in_language("python") if "WebhookVerificationError" in text)
+    (command,) = (text for text in COMMANDS if "--to http" in text)
+    (key,) = (text for text in COMMANDS if text.startswith("echo"))
+    assert in_shell(key, checkout, env).returncode == 0
+    file = checkout / "receiver.py"
+    file.write_text(program.replace("8780", port))
+    with subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", file],
+        cwd=checkout,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as receiver:
+        limit = threading.Timer(LIMIT, receiver.kill)
+        limit.start()
+        assert receiver.stdout
+        assert any("Running on" in line for line in receiver.stdout)
+        done = in_shell(command.replace("8780", port), checkout, env)
+        receiver.terminate()
+        received = receiver.stdout.read()
+        limit.cancel()
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    printed = [one for one in events if one["eventType"] != "listener"]
+    assert printed
+    for event in printed:
+        device, call = event["srcDeviceId"], event.get("callId")
+        assert f"cti.event.{event['eventName']} {device} {call}\n" in received
+
+
+def test_the_sink_shown_can_be_installed_and_used(checkout: Path, env: dict[str, str]) -> None:
+    (program,) = (text for text in in_language("python") if "SinkOptions" in text)
+    (entry,) = (text for text in in_language("toml") if "entry-points" in text)
+    ((name, where),) = tomllib.loads(entry)["project"]["entry-points"]["cti_listener.sinks"].items()
+    (checkout / f"{where.partition(':')[0]}.py").write_text(program)
+    info = checkout / "wallboard-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wallboard\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[cti_listener.sinks]\n{name} = {where}\n")
+    done = in_shell("cti-listen --ns zhen04.cc --to wallboard:now", checkout, env)
+    assert done.returncode == 0, done.stderr
+    assert {path.read_text() for path in (checkout / "now").iterdir()} <= set(CATALOGUE)
+    assert list((checkout / "now").iterdir())
 
 
 def prints(said: list[str], file: Path, env: dict[str, str]) -> int:
