@@ -243,8 +243,11 @@ class _Run:
         elif self._left:
             drain = f"the drain time of {self._settings.drain:g} s"
             code = ExitCode.UNDRAINED
-            done = "passed on" if self._sinks else "printed"
-            text = f"{self._left} events were not {done} within {drain}; give it more by --drain"
+            text = f"{self._left} events were not printed within {drain}; give it more by --drain"
+            if self._sinks:
+                text = text.replace("printed", "passed on")
+            if halted := ", ".join(one.name for one in self._sinks if one.halted):
+                text = f"{self._left} events were not passed on; {halted} took no more"
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
         self._logs.flush(at_the_end=True)

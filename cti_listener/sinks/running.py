@@ -75,6 +75,11 @@ class Outlet:
         return f"<Outlet {self.name} {state}, {self.counts['taken']} taken>"
 
     @property
+    def halted(self) -> bool:
+        """Whether it takes nothing more in this run."""
+        return self._halted is not None
+
+    @property
     def order(self) -> Order:
         """The order it wants."""
         return self._sink.order

@@ -216,11 +216,16 @@ async def test_records_go_to_sinks_when_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named(to: str, said: str) -> None:
-    for command in ((), ("check",)):
-        done = run(*command, "--demo", "--count", "1", CTI_TO=to)
-        assert done.returncode == 78
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
+    done = run("check", "--demo", CTI_TO=to)
+    assert done.returncode == 78
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_ends_the_run_before_anything_is_connected() -> None:
+    done = run("--demo", "--to", "ftp://host/x")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "ftp: is no sink there is" in done.stderr
 
 
 def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -263,3 +268,17 @@ def test_what_is_wrong_beside_a_sink_is_told_as_ever(tmp_path: Path) -> None:
     to = ("--to", f"jsonl:{tmp_path / 'x'}", "--to", "stdout:")
     done = run("--url", "ws://127.0.0.1:9/", "--max-attempts", "1", *to)
     assert done.returncode == 69
+
+
+async def test_without_a_journal_what_was_not_passed_on_is_told_by_the_exit_code() -> None:
+    for answer, said in ((503, "were not passed on within the drain time"), (410, "took no more")):
+        async with SimulatorServer() as server, receiving() as receiver:
+            receiver.answer = Answer(status=answer)
+            given = arguments(server, "--to", f"crm={receiver.url}", "--drain", "0.1")
+            async with listening(*given) as process:
+                await server.wait_for_subscribers()
+                await server.send(make())
+                await read_until(process.stderr, "sink_failing" if answer == 503 else "sink_halted")
+                process.send_signal(signal.SIGTERM)
+                _, errors = await rest(process)
+                assert (process.returncode, said in errors) == (75, True)

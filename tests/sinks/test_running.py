@@ -1,0 +1,139 @@
+"""Sinks as handlers: what is said of them, when the same is given again, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from cti_listener import HaltError, Listener, SinkAwayError, SinkError
+from cti_listener.router import Happening, Order
+from cti_listener.sinks.running import Outlet, attach, opened
+from cti_listener.testing import FakeSource
+from tests.examples import make
+from tests.sinks.support import HastyClock
+from tests.turns import until
+
+
+class Sink:
+    """Does what it is told to, and says what was done to it."""
+
+    order: Order = "device"
+
+    def __init__(self, *errors: Exception | None) -> None:
+        self.errors = list(errors)
+        self.done: list[str] = []
+
+    async def open(self) -> None:
+        self.done.append("open")
+
+    async def take(self, _: Happening) -> None:
+        error = self.errors.pop(0) if self.errors else None
+        self.done.append("take" if error is None else type(error).__name__)
+        if error is not None:
+            raise error
+
+    async def close(self) -> None:
+        self.done.append("close")
+
+
+async def run(sink: Sink, *, events: int, until_: Callable[[Outlet], object]) -> Outlet:
+    source = FakeSource()
+    listener = Listener(source, namespace="zhen04.cc")
+    outlet = Outlet("bell", sink, clock=HastyClock())
+    attach(listener, [outlet], ())
+    async with opened([outlet]), listener:
+        for serial in range(events):
+            source.send(make(serial=serial))
+        await until(lambda: until_(outlet))
+    return outlet
+
+
+async def test_it_is_open_before_anything_is_given_and_closed_behind_the_last() -> None:
+    sink = Sink()
+    await run(sink, events=3, until_=lambda one: one.counts["taken"])
+    assert sink.done == ["open", "take", "take", "take", "close"]
+
+
+async def test_it_fails_and_recovers_and_each_is_said_once() -> None:
+    away = SinkAwayError("bell", "is away")
+    with structlog.testing.capture_logs() as logs:
+        outlet = await run(
+            Sink(away, OSError(28, "No space left on device"), away, None, None, away),
+            events=3,
+            until_=lambda one: one.counts["taken"] == 3,
+        )
+    said = [(one["event"], one.get("problem"), one.get("tries")) for one in logs]
+    assert [one for one in said if one[0].startswith("sink")] == [
+        ("sink_failing", "is away", None),
+        ("sink_recovered", None, 3),
+        ("sink_failing", "is away", None),
+        ("sink_recovered", None, 1),
+    ]
+    assert dict(outlet.counts) == {"tried_again": 4, "taken": 3}
+    assert repr(outlet) == "<Outlet bell well, 3 taken>"
+
+
+async def test_what_it_refuses_and_what_is_a_bug_of_its_own_is_not_given_again() -> None:
+    sink = Sink(SinkError("bell", "never"), ZeroDivisionError())
+    outlet = await run(sink, events=3, until_=lambda one: one.counts["taken"])
+    assert sink.done == ["open", "SinkError", "ZeroDivisionError", "take", "close"]
+    assert outlet.counts["refused"] == 2
+
+
+async def test_it_halts_once() -> None:
+    sink = Sink(None, HaltError("enough"))
+    with structlog.testing.capture_logs() as logs:
+        outlet = await run(sink, events=5, until_=lambda one: one.halted)
+        with pytest.raises(HaltError, match="enough"):
+            await outlet.take(None)  # type: ignore[arg-type]  # it is not looked at
+    assert sink.done == ["open", "take", "HaltError", "close"]
+    assert [one["problem"] for one in logs if one["event"] == "sink_halted"] == ["enough"]
+
+
+async def test_one_that_cannot_be_opened_leaves_none_open() -> None:
+    class Broken(Sink):
+        async def open(self) -> None:
+            raise ZeroDivisionError
+
+    sink = Sink()
+    outlets = [Outlet("a", sink, clock=HastyClock()), Outlet("b", Broken(), clock=HastyClock())]
+    with pytest.raises(ZeroDivisionError):
+        async with opened(outlets):
+            pass
+    assert sink.done == ["open", "close"]
+
+
+async def test_what_ends_the_block_is_raised_as_it_is_and_a_bad_end_is_only_logged() -> None:
+    class Clinging(Sink):
+        async def close(self) -> None:
+            raise OSError("no")
+
+    with structlog.testing.capture_logs() as logs, pytest.raises(KeyError):
+        async with opened([Outlet("a", Clinging(), clock=HastyClock())]):
+            raise KeyError
+    assert [(one["event"], one["problem"]) for one in logs] == [("sink_not_closed", "no")]
+
+
+async def test_waits_grow_and_what_is_asked_for_counts() -> None:
+    clock = HastyClock()
+    outlet = Outlet("bell", Sink(), clock=clock)
+    errors = [SinkAwayError("bell", "x", after=7.0), SinkAwayError("bell", "x"), OSError()]
+
+    async def fail() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    await outlet.retry.copy()(fail)
+    assert clock.slept[0] == 7.0
+    assert all(0.0 < one <= 1.0 for one in clock.slept[1:])
+
+
+def test_without_sinks_hangups_are_left_alone() -> None:
+    async def look() -> bool:
+        async with opened([]):
+            return bool(getattr(asyncio.get_running_loop(), "_signal_handlers", {}))
+
+    assert not asyncio.run(look())
