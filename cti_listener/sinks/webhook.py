@@ -43,7 +43,7 @@ _OK: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
 _GONE: Final = 410
 _LEFT_ALONE: Final = frozenset({429, 503})
-_PASSING: Final = frozenset({408, 425, *_LEFT_ALONE})
+_PASSING: Final = frozenset({408, *_LEFT_ALONE})
 _SERVER_ERROR: Final = 500
 
 
