@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.listener import Listener
@@ -26,13 +25,12 @@ from cti_listener.ops.masking import Masker
 from cti_listener.ops.notifying import Notifier
 from cti_listener.ops.output import Output, json_line
 from cti_listener.ops.pretty import Pretty
-from cti_listener.router import Kind
 from cti_listener.settings.making import (
     DEMO_NAMESPACE,
     completed,
     make_listener,
     make_sinks,
-    wire_name,
+    wanted,
 )
 from cti_listener.sinks.running import Outlet, attach, opened
 from cti_listener.sources.options import secrets_of_credentials
@@ -49,7 +47,6 @@ _DEMO: Final[dict[str, Any]] = {"seed": 215, "agents": 8, "rate": 5.0}
 """A centre in which everything happens within half a minute, at each device soon."""
 
 _TOLD_AS_NOTICES: Final = frozenset({"connected", "disconnected", "gap", "destination_refused"})
-_RECORDS: Final[tuple[Kind, ...]] = (CallEnded, CallRevised)
 _FOR_MACHINES: Final = frozenset({"stopped"})
 
 
@@ -129,16 +126,12 @@ class _Run:
     def _listener(self, urls: Sequence[str]) -> Listener:
         auth = self._credentials if self._settings.has_credentials else None
         listener = make_listener(self._settings, urls, auth)
-        events: tuple[Kind, ...] = tuple(map(wire_name, self._settings.event)) or (Event,)
-        kinds = _RECORDS if self._settings.calls else events
-        register = listener.on(*kinds, Notice, order="all", overflow="block", name="output")
+        printed, passed_on = wanted(self._settings)
+        register = listener.on(*printed, Notice, order="all", overflow="block", name="output")
         register(self._output.take)
+        attach(listener, self._sinks, (*passed_on, Notice))
         if self._notifier.is_on:
             listener.on(Connected, Disconnected, Gap)(self._tell_manager)
-        kinds = {"events": events, "records": _RECORDS, "both": (*events, *_RECORDS)}[
-            self._settings.to_records
-        ]
-        attach(listener, self._sinks, (*kinds, Notice))
         return listener
 
     async def _tell_manager(self, _notice: Notice) -> None:

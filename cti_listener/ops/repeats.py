@@ -27,7 +27,7 @@ LEFT_OUT: Final = "lines_left_out"
 """The name of the line that counts what no later line of its kind could."""
 
 _KIND: Final = (
-    *("handler", "feed", "reason", "destination", "url", "queue"),
+    *("handler", "sink", "feed", "reason", "destination", "url", "queue"),
     *("stream", "filter", "name", "path"),
 )
 """The fields that tell lines of one name apart: each has few values, and an id is none of them."""

@@ -10,7 +10,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
+from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE
 from cti_listener.interest import Interest
 from cti_listener.keywords import zone_of
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cti_listener.ops.descriptor import Descriptor
+    from cti_listener.router import Kind
     from cti_listener.settings.model import Settings
     from cti_listener.sinks.running import Outlet
     from cti_listener.sources.options import Auth
@@ -124,6 +127,14 @@ def ailments(settings: Settings) -> list[str]:
 
 def _interest(settings: Settings) -> Interest:
     return Interest(settings.namespace, settings.device, settings.agent)
+
+
+def wanted(settings: Settings) -> tuple[Sequence[Kind], Sequence[Kind]]:
+    """Return what is printed, and what the sinks get, notices aside."""
+    events: Sequence[Kind] = [wire_name(one) for one in settings.event] or [Event]
+    records: Sequence[Kind] = [CallEnded, CallRevised]
+    both = {"events": events, "records": records, "both": [*events, *records]}
+    return records if settings.calls else events, both[settings.to_records]
 
 
 def wire_name(name: str) -> str:
