@@ -32,7 +32,7 @@ from cti_listener.settings.making import (
     make_sinks,
     wanted,
 )
-from cti_listener.sinks.running import Outlet, attach, opened
+from cti_listener.sinks.running import Outlet, attach, opened, shortfall
 from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
@@ -234,13 +234,8 @@ class _Run:
         elif self._left and self._settings.journal is not None:
             log.info("left_in_journal", happenings=self._left)
         elif self._left:
-            drain = f"the drain time of {self._settings.drain:g} s"
             code = ExitCode.UNDRAINED
-            text = f"{self._left} events were not printed within {drain}; give it more by --drain"
-            if self._sinks:
-                text = text.replace("printed", "passed on")
-            if halted := ", ".join(one.name for one in self._sinks if one.halted):
-                text = f"{self._left} events were not passed on; {halted} took no more"
+            text = shortfall(self._left, self._settings.drain, self._sinks)
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
         self._logs.flush(at_the_end=True)

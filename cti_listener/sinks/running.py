@@ -198,3 +198,18 @@ def attach(listener: Listener, outlets: Sequence[Outlet], kinds: Sequence[Kind])
             name=outlet.name,
         )
         register(outlet.take)
+
+
+def shortfall(left: int, drain: float, outlets: Sequence[Outlet]) -> str:
+    """Say that so many events were left over at the end, and what to do about it.
+
+    Args:
+        left: How many.
+        drain: How long the end could take, in seconds.
+        outlets: The sinks there were.
+    """
+    if halted := ", ".join(one.name for one in outlets if one.halted):
+        return f"{left} events were not passed on; {halted} took no more"
+    done = "passed on" if outlets else "printed"
+    within = f"within the drain time of {drain:g} s"
+    return f"{left} events were not {done} {within}; give it more by --drain"
