@@ -20,7 +20,7 @@ from cti_listener.values import full_id, read_time
 try:
     import aiohttp
 except ImportError:  # the extra is not installed: said by whoever makes a `ClientState`
-    aiohttp = None
+    aiohttp = None  # type: ignore[assignment]  # asked for before it is used
 
 PATH: Final = "/api/csta/agent/client-state"
 

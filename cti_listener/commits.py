@@ -48,6 +48,9 @@ class Commits:
         zone: Where the server's clock hangs.
         pressure: Called with True when too many wait for the disk, with False when no longer.
         failed: Called once, with what makes going on impossible.
+
+    Attributes:
+        given: The place in the journal up to which all was handed over.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Commits:
         self._pressing = False
         self._failed = failed
         self._appended = self._landed = 0
+        self.given = 0
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
         self._arrived: deque[Iterator[None]] = deque()  # on disk, and not all handed over
         self._sets: dict[tuple[Handler, ...], tuple[tuple[Handler, ...], tuple[str, ...]]] = {}
@@ -99,6 +103,7 @@ class Commits:
             await asyncio.to_thread(read_derived, {})  # so that it is quick when it is needed
         self._dispatcher = dispatcher
         self._books.open(dispatcher, durable, opened.unfinished)
+        self.given = opened.last_seq
         return opened
 
     async def run(self, last_sign: Callable[[], datetime | None]) -> None:
@@ -282,6 +287,7 @@ class Commits:
             zip(each, each, each, each, strict=True), first
         ):
             self._landed += 1
+            self.given = seq
             if delivery is None:
                 self._handover.follow(what, handlers, seq)
             elif event := read_event(what, device, delivery) if type(what) is dict else what:

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from time import monotonic
 from typing import Final
 
 from cti_listener.derived import Derived
@@ -39,6 +40,12 @@ ROUND: Final = 256
 
 TOTAL: Final = 100
 """A handler's lanes hold together at most this many times the size of one."""
+
+
+SAMPLED: Final = 16
+"""One run of a handler in so many is timed, the first one included."""
+
+_NOT_SAMPLED: Final = SAMPLED - 1
 
 
 class Dispatcher:
@@ -176,6 +183,12 @@ class Dispatcher:
             spill.asked = True
             self.keeper.refill(lane)
 
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest happening came that is in a lane, the one a handler is at included."""
+        firsts = (lane.running or (lane.queue and lane.queue[0]) for lane in self._every_lane())
+        return min((at for one in firsts if one and (at := _came(one)) is not None), default=None)
+
     def _every_lane(self) -> Iterator[Lane]:
         for lanes in self._lanes.values():
             yield from lanes.values()
@@ -243,6 +256,7 @@ class Dispatcher:
                     seq = lane.seqs.popleft() if handler.durable else 0
                     if ready and not crew.woken:
                         crew.see_to_it()  # this handler may wait; the others must not wait for it
+                    began = 0.0 if handler.handled & _NOT_SAMPLED else monotonic()
                     try:
                         if handler.plain:
                             await handler.run(happening)
@@ -260,6 +274,8 @@ class Dispatcher:
                         else:
                             self._failed(lane, happening, seq, error)
                     finally:
+                        if began:
+                            handler.durations.note(monotonic() - began)
                         lane.running = None
                         handler.waiting -= 1
                         self.waiting -= 1
@@ -431,6 +447,11 @@ class Dispatcher:
         lane.seqs.clear()
         lane.hole = lane.spill = None
         return Unhandled(lane.handler.name, None if lane.device == NOTICES else lane.device, left)
+
+
+def _came(happening: Happening) -> datetime | None:
+    """Return when an event came, or a notice was made."""
+    return happening.delivery.received_at if isinstance(happening, Event) else happening.at
 
 
 def _key(happening: Happening) -> EventKey | None:

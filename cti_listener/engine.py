@@ -140,6 +140,11 @@ class Engine:
         """Whether it runs, or did."""
         return self._stopped is not None
 
+    @property
+    def given(self) -> int:
+        """The place in the journal up to which all was handed over; 0 without one."""
+        return 0 if self._commits is None else self._commits.given
+
     def first_subscribed(self) -> asyncio.Future[None]:
         """Return what is done when the first subscription stands; ask before it runs."""
         self._pipeline.standing.first = asyncio.get_running_loop().create_future()
@@ -244,7 +249,14 @@ class Engine:
     def stats(self) -> Stats:
         """Return a frozen snapshot."""
         watch = self._watchdog
-        return replace(self._pipeline.stats(), blocked=watch.blocked, longest_block=watch.longest)
+        return replace(
+            self._pipeline.stats(),
+            blocked=watch.blocked,
+            longest_block=watch.longest,
+            loop_lag=watch.lag.distribution(),
+            subscriptions=getattr(self.source, "subscriptions", 0),  # a user's source may lack it
+            draining=self.stopping,
+        )
 
     # Private
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Final
+from typing import Final, get_args
 
 from cti_listener.notices import Gap, GapReason
 from cti_listener.values import EventKey
@@ -122,13 +122,16 @@ class GapLedger:
     Attributes:
         apart: The feeds bring different events, so the loss of each is a gap.
         awaiting: Whether a gap still lacks its first event after; spares the hot path a call.
+        counts: How many gaps began in this run, by reason.
     """
 
     def __init__(self, keep: Callable[[Gap], None] = lambda _gap: None) -> None:
         """Start with nothing missed: before the first connection there was nothing to miss."""
         self.apart = False
         self.awaiting = False
-        self._keep = keep
+        self.counts: dict[GapReason, int] = dict.fromkeys(get_args(GapReason), 0)
+        self._tell_keeper = keep
+        self._last_counted = 0
         self._ids = count(1)
         self._closed: deque[Gap] = deque(maxlen=KEPT)
         self._lost: list[tuple[int, _Loss]] = []  # more than one where runs before left some open
@@ -162,6 +165,7 @@ class GapLedger:
             last_before: The last event it had.
         """
         self._ids = count(last_id + 1)
+        self._last_counted = last_id
         for gap in left_open:
             loss = _Loss(gap.since, gap.reason, gap.last_before, gap.devices)
             if gap.destination is None:
@@ -300,6 +304,13 @@ class GapLedger:
                 self._keep(completed)
 
     # Private
+
+    def _keep(self, gap: Gap) -> None:
+        """Have a gap kept, or what became of it; one that is new is counted."""
+        if gap.id > self._last_counted:
+            self._last_counted = gap.id
+            self.counts[gap.reason] += 1
+        self._tell_keeper(gap)
 
     def _open(self, loss: _Loss) -> None:
         entry = next(self._ids), loss

@@ -7,6 +7,7 @@ once it is committed; notices wait behind what they came after.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from cti_listener.derived import Derived
 from cti_listener.dispatcher import Dispatcher
@@ -55,6 +56,11 @@ class Handover:
         """How many happenings are in all lanes now."""
         return self._dispatcher.waiting
 
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest happening came that is in a lane."""
+        return self._dispatcher.oldest
+
     def give(
         self, event: Event, device: str | None, handlers: Sequence[Handler], seq: int = 0
     ) -> None:
@@ -71,7 +77,7 @@ class Handover:
         taps = self.taps.match(event, device) if self.taps.any else ()
         if taps:
             for tap in list(taps):  # one that has what it waited for goes away
-                tap.offer(event)
+                tap.offer(event, seq)
         elif not handlers:
             self.unrouted += 1
 
@@ -88,7 +94,7 @@ class Handover:
         for handler in self.handlers.match_notice(notice) if handlers is None else handlers:
             self._dispatcher.put(handler, notice.device, notice, seq)
         for tap in self.taps.match_notice(notice) if self.taps.any else ():
-            tap.offer(notice)
+            tap.offer(notice, seq)
 
     def tell(self, notice: Notice, but: Handler | None = None) -> None:
         """Put a notice into the lanes it concerns.
@@ -104,4 +110,4 @@ class Handover:
             if handler is not but:
                 self._dispatcher.put(handler, handler.wish.device or NOTICES, notice)
         for tap in self.taps.match_notice(notice):
-            tap.offer(notice)
+            tap.offer(notice, 0)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -30,7 +31,7 @@ from cti_listener.sources.base import Source
 from cti_listener.sources.merged import feed_names
 from cti_listener.sources.options import Auth, ConnectionKeywords, ConnectionOptions, WireChoice
 from cti_listener.stats import Stats
-from cti_listener.streams import EventStream, Expectation
+from cti_listener.streams import EventStream, Expectation, Tail
 from cti_listener.trackers.calls import TIMEOUT
 from cti_listener.tracking import INTERNAL, Agents, Calls, Tracking
 from cti_listener.watchdog import Watchdog
@@ -154,6 +155,7 @@ class Listener:
                 clock=clock,
             )
         self._interest = Interest(namespace, devices, agents)
+        self._journal = None if journal is None else Path(journal)
         self._lane_size = lane_size
         make_tracking = partial(
             Tracking, namespace=namespace, internal=internal, timeout=call_timeout
@@ -468,6 +470,35 @@ class Listener:
     def stats(self) -> Stats:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
         return self._engine.stats()
+
+    def tail(self, take: Callable[[Event | Notice, int], None], over: Callable[[], None]) -> Tail:
+        """Have every event and notice of ours passed on, from now until it is closed or forgotten.
+
+        Args:
+            take: Called with each, and its place in the journal (0: it has none), where events are
+                routed: it must be as quick as an append.
+            over: Called when nothing more will come.
+
+        Raises:
+            NotRunningError: The listener is stopped.
+        """
+        self._refuse_if_stopped()
+        return Tail(self._wish((Event, Notice)), self._handover.taps, take, over)
+
+    @property
+    def journal(self) -> Path | None:
+        """The file in which events are kept; None: nowhere."""
+        return self._journal
+
+    @property
+    def given(self) -> int:
+        """The place in the journal up to which all was handed over; 0 without one."""
+        return self._engine.given
+
+    @property
+    def namespace(self) -> str | None:
+        """What completes short ids."""
+        return self._interest.namespace
 
     # Calls and agents
 

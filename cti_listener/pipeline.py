@@ -20,21 +20,22 @@ from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery, Event
-from cti_listener.events import class_of, event_of
+from cti_listener.events import CATALOGUE, class_of, event_of
 from cti_listener.feeds import Copy, Feeds
 from cti_listener.following import Following
 from cti_listener.handover import Handover
+from cti_listener.histogram import LONG, Histogram
 from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
-from cti_listener.journal import Opened, digest
+from cti_listener.journal import JournalStats, Opened, digest
 from cti_listener.log import log
 from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
 from cti_listener.sightings import Told
 from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
 from cti_listener.tracking import Tracking
-from cti_listener.values import EventKey, identity, routing_key
-from cti_listener.wire.base import MessageBad
+from cti_listener.values import EventKey, identity, read_time, routing_key
+from cti_listener.wire.base import MessageBad, WireName
 
 Later = Callable[[float, Callable[[], None]], None]
 """Has something called after so many seconds."""
@@ -116,8 +117,11 @@ class Pipeline:
         self._inquiry = inquiry
         self._inquired = False  # about everybody, at the start
         self._counters = Counters()
-        self._frames = self._received = self._not_asked_for = self._repeated = 0
-        self._distinct = 0
+        self._frames: dict[WireName, int] = {"stomp": 0, "json": 0, "other": 0}
+        self._received = self._not_asked_for = self._repeated = self._distinct = 0
+        self._kinds: dict[Any, int] = dict.fromkeys(CATALOGUE, 0)  # received, by name
+        self._measuring = False  # the next distinct event is the first of a read
+        self._lag = Histogram(LONG)
         self._bad: Counter[BadReason] = Counter()
         self._bad_told: dict[BadReason, float] = {}
         self._last_key: tuple[Any, ...] | None = None
@@ -136,13 +140,14 @@ class Pipeline:
 
     # Events
 
-    def message_received(self, delivery: Delivery) -> None:
+    def message_received(self, delivery: Delivery, wire: WireName = "other") -> None:
         """Count a WebSocket message; its events follow with the same delivery."""
-        self._frames += 1
+        self._frames[wire] += 1
         heard = delivery.received_at
         if heard is None or heard is not self._last_frame_at:  # once for all that a read brings
             self._now = self._clock.monotonic()
             self._last_frame_at = heard
+            self._measuring = True
 
     def event_received(
         self,
@@ -156,6 +161,8 @@ class Pipeline:
         try:
             device = routing_key(payload)
             key = identity(payload, device)
+            if (kind := key[4]) in self._kinds:
+                self._kinds[kind] += 1
             self._mind_counter(key, delivery.received_at)
             if not self.interest.wants(payload, device, destination):
                 self._not_asked_for += 1
@@ -197,6 +204,8 @@ class Pipeline:
         self._distinct += 1
         self._last_key = key
         self._last_event_at = delivery.received_at
+        if self._measuring:
+            self._measure_lag(key[5], delivery)
         if self._ledger.awaiting:
             self._ledger.note(EventKey(*key))
         if self._inquiry is not None and device is not None and self._inquiry.is_closed(device):
@@ -204,6 +213,14 @@ class Pipeline:
             self._inquiry.hold(device, go_on, delivery.received_at)
             return
         self._go_on(payload, device, key, name, delivery, text=text)
+
+    def _measure_lag(self, stamped: object, delivery: Delivery) -> None:
+        """Note how old an event is when it comes, by the server's clock; one a read is enough."""
+        self._measuring = False
+        heard = delivery.received_at
+        told = read_time(stamped, delivery.zone) if isinstance(stamped, str) else None
+        if told is not None and heard is not None:
+            self._lag.note(max(0.0, (heard - told).total_seconds()))
 
     def _go_on_later(self, payload: dict[str, Any], *taken: Any, text: bytes | None) -> None:
         """Have an event go on that waited at its gate; a bug of ours on one holds up no other."""
@@ -461,14 +478,18 @@ class Pipeline:
         """Return a frozen snapshot."""
         stands = self.standing.stands.values()
         handover, tracking = self._handover, self._following.tracking
+        feeds = {} if self._feeds is None else self._feeds.stats()
+        kept = None if self._commits is None else self._commits.stats()
         return Stats(
             connected=bool(stands),
             connected_since=min((stand.since for stand in stands), default=None),
             url=self.standing.url,
             attempts=self.standing.attempts,
             connections=self.standing.connections,
-            frames=self._frames,
+            frames=sum(self._frames.values()),
+            frames_by_wire=dict(self._frames),
             received=self._received,
+            received_by_name=dict(self._kinds),
             not_asked_for=self._not_asked_for,
             repeated=self._repeated,
             distinct=self._distinct,
@@ -483,17 +504,29 @@ class Pipeline:
                     dropped=one.dropped,
                     waiting=one.waiting,
                     halted=one.halted,
+                    durations=one.durations.distribution(),
                 )
                 for one in handover.handlers
             },
             last_frame_at=self._last_frame_at,
             last_event_at=self._last_event_at,
             gaps=self._ledger.gaps,
-            feeds={} if self._feeds is None else self._feeds.stats(),
-            journal=None if self._commits is None else self._commits.stats(),
+            feeds=feeds,
+            journal=kept,
             inconsistencies=0 if tracking is None else tracking.inconsistencies,
             snapshots=None if self._inquiry is None else self._inquiry.stats(),
+            outcomes=dict(self.standing.outcomes),
+            disconnects=dict(self.standing.disconnects),
+            gaps_by_reason=dict(self._ledger.counts),
+            lag=self._lag.distribution(),
+            stands=self.standing.by_feed(feeds),
+            oldest_unhandled_at=self._oldest_unhandled(kept),
         )
+
+    def _oldest_unhandled(self, kept: JournalStats | None) -> datetime | None:
+        """Return when the oldest event came that a handler has yet to do, on disk or in a lane."""
+        found = (None if kept is None else kept.oldest_undone, self._handover.oldest)
+        return min((one for one in found if one is not None), default=None)
 
 
 def _forget(_gap: Gap) -> None:

@@ -19,6 +19,7 @@ from cti_listener.derived import Derived
 from cti_listener.errors import HandlerError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE, UnknownEvent
+from cti_listener.histogram import Histogram
 from cti_listener.log import log
 from cti_listener.notices import Notice
 from cti_listener.registration import returns_awaitable
@@ -187,6 +188,7 @@ class Handler:
         durable: What it is owed stands in the journal until it has done it.
         handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
         halted: It raised `HaltError`, and is not called again.
+        durations: How long it takes, of one run in `dispatcher.SAMPLED`.
         plain: It has neither time limit nor retries.
         number: Tells its lanes from those of others.
     """
@@ -205,6 +207,7 @@ class Handler:
     dropped: int = 0
     waiting: int = 0
     halted: bool = False
+    durations: Histogram = field(default_factory=Histogram)
     plain: bool = field(init=False)
     number: int = field(default_factory=lambda: next(_numbers))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 from cti_listener.clock import Clock
-from cti_listener.errors import ConnectError
+from cti_listener.errors import CertificateError, ConnectError, RefusedError
 from cti_listener.gaps import GapLedger
 from cti_listener.interest import Interest
 from cti_listener.log import log
@@ -24,20 +24,18 @@ from cti_listener.notices import (
     Notice,
     SubscriptionRefused,
 )
+from cti_listener.stats import Outcome, Stand
 from cti_listener.values import EventKey
 
 
-@dataclass(frozen=True, slots=True)
-class Stand:
-    """A feed whose every subscription stands.
-
-    Attributes:
-        url: Where.
-        since: Since when.
-    """
-
-    url: str
-    since: datetime
+def _outcome(error: ConnectError) -> Outcome:
+    match error:
+        case CertificateError():
+            return "untrusted"
+        case RefusedError():
+            return "refused"
+        case _:
+            return "failed"
 
 
 class Standing:
@@ -52,8 +50,11 @@ class Standing:
     Attributes:
         ledger: What may have been missed.
         stands: The feeds that stand now, the one that has stood longest first.
+        heard_of: The feeds that ever stood.
         first: Done when the first of them stands.
         attempts, connections: Counts since the start.
+        outcomes: How the attempts ended.
+        disconnects: Subscribed connections that ended, by reason.
         url: The endpoint that stands, or stood last.
     """
 
@@ -68,8 +69,11 @@ class Standing:
         """Start with no connection."""
         self.ledger = GapLedger(keep)
         self.stands: dict[str, Stand] = {}
+        self.heard_of: set[str] = set()
         self.first: asyncio.Future[None] | None = None
         self.attempts = self.connections = 0
+        self.outcomes: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
+        self.disconnects: dict[GapReason, int] = dict.fromkeys(get_args(GapReason), 0)
         self.url: str | None = None
         self._interest = interest
         self._clock = clock
@@ -83,8 +87,10 @@ class Standing:
         now = self._clock.now()
         self.attempts += 1
         self.connections += 1
+        self.outcomes["subscribed"] += 1
         self.url = url
         self.stands[feed] = Stand(url, now)
+        self.heard_of.add(feed)
         log.info("connected", feed=feed, url=url, confirmed=confirmed, attempts=attempts)
         self._tell(Connected(at=now, feed=feed, url=url, confirmed=confirmed, attempts=attempts))
         if self.first is not None and not self.first.done():
@@ -129,6 +135,7 @@ class Standing:
             last: The last event before.
         """
         self.stands.pop(feed, None)
+        self.disconnects[reason] += 1
         log.warning("disconnected", feed=feed, url=url, reason=reason, detail=detail)
         self._tell(
             Disconnected(
@@ -147,7 +154,13 @@ class Standing:
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""
         self.attempts += 1
+        self.outcomes[_outcome(error)] += 1
         log.warning("attempt_failed", feed=feed, url=error.url, problem=error.problem)
+
+    def by_feed(self, known: Iterable[str]) -> dict[str, Stand | None]:
+        """Return how each feed stands, of these and of all that ever stood; None: it does not."""
+        names = sorted({*known, *self.heard_of}) or ["a"]
+        return {name: self.stands.get(name) for name in names}
 
     def ended(self) -> None:
         """Note that the source ended, of its own accord or ours: nothing is connected any more."""

@@ -5,12 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final, Literal
 
 from cti_listener.errors import BadReason
+from cti_listener.histogram import Distribution, Histogram
 from cti_listener.journal.base import JournalStats
-from cti_listener.notices import Gap
+from cti_listener.notices import Gap, GapReason
 from cti_listener.sightings import FeedStats
 from cti_listener.snapshots import SnapshotStats
+from cti_listener.wire.base import WireName
+
+Outcome = Literal["subscribed", "refused", "untrusted", "failed"]
+"""How an attempt to connect ended. A closed set, fit for a metric's label.
+
+- `subscribed`: every destination stands.
+- `refused`: the server said no: credentials, path, or all destinations.
+- `untrusted`: its certificate is not to be trusted, or ours is not taken.
+- `failed`: anything else: nobody answers, it takes too long, it is no WebSocket.
+"""
+
+_NONE: Final = Histogram().distribution()
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A feed whose every subscription stands.
+
+    Attributes:
+        url: Where.
+        since: Since when.
+    """
+
+    url: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +50,7 @@ class HandlerStats:
         dropped: Events that its full lanes dropped.
         waiting: Happenings in its lanes now, the one it is at included.
         halted: It raised `HaltError`, and is not called again.
+        durations: How long it took, of one run in sixteen.
     """
 
     handled: int
@@ -30,6 +58,7 @@ class HandlerStats:
     dropped: int
     waiting: int
     halted: bool = field(default=False, repr=False)
+    durations: Distribution = _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +93,20 @@ class Stats:
         longest_block: For how many seconds at the most.
         inconsistencies: Steps of calls and agents that could not follow what was known.
         snapshots: How the questions how devices stand fare; None without `snapshot`.
+        frames_by_wire: `frames`, by what they are in.
+        received_by_name: `received`, by the catalogue's names; what the sum lacks is others.
+        outcomes: How the attempts ended.
+        disconnects: Subscribed connections that ended, by reason.
+        gaps_by_reason: Gaps that began in this run, open ones included.
+        lag: How old events were when they came, by the server's clock of whole seconds: of the
+            first distinct one of each read.
+        loop_lag: How much later than due the event loop turned, four times each `block_limit`.
+        stands: Each feed, and since when and where it stands; None: it does not.
+        subscriptions: Destinations that stand now, of all feeds; over JSON, the messages that ask
+            for them, or the one URL.
+        oldest_unhandled_at: When the oldest event came that a handler has yet to do; None: there is
+            none. With a journal it may be a second old.
+        draining: It was told to stop.
     """
 
     connected: bool
@@ -90,3 +133,14 @@ class Stats:
     longest_block: float = 0.0
     inconsistencies: int = 0
     snapshots: SnapshotStats | None = None
+    frames_by_wire: Mapping[WireName, int] = field(default_factory=dict)
+    received_by_name: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    disconnects: Mapping[GapReason, int] = field(default_factory=dict)
+    gaps_by_reason: Mapping[GapReason, int] = field(default_factory=dict)
+    lag: Distribution = _NONE
+    loop_lag: Distribution = _NONE
+    stands: Mapping[str, Stand | None] = field(default_factory=dict)
+    subscriptions: int = 0
+    oldest_unhandled_at: datetime | None = None
+    draining: bool = False

@@ -28,17 +28,17 @@ class Tap:
     def __init__(
         self,
         wish: Wish,
-        offer: Callable[[Happening], None],
+        offer: Callable[[Happening, int], None],
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self.wish = wish
         self._offer = weakref.WeakMethod(offer)
         self._ended = weakref.WeakMethod(ended)
 
-    def offer(self, happening: Happening) -> None:
-        """Pass one on."""
+    def offer(self, happening: Happening, seq: int) -> None:
+        """Pass one on, with its place in the journal; 0: it is not there."""
         if receive := self._offer():
-            receive(happening)
+            receive(happening, seq)
 
     def ended(self, error: BaseException | None) -> None:
         """Say that nothing more will come, and why."""
@@ -46,7 +46,7 @@ class Tap:
             receive(error)
 
 
-class _Tapping:
+class Tapping:
     """Something with a tap, until it is closed or forgotten."""
 
     def __init__(self, wish: Wish, taps: Router[Tap]) -> None:
@@ -61,8 +61,8 @@ class _Tapping:
         """Take no more."""
         self._finalizer()
 
-    def _offer(self, _happening: Happening) -> None:
-        raise AssertionError  # both kinds have their own
+    def _offer(self, _happening: Happening, _seq: int) -> None:
+        raise AssertionError  # each kind has its own
 
     def _end(self, _error: BaseException | None) -> None:
         raise AssertionError
@@ -81,7 +81,7 @@ class _Tapping:
             self._waiters.discard(waiter)
 
 
-class EventStream(_Tapping, Generic[E_co]):
+class EventStream(Tapping, Generic[E_co]):
     """An asynchronous iterator over events; made by `Listener.events()`.
 
     It buffers from its making on. A reader too slow for `size` events loses the oldest, which is
@@ -100,7 +100,7 @@ class EventStream(_Tapping, Generic[E_co]):
         counts = f"{len(self._buffer)} waiting, {self.dropped} dropped"
         return f"<EventStream of {self.wish.label}, {counts}>"
 
-    def _offer(self, happening: Happening) -> None:
+    def _offer(self, happening: Happening, _seq: int) -> None:
         if len(self._buffer) == self._buffer.maxlen:
             self.dropped += 1
             if self.dropped == 1:
@@ -136,7 +136,37 @@ class EventStream(_Tapping, Generic[E_co]):
         await self.aclose()
 
 
-class Expectation(_Tapping, Generic[E_co]):
+class Tail(Tapping):
+    """Everything that is handed over, as it is, with its place in the journal.
+
+    For the admin endpoint, whose readers share one: what it calls must be as quick as an append.
+
+    Args:
+        wish: What is wanted.
+        taps: Where it is offered.
+        take: Called with each happening and its place; 0: it has none.
+        over: Called when nothing more will come.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        taps: Router[Tap],
+        take: Callable[[Happening, int], None],
+        over: Callable[[], None],
+    ) -> None:
+        super().__init__(wish, taps)
+        self._take = take
+        self._over = over
+
+    def _offer(self, happening: Happening, seq: int) -> None:
+        self._take(happening, seq)
+
+    def _end(self, _error: BaseException | None) -> None:
+        self._over()
+
+
+class Expectation(Tapping, Generic[E_co]):
     """One event that is waited for; made by `Listener.expect()`.
 
     The body of `async with` runs with the ears already open; its end waits for the event::
@@ -166,7 +196,7 @@ class Expectation(_Tapping, Generic[E_co]):
             raise NotRunningError(f"no {self.wish.label} yet; leave the 'async with' block first")
         return self._seen  # type: ignore[return-value]  # the wish admits only these
 
-    def _offer(self, happening: Happening) -> None:
+    def _offer(self, happening: Happening, _seq: int) -> None:
         if self._seen is None:
             self._seen = happening
             self.close()

@@ -19,7 +19,7 @@ from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.events import AgentAllocated, load_object
 from cti_listener.notices import Gap
-from cti_listener.records import Agent, Call
+from cti_listener.records import Agent, Call, State
 from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.base import Tracker
@@ -198,6 +198,10 @@ class Calls(Mapping[str, Call]):
     def __len__(self) -> int:
         return len(self._tracking.call_tracker.board)
 
+    def states(self) -> dict[State, int]:
+        """Count the calls by the furthest state of a device of ours in them."""
+        return self._tracking.call_tracker.board.states()
+
 
 class Agents(Mapping[str, Agent]):
     """The agents that were heard of, by id: a live view, whose values are snapshots.
@@ -227,3 +231,7 @@ class Agents(Mapping[str, Agent]):
 
     def __len__(self) -> int:
         return len(self._tracking.agent_tracker.agents)
+
+    def modes(self) -> dict[str, int]:
+        """Count the devices somebody sits at by mode; a mode of the server's own is `Other`."""
+        return self._tracking.agent_tracker.modes()

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Final
 
 from cti_listener.errors import ConfigurationError
+from cti_listener.histogram import Histogram
 from cti_listener.log import log
 from cti_listener.router import Handler
 
@@ -127,6 +128,7 @@ class Watchdog:
     Attributes:
         blocked: How many times it was.
         longest: For how many seconds at the most.
+        lag: How much later than they were due its beats came.
 
     Raises:
         ConfigurationError: The limit is negative, or no number of seconds.
@@ -138,6 +140,7 @@ class Watchdog:
             raise ConfigurationError("block_limit", "must be 0 or more")
         self.blocked = 0
         self.longest = 0.0
+        self.lag = Histogram()
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop
         self._loops_thread = 0
@@ -183,7 +186,9 @@ class Watchdog:
             self._rung.set()
 
     def _beat(self, period: float) -> None:
-        if self._turn() >= self._limit + period:
+        since = self._turn()
+        self.lag.note(max(0.0, since - period))
+        if since >= self._limit + period:
             self._rung.set()
         self._timer = self._loop.call_later(period, self._beat, period)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from cti_listener.errors import JournalError
+from cti_listener.histogram import Distribution, Histogram
 from cti_listener.notices import Gap
 
 NO_DEVICE: Final = ""
@@ -108,6 +109,9 @@ class JournalStats:
         max_bytes: The size limit.
         oldest_undone: When the oldest event came that a registered handler has yet to do.
         dead: How many dead letters there are.
+        commit_seconds: How long the commits took.
+        under_way: For how long the commit at hand has been waited for, in seconds; 0: none is.
+        open: Whether what is appended is written: until the end, or a failure.
     """
 
     pending: int
@@ -118,6 +122,9 @@ class JournalStats:
     max_bytes: int
     oldest_undone: datetime | None
     dead: int
+    commit_seconds: Distribution = field(default_factory=Histogram().distribution)
+    under_way: float = 0.0
+    open: bool = True
 
 
 @dataclass(slots=True)

@@ -5,14 +5,41 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cti_listener.journal import rows, schema
-from cti_listener.journal.base import Entry, explained
+from cti_listener.journal.base import OURS, Entry, explained
+from cti_listener.journal.rows import text_of
 
 _CHUNK: Final = 500
 """How many events are asked for in one statement."""
+
+
+_KEPT: Final = (
+    "SELECT seq, device, received_at, feed, redelivered, payload FROM event"
+    " WHERE seq > ? ORDER BY seq LIMIT ?"
+)
+
+
+class Kept(NamedTuple):
+    """A row as it stands.
+
+    Attributes:
+        seq: Its place.
+        device: Its routing key; None where nothing told.
+        received_at: When it came, aware.
+        ours: It is no event that came: a notice that followed from one, or a dead letter that was
+            tried once more.
+        text: The object as received, in JSON.
+    """
+
+    seq: int
+    device: str | None
+    received_at: datetime
+    ours: bool
+    text: str
 
 
 class Reader:
@@ -77,6 +104,33 @@ class Reader:
                 seq = row[0]
             if len(found) < _CHUNK:
                 return
+
+    def texts_after(self, seq: int, limit: int) -> list[Kept]:
+        """Return the next so many rows behind this one, as they stand.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        with self._lock:
+            try:
+                if self._db is None:
+                    self._db = schema.connect(self._path, "ro")
+                found = self._db.execute(_KEPT, (seq, limit)).fetchall()
+            except sqlite3.Error as error:
+                raise explained(self._path, error) from error
+        return [
+            Kept(place, text_of(device), rows.time_of(at), feed == OURS or bool(again), payload)
+            for place, device, at, feed, again, payload in found
+        ]
+
+    def came(self, seq: int) -> datetime | None:
+        """Return when this event came; None: it is not there any more.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        rest = self.texts_after(seq - 1, 1)
+        return rest[0].received_at if rest and rest[0].seq == seq else None
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from cti_listener.clock import Clock
 from cti_listener.errors import ConfigurationError, NotRunningError
+from cti_listener.histogram import Histogram
 from cti_listener.journal import rows
 from cti_listener.journal.base import Batch, Entry, JournalStats, Opened
 from cti_listener.journal.reader import Reader
@@ -105,6 +106,8 @@ class Journal:
         self._received_at: datetime | None = None
         self._stamp = 0.0  # of that
         self._in_writer = self._committed = self._commits = 0
+        self._commit_seconds = Histogram()
+        self._sent_at: float | None = None  # the batch that the writer has
         self._last = Landed(0, [], 0)
         self._first_seq = 0  # all up to here is of earlier runs
         self._reader = Reader(self.path)
@@ -288,6 +291,11 @@ class Journal:
             max_bytes=self._max_size,
             oldest_undone=self._last.oldest_undone,
             dead=self._last.dead,
+            commit_seconds=self._commit_seconds.distribution(),
+            under_way=0.0
+            if self._sent_at is None
+            else max(0.0, self._clock.monotonic() - self._sent_at),
+            open=self._open,
         )
 
     # Between the loop and the thread
@@ -305,6 +313,7 @@ class Journal:
     def _send(self) -> None:
         batch, self._pending = self._pending, Batch()
         self._in_writer += batch.events
+        self._sent_at = self._clock.monotonic()
         self._inbox.put(batch)
 
     def _go_on(self) -> None:
@@ -313,9 +322,11 @@ class Journal:
         if self._busy:
             self._send()
 
-    def _landed(self, batch: Batch, landed: Landed) -> None:
-        """Hear of a commit: first let the writer go on, then tell."""
+    def _landed(self, batch: Batch, landed: Landed, took: float) -> None:
+        """Hear of a commit, and how long it took: first let the writer go on, then tell."""
         self._commits += 1
+        self._commit_seconds.note(took)
+        self._sent_at = None
         self._committed += batch.events + len(landed.retried)
         self._in_writer -= batch.events
         self._last = landed
@@ -344,8 +355,9 @@ class Journal:
         self._tell(_succeed, opened, known)
         try:
             while (batch := self._inbox.get()) is not None:
+                began = self._clock.monotonic()
                 landed = self._writer.commit(batch)
-                self._tell(self._landed, batch, landed)
+                self._tell(self._landed, batch, landed, self._clock.monotonic() - began)
                 self._writer.tend()
         except BaseException as error:  # noqa: BLE001 - it is told to the loop
             self._tell(self._broke, error)

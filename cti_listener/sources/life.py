@@ -337,7 +337,7 @@ class Life:
         if delivery is None:
             delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
             self._delivery = delivery
-        self._receiver.message_received(delivery)
+        self._receiver.message_received(delivery, codec.wire)
         lone = codec.lone_event(data) if self.stood and self.durable is None else None
         if lone is not None:
             payload, destination, text = lone

@@ -62,6 +62,11 @@ class MergedSource:
         signs = [one.last_sign for one in self._sources.values()]
         return max((sign for sign in signs if sign is not None), default=None)
 
+    @property
+    def subscriptions(self) -> int:
+        """How many destinations stand now, of all feeds."""
+        return sum(getattr(one, "subscriptions", 0) for one in self._sources.values())
+
     async def run(self, receiver: Receiver, interest: Interest) -> None:
         """Bring the events of every feed until stopped.
 

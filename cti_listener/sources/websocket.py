@@ -110,6 +110,14 @@ class WebSocketSource:
         life = self._life
         return life.last_sign if life is not None and life.stood and not life.ended else None
 
+    @property
+    def subscriptions(self) -> int:
+        """How many destinations stand now; over JSON, messages that ask for some, or the URL."""
+        life = self._life
+        if life is None or life.codec is None or not life.stood or life.ended:
+            return 0
+        return len(life.codec.destinations) or 1
+
     # Source
 
     async def run(self, receiver: Receiver, interest: Interest) -> None:

@@ -21,6 +21,8 @@ LOGGED_OFF: Final = "Logout"
 WORKING: Final = "WorkNotReady"
 ALLOCATED: Final = "Allocated"
 UNKNOWN: Final = "Unknown"
+OTHER: Final = "Other"
+_LISTED: Final = ("Ready", "NotReady", WORKING, ALLOCATED, LOGGED_OFF)
 
 MODES: Final[MappingProxyType[type[Event], str]] = MappingProxyType(
     {
@@ -128,6 +130,14 @@ class AgentTracker:
     def devices(self) -> tuple[str, ...]:
         """Everywhere that anybody was heard of."""
         return tuple(self._seats)
+
+    def modes(self) -> dict[str, int]:
+        """Count the seats by mode; one that is not the catalogue's is `Other`."""
+        counts = dict.fromkeys((*_LISTED, OTHER), 0)
+        for seat in self._seats.values():
+            if seat.mode is not None:
+                counts[seat.mode if seat.mode in _LISTED else OTHER] += 1
+        return counts
 
     def at(self, device: str) -> Seat | None:
         """Return who sits at a device, or sat there last."""

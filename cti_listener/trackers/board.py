@@ -9,8 +9,9 @@ from typing import Any, Final
 from zlib import crc32
 
 from cti_listener.trackers import steps
+from cti_listener.records import State
 from cti_listener.trackers.facts import Fact
-from cti_listener.trackers.legs import BEGINNINGS, Leg
+from cti_listener.trackers.legs import BEGINNINGS, RANKS, Leg
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
 
 LINGER: Final = timedelta(seconds=5)
@@ -67,6 +68,13 @@ class Board:
     def legs(self) -> int:
         """How many legs go on."""
         return self._count
+
+    def states(self) -> dict[State, int]:
+        """Count the calls that go on by the furthest state of a device in them."""
+        counts: dict[State, int] = dict.fromkeys(RANKS, 0)
+        for legs in self._in.values():
+            counts[max((_shown(leg) for leg in legs), key=RANKS.__getitem__)] += 1
+        return counts
 
     def find(self, device: str, call: str | None) -> Leg | None:
         """Return a device's leg by any id it has or had, if it goes on or is just over."""
@@ -244,6 +252,11 @@ class Board:
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):
             yield from legs
+
+
+def _shown(leg: Leg) -> State:
+    """Return the state of a leg that goes on; one that was only heard of has begun."""
+    return "initiated" if leg.state is None or leg.state not in RANKS else leg.state
 
 
 def _digest(call: str) -> int:

@@ -32,7 +32,7 @@ _ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
 
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
 
-_RANKS: Final[MappingProxyType[State, int]] = MappingProxyType(
+RANKS: Final[MappingProxyType[State, int]] = MappingProxyType(
     {"initiated": 0, "alerting": 1, "connected": 2, "held": 3}
 )
 """Which state a device is in before which."""
@@ -265,7 +265,7 @@ class Leg:
         if step in _HOLDS or step > steps.ESTABLISHED:
             known = step in _HOLDS and state == adopted
         else:
-            known = _RANKS[state] <= _RANKS[adopted]
+            known = RANKS[state] <= RANKS[adopted]
         if not known or state == adopted:
             self.adopted = None
         if known:

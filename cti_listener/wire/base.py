@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from cti_listener.errors import BadReason
 
@@ -108,12 +108,18 @@ WireEvent = (
 )
 
 
+WireName = Literal["stomp", "json", "other"]
+"""What a message is in; `other`: by a source of a user's own. A closed set, fit for a label."""
+
 LoneEvent = tuple[dict[str, Any], str | None, bytes]
 """An event object, the destination it came by, and the JSON text it was read from."""
 
 
 class Codec(Protocol):
     """Messages in, wire events and messages out."""
+
+    wire: ClassVar[WireName]
+    """What it speaks."""
 
     confirms: bool
     """Whether the server says that a subscription stands."""

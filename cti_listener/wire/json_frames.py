@@ -6,12 +6,20 @@ The subscription is in the URL or in messages sent after connecting; nothing eve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic_core import from_json
 
 from cti_listener.errors import BadMessageError, BadReason
 from cti_listener.events import load_json
-from cti_listener.wire.base import EventReceived, LoneEvent, MessageBad, SessionOpened, WireEvent
+from cti_listener.wire.base import (
+    EventReceived,
+    LoneEvent,
+    MessageBad,
+    SessionOpened,
+    WireEvent,
+    WireName,
+)
 from cti_listener.wire.price import CHEAP, EVENT, allowance, price_of_json, why_too_dear
 
 SAMPLE = 200
@@ -25,6 +33,9 @@ class JsonCodec:
         messages: What to send after connecting, to subscribe.
         max_size: The longest message taken, in bytes; a longer one is left out.
     """
+
+    wire: ClassVar[WireName] = "json"
+    """What it speaks."""
 
     confirms = False
     """Whether the server says that a subscription stands."""

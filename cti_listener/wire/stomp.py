@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pydantic_core import from_json
 
@@ -26,6 +26,7 @@ from cti_listener.wire.base import (
     SubscriptionConfirmed,
     SubscriptionDenied,
     WireEvent,
+    WireName,
 )
 from cti_listener.wire.price import BAD, CHEAP, price_of_json, why_too_dear
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
@@ -76,6 +77,9 @@ class StompCodec:
     Attributes:
         queues: What the broker keeps for us; None: nothing.
     """
+
+    wire: ClassVar[WireName] = "stomp"
+    """What it speaks."""
 
     confirms = True
     """Whether the server says that a subscription stands."""

@@ -21,7 +21,7 @@ from cti_listener.interest import Interest
 from cti_listener.notices import GapReason
 from cti_listener.sources.options import ConnectionOptions
 from cti_listener.sources.websocket import WebSocketSource
-from cti_listener.wire.base import MessageBad
+from cti_listener.wire.base import MessageBad, WireName
 from tests.examples import NAMESPACE
 
 PATIENCE = 10.0
@@ -84,8 +84,8 @@ class Kept:
         self.bad.append(bad)
         self.told.set()
 
-    def message_received(self, delivery: Delivery) -> None:
-        del delivery
+    def message_received(self, delivery: Delivery, wire: WireName = "other") -> None:
+        del delivery, wire
         self.messages += 1
 
     def when_committed(self, call: Callable[[], None]) -> None:
