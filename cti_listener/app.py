@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
+from cti_listener.admin import make_admin
+from cti_listener.admin.access import Address
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.listener import Listener
@@ -38,6 +41,8 @@ from cti_listener.sources.options import secrets_of_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
+    from cti_listener.admin.server import AdminServer
+    from cti_listener.router import Kind
     from cti_listener.settings import Settings
     from cti_listener.simulator import SimulatorServer
     from cti_listener.sources.options import Credentials
@@ -67,6 +72,7 @@ class _Run:
         self._environ = environ
         self._stop_asked = asyncio.Event()
         self._sinks: list[Outlet] = []
+        self._admin: AdminServer | None = None
         self._failure: Exception | None = None
         self._notifier = Notifier.from_environ(environ)
         self._left = self._unkept = 0
@@ -114,7 +120,11 @@ class _Run:
                 if self._settings.demo:
                     server = await stack.enter_async_context(demo_server(self._settings))
                     urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
-                await self._live(self._listener(urls), file)
+                listener = self._listener(urls)
+                if self._settings.admin is not None:
+                    self._admin = self._admin_server(self._settings.admin, listener)
+                    await stack.enter_async_context(self._admin)
+                await self._live(listener, file)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
             self._failure = error
         return self._conclude()
@@ -136,6 +146,34 @@ class _Run:
 
     async def _tell_manager(self, _notice: Notice) -> None:
         self._notifier.look()
+    def _admin_server(self, at: str, listener: Listener) -> AdminServer:
+        """Return what tells over HTTP how the listener fares; nothing is opened yet.
+
+        Raises:
+            ConfigurationError: It cannot be done as asked.
+        """
+        try:
+            token = self._settings.admin_secret()
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError("admin_token_file", f"cannot read it: {problem}") from None
+        self._masker.learn([token] if token else [])
+        address = Address.read(at)
+        return make_admin(
+            listener,
+            host=address.host,
+            port=address.port,
+            token=token,
+            hosts=self._settings.admin_host,
+            masker=self._masker,
+            ready_max_age=self._settings.ready_max_age,
+            sinks=self._sink_records,
+        )
+
+    def _sink_records(self) -> dict[tuple[str, str], int]:
+        """Return what became of what was to be written, by sink and outcome."""
+        failed = int(self._output.error is not None)
+        return {("output", "written"): self._output.events, ("output", "failed"): failed}
 
     async def _credentials(self) -> Credentials:
         """Read what proves who we are, for one attempt; from then on it is never shown."""
@@ -181,6 +219,8 @@ class _Run:
     async def _keep(self, listener: Listener, file: health.HealthFile | None) -> None:
         """Show that the loop turns, and see to what nobody else wakes up for."""
         while True:
+            if self._admin is not None:
+                self._admin.beat()
             if file is not None:
                 stats = listener.stats()
                 facts = {"connected": stats.connected, "events": stats.distinct}

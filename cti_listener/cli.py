@@ -37,7 +37,7 @@ _PRINT: Final = Parameter(group=Group("What to print", sort_key=4), negative="")
 _TO: Final = Parameter(group=Group("Where else to", sort_key=5), negative="")
 _RUN: Final = Parameter(group=Group("Running", sort_key=6), negative="")
 
-_SECRETS: Final = ("passcode", "token", "cookie")
+_SECRETS: Final = ("passcode", "token", "cookie", "admin-token")
 
 Texts = tuple[str, ...] | None
 
@@ -130,6 +130,13 @@ class Flags:
     """By default console on a terminal, JSON otherwise; on stderr."""
     health_file: Annotated[Path | None, _RUN] = None
     """Where to show that we live; by default where healthcheck looks."""
+
+    admin: Annotated[str | None, _RUN] = None
+    """Tell over HTTP how it fares, at HOST:PORT: probes, metrics, a live page."""
+    admin_host: Annotated[Texts, _RUN] = None
+    """Another name that endpoint may be asked by, as a Service's; repeatable."""
+    admin_token_file: Annotated[Path | None, _RUN] = None
+    """File that holds the token it demands; or set CTI_ADMIN_TOKEN."""
 
     def given(self) -> dict[str, Any]:
         """Return what was given, by the setting's name."""
@@ -293,6 +300,8 @@ def main(argv: list[str] | None = None) -> int:
         if (secret := _secret_flag(tokens)) is not None:
             variable = f"CTI_{secret.upper()}"
             say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
+            variable = f"CTI_{secret.upper().replace('-', '_')}"
+            _say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
             return _USAGE
         code = None if _helped(tokens) else app(tokens)
         sys.stdout.flush()

@@ -204,7 +204,7 @@ class _Loader:
     def _settle_pairs(self) -> None:
         """Of a secret and the file it may be read from, the stronger source's counts."""
         strength = get_args(SourceKind)
-        for name in ("passcode", "token", "cookie"):
+        for name in ("passcode", "token", "cookie", "admin_token"):
             pair = [n for n in (name, f"{name}_file") if n in self.values]
             if len(pair) < 2:  # noqa: PLR2004 - a pair
                 continue

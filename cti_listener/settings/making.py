@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cti_listener.derived import CallEnded, CallRevised
+from cti_listener.admin.access import Address, refuse_open
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE
@@ -113,6 +114,7 @@ def ailments(settings: Settings) -> list[str]:
         lambda: make_listener(settings, settings.url or ("ws://localhost/",)),
         lambda: _interest(settings).destinations(settings.topic),
         # A complaint quotes its template, which may hold a token: it is about the placeholders.
+        partial(_refuse_open_admin, settings),
         partial(_interest(settings).query, masked_query(settings.query)),
         *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
     ]
@@ -123,6 +125,11 @@ def ailments(settings: Settings) -> list[str]:
         except ConfigurationError as error:
             found.append(str(error))
     return [*found, *problems(settings.to, _sink_options(settings))]
+
+
+def _refuse_open_admin(settings: Settings) -> None:
+    if settings.admin is not None:
+        refuse_open(Address.read(settings.admin), settings.admin_secret())
 
 
 def _interest(settings: Settings) -> Interest:

@@ -25,6 +25,7 @@ from cti_listener.errors import ConfigurationError
 from cti_listener.ops.masking import mask_path
 from cti_listener.settings.readings import (
     Destinations,
+    At,
     Endpoints,
     Headers,
     Messages,
@@ -169,6 +170,13 @@ class Settings(BaseSettings):
     drain: Seconds = 8.0
     block_limit: Seconds = 1.0
 
+    # What it tells over HTTP
+    admin: At = None
+    admin_host: Names = ()
+    admin_token: SecretStr | None = None
+    admin_token_file: Path | None = None
+    ready_max_age: Seconds = 60.0
+
     # What is logged, and how the daemon shows that it lives
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -241,6 +249,15 @@ class Settings(BaseSettings):
             connect_headers=_revealed(self.connect_header),
         )
 
+    def admin_secret(self) -> str | None:
+        """Return the token of the admin endpoint, read from its file where one is named.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is empty or not text.
+        """
+        return _secret(self.admin_token, self.admin_token_file)
+
     def secrets(self) -> set[str]:
         """Return every text in them that must never be seen; what files hold is read later."""
         sinks = [sink_url(one) for one in self.to]
@@ -249,6 +266,7 @@ class Settings(BaseSettings):
             *(text for url in (*self.url, self.proxy, *sinks) for text in in_url(url)),
             *in_query(self.query),
             *(text for message in self.subscribe for text in in_message(message)),
+            *([self.admin_token.get_secret_value()] if self.admin_token else ()),
         }
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -280,7 +298,7 @@ class Settings(BaseSettings):
 
     def _unreadable(self) -> Iterator[tuple[str, str]]:
         """Try the files now, so that a wrong path is told before anything is connected."""
-        for name in ("passcode_file", "token_file", "cookie_file"):
+        for name in ("passcode_file", "token_file", "cookie_file", "admin_token_file"):
             if (path := getattr(self, name)) is not None:
                 try:
                     read_secret(path)

@@ -13,6 +13,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from cti_listener.admin.access import Address
+from cti_listener.errors import ConfigurationError
+
 
 def _split(value: object) -> object:
     """Take a list from an environment variable: a JSON list, or values between commas."""
@@ -112,6 +115,13 @@ def _proxy(text: str) -> str:
 def sink_url(given: str) -> str:
     """Return a sink's URL without the name that may stand before it."""
     return re.sub(r"^[A-Za-z0-9][\w.\-]*=(?=[A-Za-z][A-Za-z0-9+.\-]*:)", "", given)
+def _address(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return str(Address.read(text))
+    except ConfigurationError as error:
+        raise ValueError(error.problem) from None
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_each)]
@@ -121,6 +131,7 @@ Headers = Annotated[
 ]
 # An address may hold a password.
 Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]
+At = Annotated[str | None, AfterValidator(_address)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 Proxy = Annotated[str, AfterValidator(_proxy), Field(repr=False)]
 Destinations = Annotated[Templates, Field(repr=False)]

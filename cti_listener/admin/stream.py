@@ -1,0 +1,347 @@
+"""Server-sent events: what is handed over, for whoever reads along.
+
+All readers share one ring: what is handed over is put there once, as cheaply as an append, whoever
+reads and however slowly; it is written as JSON when the first reader comes to it, and once. A
+reader that is overtaken by the ring loses what was overwritten, is told how much, and goes on with
+the newest. With a journal, an event's `id` is its place there, and who comes back with
+`Last-Event-ID` gets what it missed from the file first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cti_listener.admin.showing import Shown, to_json
+from cti_listener.event_base import Event
+from cti_listener.events import load_object
+from cti_listener.journal.reader import Kept, Reader
+from cti_listener.listener import Listener
+from cti_listener.notices import Notice
+from cti_listener.streams import Tail
+
+SIZE: Final = 4096
+"""How many happenings the ring holds; a power of two."""
+
+_MASK: Final = SIZE - 1
+
+TICK: Final = 0.05
+"""Readers are woken so often at most, in seconds."""
+
+AT_ONCE: Final = 100
+"""How many happenings a reader is sent in a tick: 2,000 a second."""
+
+CHUNK: Final = 500
+"""How many rows are read from the journal at once."""
+
+HEARTBEAT: Final = 15.0
+"""After so many quiet seconds a comment is sent, so that both sides know of each other."""
+
+HELLO, LOST, GAP, BYE = "hello", "lost", "gap", "bye"
+"""Names of what is said of the stream itself; all else is a `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a reader wants.
+
+    Attributes:
+        devices: Only of these, as full ids; none: of all. A notice of all devices passes.
+        names: Only of these names, notices included; none: all.
+    """
+
+    devices: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    def admits(self, happening: Event | Notice) -> bool:
+        """Tell whether it is wanted."""
+        if self.names and happening.event_name not in self.names:
+            return False
+        if not self.devices:
+            return True
+        if isinstance(happening, Event):
+            return happening.device in self.devices
+        return not happening.concerns or not self.devices.isdisjoint(happening.concerns)
+
+    def admits_row(self, device: str | None, name: object) -> bool:
+        """Tell the same of an event in the journal."""
+        return (not self.names or name in self.names) and (
+            not self.devices or device in self.devices
+        )
+
+
+class Ring:
+    """What was handed over last, for as long as anybody reads.
+
+    Args:
+        listener: Whose.
+        shown: What may be shown of it.
+
+    Attributes:
+        end: How many happenings were put into it; each has its number below.
+        over: Nothing more will come.
+        lost: How many happenings readers lost, all of them together.
+        readers: How many there are.
+    """
+
+    def __init__(self, listener: Listener, shown: Shown) -> None:
+        """Hold nothing; nobody reads."""
+        self.end = self.lost = self.readers = 0
+        self.over = False
+        self._listener = listener
+        self._shown = shown
+        self._tail: Tail | None = None
+        self._items: list[Event | Notice | None] = [None] * SIZE
+        self._seqs = [0] * SIZE
+        self._texts: list[bytes | None] = [None] * SIZE
+        self._waiting: list[asyncio.Future[None]] = []
+        self._woken = False
+
+    def __repr__(self) -> str:
+        return f"<Ring {self.end} put, {self.readers} readers, {self.lost} lost>"
+
+    # Filling
+
+    def enter(self) -> None:
+        """Take a reader in; the first one opens the tap.
+
+        Raises:
+            NotRunningError: The listener is stopped.
+        """
+        if self._tail is None:
+            self._tail = self._listener.tail(self._take, self.close)
+        self.readers += 1
+
+    def leave(self) -> None:
+        """Let a reader go; with the last one nothing more costs anything."""
+        self.readers -= 1
+        if not self.readers and self._tail is not None:
+            self._tail.close()
+            self._tail = None
+            self._items = [None] * SIZE
+            self._texts = [None] * SIZE
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        self.over = True
+        self._wake()
+
+    def _take(self, happening: Event | Notice, seq: int) -> None:
+        at = self.end & _MASK
+        self._items[at] = happening
+        self._seqs[at] = seq
+        self._texts[at] = None
+        self.end += 1
+        if self._waiting and not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_later(TICK, self._wake)
+
+    # Reading
+
+    def begin(self) -> int:
+        """Return the number of the oldest that is there."""
+        return max(0, self.end - SIZE)
+
+    def at(self, number: int) -> tuple[Event | Notice, int]:
+        """Return one that is there, and its place in the journal; 0: it has none."""
+        item = self._items[number & _MASK]
+        assert item is not None  # noqa: S101 - for the type checker
+        return item, self._seqs[number & _MASK]
+
+    def text(self, number: int) -> bytes:
+        """Return one that is there as it is sent: written once, for all readers."""
+        at = number & _MASK
+        text = self._texts[at]
+        if text is None:
+            item, seq = self.at(number)
+            received = item.as_received() if isinstance(item, Event) else item.as_wire()
+            text = self._texts[at] = message(self._shown.body(received), seq)
+        return text
+
+    async def changed(self, number: int, timeout: float) -> bool:
+        """Wait until there is more than up to this number; tell whether there is, in time."""
+        if self.end > number or self.over:
+            return True
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await asyncio.wait((waiter,), timeout=timeout)
+        if not waiter.done():
+            self._waiting.remove(waiter)
+        return waiter.done()
+
+    def _wake(self) -> None:
+        self._woken = False
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+
+class Stream:
+    """What one reader is sent, from its beginning to its end.
+
+    Args:
+        ring: What is handed over.
+        listener: Whose.
+        shown: What may be shown.
+        wanted: What the reader wants.
+        after: Its `Last-Event-ID`; None: it has none.
+        catching_up: Held while the journal is read: one reader at a time does.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        listener: Listener,
+        shown: Shown,
+        *,
+        wanted: Filter,
+        after: int | None,
+        catching_up: asyncio.Lock,
+    ) -> None:
+        """Begin with nothing sent; the reader has entered the ring."""
+        self._ring = ring
+        self._listener = listener
+        self._shown = shown
+        self._wanted = wanted
+        self._after = after
+        self._catching_up = catching_up
+        self._number = ring.end
+        self._seq = listener.given  # up to here it has had all, or asked for no more
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield what to send, some at a time; each is sent before the next is asked for."""
+        path = self._listener.journal
+        if path is None:
+            yield said(HELLO, {"resumable": False, "masked": self._shown.masked})
+            yield b": there is no journal, so no Last-Event-ID can be resumed from\n\n"
+        else:
+            hello = {"resumable": True, "masked": self._shown.masked}
+            if self._after is None or self._after > self._seq:
+                yield said(HELLO, hello, self._seq)
+            else:
+                yield said(HELLO, hello)
+        if path is not None and self._after is not None:
+            async for chunk in self._missed(Reader(path), self._after):
+                yield chunk
+        async for chunk in self._live():
+            yield chunk
+
+    # From the journal
+
+    async def _missed(self, reader: Reader, after: int) -> AsyncIterator[bytes]:
+        """Yield what is in the journal behind a place, until all is sent that the ring lacks."""
+        if after > self._seq:
+            yield said(GAP, _unknown(after, self._seq))
+            return
+        given, self._seq = self._seq, after
+        try:
+            async with self._catching_up:
+                since = await asyncio.to_thread(reader.came, after)
+                behind = True
+                while behind:
+                    yield self._gaps_since(since)
+                    since = self._listener.stats().last_frame_at
+                    async for chunk in self._on_disk(reader):
+                        yield chunk
+                    # What is committed by now and not in the ring was in the journal; what is
+                    # handed over from now on is in the ring, and skipped if it was sent from here.
+                    behind = self._number < self._ring.begin()
+                    self._number = self._ring.end if behind else self._number
+            if self._seq < given:
+                yield said(GAP, _erased(self._seq + 1, given), given)
+                self._seq = given
+        finally:
+            await asyncio.to_thread(reader.close)
+
+    async def _on_disk(self, reader: Reader) -> AsyncIterator[bytes]:
+        """Yield what is in the journal behind what was sent, until there is no more."""
+        while rows := await asyncio.to_thread(reader.texts_after, self._seq, CHUNK):
+            yield await asyncio.to_thread(self._written, rows)
+            if len(rows) < CHUNK:
+                return
+
+    def _written(self, rows: Collection[Kept]) -> bytes:
+        """Write rows as they are sent, and a gap wherever some are missing between two."""
+        parts = []
+        for row in rows:
+            if row.seq > self._seq + 1:
+                parts.append(said(GAP, _erased(self._seq + 1, row.seq - 1), row.seq - 1))
+            self._seq = row.seq
+            if row.ours:
+                continue
+            body = load_object(row.text)
+            if self._wanted.admits_row(row.device, body.get("eventName")):
+                parts.append(message(self._shown.body(body), row.seq))
+        return b"".join(parts)
+
+    def _gaps_since(self, since: Any) -> bytes:
+        """Write the gaps told since then; their `id` tells those that were had already."""
+        found = self._listener.stats().gaps
+        told = [
+            gap for gap in found if gap.until is not None and (since is None or gap.at >= since)
+        ]
+        wanted = [gap for gap in told if self._wanted.admits(gap)]
+        return b"".join(message(self._shown.body(gap.as_wire()), 0) for gap in wanted)
+
+    # From the ring
+
+    async def _live(self) -> AsyncIterator[bytes]:
+        ring = self._ring
+        while not (ring.over and self._number == ring.end):
+            if not await ring.changed(self._number, HEARTBEAT):
+                yield b": still here\n\n"
+                continue
+            chunk, full = self._some()
+            if chunk:
+                yield chunk
+            if full:
+                await asyncio.sleep(TICK)
+        yield said(BYE, {})
+
+    def _some(self) -> tuple[bytes, bool]:
+        """Return the next to send, and whether there is more than may be sent at once."""
+        ring, parts = self._ring, []
+        if self._number < ring.begin():
+            parts.append(self._skip())
+        end = min(ring.end, self._number + SIZE)
+        left = AT_ONCE
+        while self._number < end and left:
+            item, seq = ring.at(self._number)
+            if (not seq or seq > self._seq) and self._wanted.admits(item):
+                parts.append(ring.text(self._number))
+                left -= 1
+            self._seq = max(self._seq, seq)
+            self._number += 1
+        return b"".join(parts), not left
+
+    def _skip(self) -> bytes:
+        """Go on with the newest: what was overwritten is lost, and what is there would be soon."""
+        ring = self._ring
+        lost = ring.end - self._number
+        ring.lost += lost
+        self._number = ring.end
+        told = {"lost": lost, "resumeFrom": self._seq} if self._listener.journal else {"lost": lost}
+        return said(LOST, told)
+
+
+def message(body: dict[str, Any], seq: int) -> bytes:
+    """Write an event or a notice; with its place in the journal, if it has one."""
+    head = b"id: %d\n" % seq if seq else b""
+    return b"%sdata: %s\n\n" % (head, to_json(body))
+
+
+def said(name: str, body: dict[str, Any], seq: int | None = None) -> bytes:
+    """Write what is said of the stream itself."""
+    head = b"" if seq is None else b"id: %d\n" % seq
+    return b"event: %s\n%sdata: %s\n\n" % (name.encode(), head, to_json(body))
+
+
+def _erased(first: int, last: int) -> dict[str, Any]:
+    return {"reason": "retention", "from": first, "to": last, "count": last - first + 1}
+
+
+def _unknown(after: int, last: int) -> dict[str, Any]:
+    return {"reason": "unknown_id", "from": after, "to": last}
