@@ -81,7 +81,11 @@ class Answers:
         )
         self._registry = registry_of(collector)
         self._catching_up = asyncio.Lock()
-        self._page = Page.read()
+        self._page: Page
+
+    async def open(self) -> None:
+        """Read the page."""
+        self._page = await asyncio.to_thread(Page.read)
 
     async def sample(self) -> None:
         """Take the rate now and then, until cancelled."""
@@ -171,6 +175,8 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
         request.protocol.unlimited()
     try:
         async for chunk in stream.chunks():
+            if not chunk:
+                continue
             async with asyncio.timeout(STALLED):
                 await response.write(chunk)
         async with asyncio.timeout(ANSWER_TIMEOUT):

@@ -13,6 +13,8 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
+from cti_listener.admin.replies import ALWAYS, refused
+
 MOST: Final = 200
 """So many connections are taken at once."""
 
@@ -79,6 +81,22 @@ class Connection(web.RequestHandler):
             return await super().finish_response(*args)
         finally:
             self.unlimited()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what cannot be read, without a word of how we read, or of what it was."""
+        del exc, message
+        if request.writer.output_size > 0:
+            raise ConnectionError  # an answer is under way; it cannot be made another
+        response = refused(status, "this cannot be read, or is more than is read")
+        response.headers.update(ALWAYS)
+        response.force_close()
+        return response
 
     def _limit(self, seconds: float) -> None:
         self.unlimited()

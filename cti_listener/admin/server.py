@@ -113,6 +113,7 @@ class AdminServer:
         Raises:
             ConfigurationError: The address cannot be had.
         """
+        await self._answers.open()
         self._runner = web.ServerRunner(self._door, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._address.host, self._address.port, backlog=256)

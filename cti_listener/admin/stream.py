@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cti_listener.admin.ring import SIZE, TICK, Ring, message, said
+from cti_listener.admin.ring import TICK, Ring, message, said
 from cti_listener.admin.showing import Shown
 from cti_listener.event_base import Event
 from cti_listener.events import load_object
@@ -22,6 +22,9 @@ from cti_listener.notices import Notice
 
 AT_ONCE: Final = 100
 """How many happenings a reader is sent in a tick: 2,000 a second."""
+
+MOST_BYTES: Final = 1 << 18
+"""After so many bytes in a tick the rest waits for the next, however few these were."""
 
 CHUNK: Final = 500
 """How many rows are read from the journal at once."""
@@ -141,10 +144,10 @@ class Stream:
 
     async def _on_disk(self, reader: Reader) -> AsyncIterator[bytes]:
         """Yield what is in the journal behind what was sent, until there is no more."""
-        while rows := await asyncio.to_thread(reader.texts_after, self._seq, CHUNK):
+        more = True
+        while more:
+            rows, more = await asyncio.to_thread(reader.texts_after, self._seq, CHUNK)
             yield await asyncio.to_thread(self._written, rows)
-            if len(rows) < CHUNK:
-                return
 
     def _written(self, rows: Collection[Kept]) -> bytes:
         """Write rows as they are sent, and a gap wherever some are missing between two."""
@@ -189,16 +192,16 @@ class Stream:
         ring, parts = self._ring, []
         if self._number < ring.begin():
             parts.append(self._skip())
-        end = min(ring.end, self._number + SIZE)
-        left = AT_ONCE
-        while self._number < end and left:
+        left, room = AT_ONCE, MOST_BYTES
+        while self._number < ring.end and left > 0 < room:
             item, seq = ring.at(self._number)
             if (not seq or seq > self._seq) and self._wanted.admits(item):
-                parts.append(ring.text(self._number))
-                left -= 1
+                text = ring.text(self._number)
+                parts.append(text)
+                left, room = left - 1, room - len(text)
             self._seq = max(self._seq, seq)
             self._number += 1
-        return b"".join(parts), not left
+        return b"".join(parts), left <= 0 or room <= 0
 
     def _skip(self) -> bytes:
         """Go on with the newest: what was overwritten is lost, and what is there would be soon."""

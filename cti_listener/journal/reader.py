@@ -17,6 +17,9 @@ _CHUNK: Final = 500
 """How many events are asked for in one statement."""
 
 
+_MOST_TEXT: Final = 1 << 20
+"""About so many characters are read at once where whole events are asked for."""
+
 _KEPT: Final = (
     "SELECT seq, device, received_at, feed, redelivered, payload FROM event"
     " WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -105,23 +108,34 @@ class Reader:
             if len(found) < _CHUNK:
                 return
 
-    def texts_after(self, seq: int, limit: int) -> list[Kept]:
-        """Return the next so many rows behind this one, as they stand.
+    def texts_after(self, seq: int, limit: int) -> tuple[list[Kept], bool]:
+        """Return the next rows behind this one, as they stand.
+
+        Args:
+            seq: Its number.
+            limit: How many at most; fewer where they are large.
+
+        Returns:
+            The rows, and whether there may be more.
 
         Raises:
             JournalError: The file cannot be read.
         """
+        found: list[Kept] = []
+        left = _MOST_TEXT
         with self._lock:
             try:
                 if self._db is None:
                     self._db = schema.connect(self._path, "ro")
-                found = self._db.execute(_KEPT, (seq, limit)).fetchall()
+                for place, device, at, feed, again, text in self._db.execute(_KEPT, (seq, limit)):
+                    ours = feed == OURS or bool(again)
+                    found.append(Kept(place, text_of(device), rows.time_of(at), ours, text))
+                    left -= len(text)
+                    if left <= 0:
+                        break
             except sqlite3.Error as error:
                 raise explained(self._path, error) from error
-        return [
-            Kept(place, text_of(device), rows.time_of(at), feed == OURS or bool(again), payload)
-            for place, device, at, feed, again, payload in found
-        ]
+        return found, left <= 0 or len(found) == limit
 
     def came(self, seq: int) -> datetime | None:
         """Return when this event came; None: it is not there any more.
@@ -129,8 +143,8 @@ class Reader:
         Raises:
             JournalError: The file cannot be read.
         """
-        rest = self.texts_after(seq - 1, 1)
-        return rest[0].received_at if rest and rest[0].seq == seq else None
+        found, _ = self.texts_after(seq - 1, 1)
+        return found[0].received_at if found and found[0].seq == seq else None
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""

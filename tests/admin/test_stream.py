@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cti_listener import CallStarted, Event, Listener, parse_event
+from cti_listener.admin.ring import SIZE, Ring
+from cti_listener.admin.showing import Shown
+from cti_listener.admin.stream import Filter, Stream
+from cti_listener.journal import visits
+from cti_listener.ops.masking import Masker
+from tests.admin.support import Message, Reader, Served, reading, served
+from tests.examples import device_id, make
+from tests.turns import until
+
+
+async def first(reader: Reader) -> Message:
+    """Return what the stream says of itself."""
+    hello = await reader.next()
+    assert hello.name == "hello"
+    return hello
+
+
+async def serials(reader: Reader, count: int) -> list[int]:
+    """Return those of the next events; what is told besides is passed over."""
+    found: list[int] = []
+    while len(found) < count:
+        if (serial := (await reader.of("message")).data.get("serial")) is not None:
+            found.append(serial)
+    return found
+
+
+def send(it: Served, *numbers: int, **fields: Any) -> None:
+    for number in numbers:
+        it.source.send(make(serial=number, **fields))
+
+
+def forget(path: Path, *seqs: int) -> None:
+    """Take events out of the journal, as retention and a purge do."""
+    with visits.visit(path, write=True) as db:
+        db.executemany("DELETE FROM event WHERE seq = ?", [(seq,) for seq in seqs])
+
+
+# Without a journal
+
+
+async def test_events_come_as_received_and_without_an_id() -> None:
+    async with served() as it, reading(it.client) as reader:
+        assert (await first(reader)).data == {"resumable": False, "masked": False}
+        assert "no journal" in await reader.until_comment()
+        event = make(userData={"名": "值\u2028\n", "half": "\ud800"})
+        it.source.send(event)
+        message = await reader.next()
+        assert (message.name, message.id, message.data) == ("message", None, event)
+
+
+async def test_notices_of_ours_come_in_between() -> None:
+    async with served() as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, 1)
+        it.source.disconnect()
+        it.source.connect()
+        send(it, 2)
+        names = [(await reader.next()).data["eventName"] for _ in range(5)]
+        assert names == ["delivered", "disconnected", "connected", "gap", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", [1, 2, 3, 4]),
+        ("?device=8002", [1, 3]),
+        ("?device=8002@zhen04.cc", [1, 3]),
+        ("?device=8002&device=8003", [1, 2, 3, 4]),
+        ("?event=held", [3, 4]),
+        ("?event=held&device=8002", [3]),
+        ("?event=held&event=delivered&device=8003", [2, 4]),
+    ],
+)
+async def test_filters_are_of_devices_and_of_names(query: str, expected: list[int]) -> None:
+    async with served() as it, reading(it.client, query) as reader:
+        await first(reader)
+        send(it, 1, device=8002)
+        send(it, 2, device=8003)
+        send(it, 3, device=8002, name="held")
+        send(it, 4, device=8003, name="held")
+        send(it, 99, device=8002, name="held")
+        send(it, 99, device=8003)
+        assert await serials(reader, len(expected)) == expected
+
+
+async def test_a_notice_of_all_devices_passes_the_filter_of_one() -> None:
+    async with served() as it, reading(it.client, "?device=8002&event=gap") as reader:
+        await first(reader)
+        it.source.disconnect()
+        it.source.connect()
+        assert (await reader.next()).data["eventName"] == "gap"
+
+
+async def test_outside_numbers_are_masked_and_ids_of_calls_are_not() -> None:
+    async with served(admin={"masker": Masker()}) as it, reading(it.client) as reader:
+        assert (await first(reader)).data["masked"] is True
+        outside = "13812345678"
+        sent = make(callId="1489732404", callingDevice=device_id(outside), ani=int(outside))
+        it.source.send({**sent, "userData": {"data": {"originalANI": outside}}, "serial": 83433000})
+        got = (await reader.next()).data
+        assert outside not in str(got)
+        assert got["callingDevice"] == "138****5678@zhen04.cc"
+        assert (got["callId"], got["serial"], got["ani"]) == ("1489732404", 83433000, "138****5678")
+
+
+async def test_a_quiet_stream_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.01)
+    async with served() as it, reading(it.client) as reader:
+        await first(reader)
+        while await reader.until_comment() != "still here":
+            pass
+
+
+async def test_what_cannot_be_resumed_begins_now() -> None:
+    async with served() as it, reading(it.client, after=7) as reader:
+        assert (await first(reader)).data["resumable"] is False
+        send(it, 1)
+        assert await serials(reader, 1) == [1]
+
+
+# With one
+
+
+async def test_an_event_is_known_by_its_place_in_the_journal(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1, 2)
+        await until(lambda: it.listener.given == 2)
+        async with reading(it.client) as reader:
+            hello = await first(reader)
+            assert (hello.id, hello.data["resumable"]) == (2, True)
+            send(it, 3, 4)
+            assert [(await reader.next()).id for _ in range(2)] == [3, 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_one_who_comes_back_has_no_hole_and_no_repeat(tmp_path: Path, seed: int) -> None:
+    """Events go on all the while, some of them with notices behind that take places as well."""
+    count = 3000
+
+    def register(listener: Listener) -> None:
+        @listener.on(CallStarted, name="derived")
+        async def take(_notice: object) -> None: ...
+
+    async with served(journal=tmp_path / "j.db", register=register) as it:
+
+        async def sending() -> None:
+            for number in range(1, count + 1):
+                send(it, number, callId=f"c{number}", alertingDevice=device_id(8002))
+                if number % (seed + 2) == 0:
+                    await asyncio.sleep(0)
+
+        got: list[int] = []
+        last: int | None = 0
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(sending())
+            while len(got) < count:
+                async with reading(it.client, after=last) as reader:
+                    await first(reader)
+                    for _ in range(min(137 + 211 * seed, count - len(got))):
+                        message = await reader.of("message")
+                        got.append(message.data["serial"])
+                        last = message.id
+        assert got == list(range(1, count + 1))
+
+
+async def test_one_who_comes_back_while_much_goes_by_has_all_of_it(tmp_path: Path) -> None:
+    """More is handed over while it takes what was read from the file than the ring holds."""
+    count = 1000 + 2 * SIZE
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, *range(1, 1001))
+        await until(lambda: it.listener.given == 1000)
+        ring, shown = Ring(it.listener, Shown(None)), Shown(None)
+        ring.enter()
+        wanted, lock = Filter(), asyncio.Lock()
+        stream = Stream(ring, it.listener, shown, wanted=wanted, after=0, catching_up=lock)
+        text = b""
+        async for chunk in stream.chunks():
+            text += chunk
+            if text.count(b"data: {") == 501 and it.listener.given == 1000:
+                send(it, *range(1001, count + 1))
+                await until(lambda: it.listener.given == count)
+            if b"id: %d\n" % count in text:
+                break
+        assert b"lost" not in text
+        assert [int(one) for one in re.findall(rb"id: (\d+)\n", text)] == [*range(1, count + 1)]
+        ring.leave()
+
+
+async def test_what_is_erased_is_named_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    async with served(journal=path) as it:
+        send(it, *range(1, 11))
+        await until(lambda: it.listener.given == 10)
+        await asyncio.to_thread(forget, path, 1, 2, 3, 4, 7, 10)
+        async with reading(it.client, after=2) as reader:
+            await first(reader)
+            said = [await reader.next() for _ in range(7)]
+            gaps = [(one.data["from"], one.data["to"]) for one in said if one.name == "gap"]
+            assert gaps == [(3, 4), (7, 7), (10, 10)]
+            assert [one.id for one in said] == [4, 5, 6, 7, 8, 9, 10]
+            assert said[0].data == {"reason": "retention", "from": 3, "to": 4, "count": 2}
+            send(it, 11)
+            assert (await reader.next()).id == 11
+
+
+async def test_an_id_that_was_never_given_is_said_so(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it, reading(it.client, after=1000) as reader:
+        assert (await first(reader)).id == 0
+        gap = await reader.next()
+        assert (gap.name, gap.data["reason"]) == ("gap", "unknown_id")
+        send(it, 1)
+        assert (await reader.next()).id == 1
+
+
+async def test_filters_hold_for_what_comes_from_the_file(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it:
+        for number in range(10):
+            send(it, number, device=8002 + number % 2, name="held" if number % 3 else "delivered")
+        await until(lambda: it.listener.given == 10)
+        async with reading(it.client, "?device=8003&event=held", after=0) as reader:
+            await first(reader)
+            assert await serials(reader, 3) == [1, 5, 7]
+
+
+async def test_what_comes_from_the_file_is_masked_too(tmp_path: Path) -> None:
+    options = {"masker": Masker()}
+    async with served(journal=tmp_path / "j.db", admin=options) as it:
+        send(it, 1, callingDevice="13812345678@zhen04.cc")
+        await until(lambda: it.listener.given == 1)
+        async with reading(it.client, after=0) as reader:
+            await first(reader)
+            assert (await reader.next()).data["callingDevice"] == "138****5678@zhen04.cc"
+
+
+async def test_a_gap_is_told_to_one_who_comes_back_after_it(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1)
+        await until(lambda: it.listener.given == 1)
+        it.source.disconnect()
+        it.source.connect()
+        send(it, 2)
+        await until(lambda: it.listener.given == 2)
+        async with reading(it.client, after=1) as reader:
+            await first(reader)
+            gap, event = await reader.next(), await reader.next()
+            assert (gap.data["eventName"], gap.data["reason"]) == ("gap", "disconnected")
+            assert event.data["serial"] == 2
+
+
+async def test_what_earlier_runs_had_can_be_resumed_from(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1, 2, 3)
+        await until(lambda: it.listener.given == 3)
+    async with served(journal=tmp_path / "j.db") as it, reading(it.client, after=1) as reader:
+        await first(reader)
+        send(it, 4)
+        assert await serials(reader, 3) == [2, 3, 4]
+
+
+async def test_a_dead_letter_that_is_tried_again_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+
+    def again() -> None:  # as `cti-listen journal retry` has it stand there
+        copy = "digest, device, call, received_at, feed, wanted, late, payload"
+        with visits.visit(path, write=True) as db:
+            db.execute(
+                f"INSERT INTO event ({copy}, redelivered) SELECT {copy}, 1 FROM event"  # noqa: S608 - our own words
+                " WHERE seq = 1"
+            )
+
+    async with served(journal=path) as it:
+        send(it, 1, 2)
+        await until(lambda: it.listener.given == 2)
+    await asyncio.to_thread(again)
+    async with served(journal=path) as it:
+        send(it, 3)
+        await until(lambda: it.listener.given == 4)
+        async with reading(it.client, after=0) as reader:
+            await first(reader)
+            assert await serials(reader, 3) == [1, 2, 3]
+
+
+# Slow readers
+
+
+async def test_one_that_is_overtaken_is_told_how_much_it_lost() -> None:
+    async with served() as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, *range(1, SIZE + 11))  # in one turn, so that nobody can take any of them
+        lost = await reader.of("lost")
+        assert lost.data == {"lost": SIZE + 10}
+        send(it, 9999)
+        assert await serials(reader, 1) == [9999]
+
+
+async def test_with_a_journal_it_can_take_up_what_it_lost(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, 1)
+        assert await serials(reader, 1) == [1]
+        ring = it.admin._answers.ring  # noqa: SLF001 - filled at once, as no disk would let it
+        for number in range(2, SIZE + 20):
+            ring._take(_model(number), number)  # noqa: SLF001 - as above
+        lost = await reader.of("lost")
+        assert lost.data == {"lost": SIZE + 18, "resumeFrom": 1}
+
+
+def _model(number: int) -> Event:
+    return parse_event(make(serial=number))
+
+
+async def test_ten_who_do_not_read_cost_nobody_anything() -> None:
+    """One tap for all of them; nothing is written for who takes nothing, and all is handled."""
+    async with served() as it:
+        handled: list[int | None] = []
+
+        @it.listener.on(order="all", overflow="block")
+        async def take(event: Event) -> None:
+            handled.append(event.serial)
+
+        writers = [await _silent(it) for _ in range(10)]
+        ring = it.admin._answers.ring  # noqa: SLF001 - who reads along shows there alone
+        await until(lambda: ring.readers == 10)
+        written = 0
+        shown = ring._shown.body  # noqa: SLF001 - counts what is written
+        taps = len(list(it.listener._handover.taps))  # noqa: SLF001 - what each event is offered to
+
+        def counted(body: Any) -> Any:
+            nonlocal written
+            written += 1
+            return shown(body)
+
+        ring._shown.body = counted  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        count = 30_000
+        for number in range(count):
+            send(it, number, blob="x" * 1000)
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: len(handled) == count)
+        assert handled == list(range(count))
+        assert taps == 1
+        # What the sockets hold, and no more: some hundreds of KiB for each of the ten.
+        assert written < count / 3
+        for writer in writers:
+            writer.close()
+        await until(lambda: ring.readers == 0)
+        assert not list(it.listener._handover.taps)  # noqa: SLF001 - as above
+
+
+async def _silent(it: Served) -> asyncio.StreamWriter:
+    """Ask for events, and read none."""
+    _, writer = await asyncio.open_connection("127.0.0.1", it.admin.port, limit=1)
+    writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return writer
+
+
+async def test_one_that_takes_nothing_for_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti_listener.admin.answers.STALLED", 0.05)
+    async with served() as it:
+        writer = await _silent(it)
+        ring = it.admin._answers.ring  # noqa: SLF001 - who reads along shows there alone
+        await until(lambda: ring.readers == 1)
+        async with asyncio.timeout(30):
+            for number in itertools.count(1):
+                send(it, number, blob="x" * 100_000)
+                await asyncio.sleep(0.001)
+                if not ring.readers:
+                    break
+        writer.close()
+
+
+async def test_a_reader_that_leaves_ends_its_stream() -> None:
+    async with served() as it:
+        ring = it.admin._answers.ring  # noqa: SLF001 - as above
+        async with reading(it.client) as reader:
+            await first(reader)
+            assert ring.readers == 1
+        await until(lambda: ring.readers == 0)
+        assert repr(ring) == "<Ring 0 put, 0 readers, 0 lost>"
