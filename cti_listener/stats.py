@@ -59,6 +59,7 @@ class HandlerStats:
     waiting: int
     halted: bool = field(default=False, repr=False)
     durations: Distribution = _NONE
+    durations: Distribution = field(default=_NONE, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from cti_listener.events import CATALOGUE
 from cti_listener.ops.exits import ExitCode
 from cti_listener.settings.model import Settings
 from tests.program import LIMIT, PROGRAM, ROOT, environment, run, started
+from tests.servers import need_server
 
 ENGLISH: Final = ROOT / "README.md"
 CHINESE: Final = ROOT / "README.zh-CN.md"
@@ -212,7 +213,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "bench", "config", "constraints.txt", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("passcode.txt", "token.txt"):
-        (tmp_path / name).write_text("made up\n")
+        (tmp_path / name).write_text("made up, and long\n")
     return tmp_path
 
 
@@ -252,7 +253,7 @@ def test_the_demo_prints_events(command: str, checkout: Path, env: dict[str, str
 
 
 def listens_and_prints(command: str, checkout: Path, env: dict[str, str]) -> None:
-    done = in_shell(command, checkout, env)
+    done = in_shell(command.replace(":9464", ":0"), checkout, env)  # whatever is free
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     if "--calls" in command:
@@ -310,6 +311,23 @@ def test_a_journal_can_be_looked_into(checkout: Path, env: dict[str, str]) -> No
     assert (stats.returncode, gaps.returncode) == (0, 0)
     assert "handler output: 0 unfinished" in stats.stdout or "unfinished since" in stats.stdout
     assert gaps.stdout == "none\n"
+
+
+def test_the_admin_endpoint_tells_what_is_shown(checkout: Path, env: dict[str, str]) -> None:
+    need_server("curl", Path("/usr/bin/curl"))
+    del env["CTI_COUNT"]
+    command = next(text for text in COMMANDS if text.endswith("--admin 127.0.0.1:9464"))
+    (shown,) = (text for text in in_language("text") if "cti_listener_connected" in text)
+    with started(*command.replace("9464", "0").split()[1:], env=env, text=True) as listener:
+        logged = (json.loads(line) for line in listener.stderr)
+        at = next(line["url"] for line in logged if line["event"] == "admin_listening")
+        next(line for line in logged if line["event"] == "connected")
+        asked = [text.replace("http://127.0.0.1:9464/", at) for text in COMMANDS if "curl" in text]
+        ready, scraped, state, events = (in_shell(text, checkout, env).stdout for text in asked)
+    assert json.loads(ready)["status"] == "ok"
+    assert scraped == shown
+    assert json.loads(state)["connection"]["connected"]
+    assert '"eventName":"delivered"' in events
 
 
 def test_the_simulator_is_where_the_readme_says() -> None:
@@ -371,6 +389,7 @@ def test_no_command_is_left_out() -> None:
     tried = (
         r"cti-listen (--|check|simulate|journal)|make (demo|(test|bench)$)|export CTI_URL="
         r"|docker compose |echo .*webhook-keys"
+        r"|docker compose |curl "
     )
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 
