@@ -24,6 +24,7 @@ from bench.speed.latency import latency
 from bench.speed.many import many
 from bench.speed.ratios import Row
 from bench.speed.reconnecting import reconnecting
+from bench.speed.scraped import scraped
 from bench.speed.sender import sending
 from bench.speed.starting import starting
 from bench.speed.throughput import throughput
@@ -46,6 +47,7 @@ def main() -> int:
         "throughput": lambda sender: throughput(sender, events, rounds),
         "journal": lambda sender: journalled(sender, events, rounds),
         "tracking": lambda sender: tracked(sender, events, rounds),
+        "admin": lambda sender: scraped(sender, events, rounds),
         "latency": lambda sender: latency(sender, max(2000, events // 5), rounds),
         "growth": lambda sender: growth(sender, events, rounds),
         "many": lambda sender: many(sender, rounds),

@@ -173,6 +173,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
     await response.prepare(request)
     if isinstance(request.protocol, Connection):
         request.protocol.unlimited()
+        request.protocol.keep_little()
     try:
         async for chunk in stream.chunks():
             if not chunk:

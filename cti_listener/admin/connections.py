@@ -7,6 +7,7 @@ head may come and how long an answer may be read is limited here.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
@@ -26,6 +27,9 @@ HEAD_TIMEOUT: Final = 5.0
 
 ANSWER_TIMEOUT: Final = 30.0
 """How long an answer may take to be read, in seconds; streams have limits of their own."""
+
+STREAM_BUFFER: Final = 64 * 1024
+"""How much of a stream the system may hold for a reader, in bytes."""
 
 IDLE: Final = 15.0
 """How long a connection is kept for the next request, in seconds."""
@@ -68,6 +72,12 @@ class Connection(web.RequestHandler):
     def asked(self) -> None:
         """Note that a head is there; from now on its answer is waited for."""
         self._limit(ANSWER_TIMEOUT)
+
+    def keep_little(self) -> None:
+        """Have the system hold little of what is sent, so that who reads nothing costs little."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER)
 
     def unlimited(self) -> None:
         """Let it take as long as it takes."""

@@ -1,7 +1,7 @@
 """Server-sent events: what is handed over, for whoever reads along.
 
-A reader takes what it can from the ring that all share. One that is overtaken loses what it had yet
-to take, is told how much, and goes on with the newest. With a journal, an event's `id` is its place
+A reader takes what it can from the ring that all share. One that is too slow loses what was
+overwritten, or had no room, and is told how much. With a journal, an event's `id` is its place
 there, and who comes back with `Last-Event-ID` gets what it missed from the file first.
 """
 
@@ -95,6 +95,7 @@ class Stream:
         self._after = after
         self._catching_up = catching_up
         self._number = ring.end
+        ring.passed(ring.end)
         self._seq = listener.given  # up to here it has had all, or asked for no more
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -134,7 +135,7 @@ class Stream:
                         yield chunk
                     # What is committed by now and not in the ring was in the journal; what is
                     # handed over from now on is in the ring, and skipped if it was sent from here.
-                    behind = self._number < self._ring.begin()
+                    behind = self._ring.lacks(self._number)
                     self._number = self._ring.end if behind else self._number
             if self._seq < given:
                 yield said(GAP, _erased(self._seq + 1, given), given)
@@ -191,26 +192,28 @@ class Stream:
         """Return the next to send, and whether there is more than may be sent at once."""
         ring, parts = self._ring, []
         if self._number < ring.begin():
-            parts.append(self._skip())
+            parts.append(self._lost(ring.begin() - self._number))
+            self._number = ring.begin()
         left, room = AT_ONCE, MOST_BYTES
         while self._number < ring.end and left > 0 < room:
             item, seq = ring.at(self._number)
-            if (not seq or seq > self._seq) and self._wanted.admits(item):
-                text = ring.text(self._number)
+            if isinstance(item, int):
+                if not seq or seq > self._seq:  # else it was in the journal
+                    parts.append(self._lost(item))
+            elif (not seq or seq > self._seq) and self._wanted.admits(item):
+                text = ring.text(self._number, item, seq)
                 parts.append(text)
                 left, room = left - 1, room - len(text)
             self._seq = max(self._seq, seq)
             self._number += 1
+        ring.passed(self._number)
         return b"".join(parts), left <= 0 or room <= 0
 
-    def _skip(self) -> bytes:
-        """Go on with the newest: what was overwritten is lost, and what is there would be soon."""
-        ring = self._ring
-        lost = ring.end - self._number
-        ring.lost += lost
-        self._number = ring.end
-        told = {"lost": lost, "resumeFrom": self._seq} if self._listener.journal else {"lost": lost}
-        return said(LOST, told)
+    def _lost(self, count: int) -> bytes:
+        """Say how many were lost, and with a journal from where they can be had."""
+        self._ring.lost += count
+        journalled = self._listener.journal is not None
+        return said(LOST, {"lost": count, **({"resumeFrom": self._seq} if journalled else {})})
 
 
 def _erased(first: int, last: int) -> dict[str, Any]:

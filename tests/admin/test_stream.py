@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cti_listener import CallStarted, Event, Listener, parse_event
-from cti_listener.admin.ring import SIZE, Ring
+from cti_listener.admin.ring import ROOM, SIZE, Ring
 from cti_listener.admin.showing import Shown
 from cti_listener.admin.stream import Filter, Stream
 from cti_listener.journal import visits
@@ -294,26 +294,54 @@ async def test_a_dead_letter_that_is_tried_again_is_no_event(tmp_path: Path) -> 
 # Slow readers
 
 
-async def test_one_that_is_overtaken_is_told_how_much_it_lost() -> None:
+async def test_one_that_is_too_slow_is_told_how_much_it_lost_and_where() -> None:
     async with served() as it, reading(it.client) as reader:
         await first(reader)
         send(it, *range(1, SIZE + 11))  # in one turn, so that nobody can take any of them
-        lost = await reader.of("lost")
-        assert lost.data == {"lost": SIZE + 10}
+        assert await serials(reader, ROOM) == [*range(1, ROOM + 1)]
+        assert (await reader.next()).data == {"lost": SIZE + 10 - ROOM}
         send(it, 9999)
         assert await serials(reader, 1) == [9999]
+
+
+async def test_a_gap_is_told_even_to_one_that_is_too_slow() -> None:
+    async with served() as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, *range(1, SIZE + 11))
+        it.source.disconnect()
+        it.source.connect()
+        while (message := await reader.of("message")).data["eventName"] != "gap":
+            pass
+        assert message.data["reason"] == "disconnected"
+
+
+async def test_one_that_others_have_overtaken_is_told_so() -> None:
+    async with served() as it:
+        ring, shown = Ring(it.listener, Shown(None)), Shown(None)
+        ring.enter()
+        lock = asyncio.Lock()
+        slow, quick = (
+            Stream(ring, it.listener, shown, wanted=Filter(), after=None, catching_up=lock).chunks()
+            for _ in range(2)
+        )
+        assert b"hello" in await anext(slow)
+        for turn in range(SIZE // 100 + 2):
+            send(it, *range(100 * turn, 100 * turn + 100))
+            while b'data: {"eventName' not in await anext(quick):
+                pass
+        assert b"no journal" in await anext(slow)
+        assert b"event: lost" in await anext(slow)
+        ring.leave()
 
 
 async def test_with_a_journal_it_can_take_up_what_it_lost(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it, reading(it.client) as reader:
         await first(reader)
-        send(it, 1)
-        assert await serials(reader, 1) == [1]
         ring = it.admin._answers.ring  # noqa: SLF001 - filled at once, as no disk would let it
-        for number in range(2, SIZE + 20):
+        for number in range(1, SIZE + 20):
             ring._take(_model(number), number)  # noqa: SLF001 - as above
         lost = await reader.of("lost")
-        assert lost.data == {"lost": SIZE + 18, "resumeFrom": 1}
+        assert lost.data == {"lost": SIZE + 19 - ROOM, "resumeFrom": ROOM}
 
 
 def _model(number: int) -> Event:

@@ -1,0 +1,113 @@
+"""What being asked costs: the listener with its admin endpoint, asked and not asked.
+
+All three have the endpoint open, and so track calls and agents. One is scraped at once and then
+every second, by another process, as Prometheus would; to one ten readers are connected that read
+nothing. What counts is for how long the process computes, since that is what limits the rate, and
+tells more of so small a difference than the time by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from bench.speed.ratios import Row, over, race, rate, row
+from bench.speed.receivers import Receiver, ours_of_calls
+from bench.speed.sender import Load
+from cti_listener.admin import make_admin
+from cti_listener.admin.server import AdminServer
+
+AGENTS = 1000
+EVERY = 1.0
+"""How often it is scraped, in seconds."""
+
+READERS = 10
+
+Beside = Callable[[AdminServer], AbstractAsyncContextManager[None]]
+
+
+def scraped(sender: str, events: int, rounds: int) -> Iterator[Row]:
+    """Compare rates."""
+    load = Load(4 * events, devices=AGENTS, calls=1)  # some seconds, so that it is scraped in them
+    runs: dict[str, tuple[Receiver, Load]] = {
+        "alone": (_with(_nobody), load),
+        "scraped": (_with(_prometheus), load),
+        "read": (_with(_silent_readers), load),
+    }
+    seconds = race(sender, runs, rounds)
+    yield row(
+        "The admin endpoint scraped every second: to not scraped",
+        over(seconds["alone"], seconds["scraped"]),
+        at_least=0.97,
+        detail=f"{rate(seconds['scraped'], load.events)} to {rate(seconds['alone'], load.events)}",
+    )
+    yield row(
+        "Ten readers of its events who read nothing: to none",
+        over(seconds["alone"], seconds["read"]),
+        at_least=0.9,
+        detail=rate(seconds["read"], load.events),
+    )
+
+
+def _with(beside: Beside) -> Receiver:
+    async def receive(sender: str, load: Load) -> float:
+        begun = asyncio.get_running_loop().create_future()
+        over = asyncio.Event()
+
+        async def ask() -> None:
+            async with make_admin(await begun) as admin, beside(admin):
+                await over.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask())
+            before = time.process_time()
+            await ours_of_calls(sender, load, begun.set_result)
+            took = time.process_time() - before
+            over.set()
+        return took
+
+    return receive
+
+
+@asynccontextmanager
+async def _nobody(_admin: AdminServer) -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _prometheus(admin: AdminServer) -> AsyncIterator[None]:
+    """Have another process scrape."""
+    spawn: Any = multiprocessing.get_context("fork")
+    process = spawn.Process(target=_scrape, args=(f"{admin.url}metrics",), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _scrape(url: str) -> None:
+    while True:
+        with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own, on the loopback
+            assert b"cti_listener_frames_received_total" in answer.read()
+        time.sleep(EVERY)
+
+
+@asynccontextmanager
+async def _silent_readers(admin: AdminServer) -> AsyncIterator[None]:
+    writers = []
+    for _ in range(READERS):
+        _, writer = await asyncio.open_connection("127.0.0.1", admin.port, limit=1)
+        writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writers.append(writer)
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
