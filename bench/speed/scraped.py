@@ -14,18 +14,26 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import islice
 from typing import Any
+
+from prometheus_client import generate_latest
 
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Receiver, ours_of_calls
-from bench.speed.sender import Load
+from bench.speed.sender import NAMESPACE, Load
+from cti_listener import Listener
 from cti_listener.admin import make_admin
+from cti_listener.admin.metrics import ListenerCollector, registry_of
 from cti_listener.admin.server import AdminServer
+from cti_listener.simulator import Centre
+from cti_listener.testing import FakeSource
 
 AGENTS = 1000
 EVERY = 1.0
 """How often it is scraped, in seconds."""
 
+SCRAPES = 100
 READERS = 10
 
 Beside = Callable[[AdminServer], AbstractAsyncContextManager[None]]
@@ -46,12 +54,28 @@ def scraped(sender: str, events: int, rounds: int) -> Iterator[Row]:
         at_least=0.97,
         detail=f"{rate(seconds['scraped'], load.events)} to {rate(seconds['alone'], load.events)}",
     )
+    yield row("A scrape, as a share of its second", [asyncio.run(_share())], at_most=0.03)
     yield row(
         "Ten readers of its events who read nothing: to none",
         over(seconds["alone"], seconds["read"]),
         at_least=0.9,
         detail=rate(seconds["read"], load.events),
     )
+
+
+async def _share() -> float:
+    """Return for how many seconds a scrape computes, of a listener with so many agents."""
+    source = FakeSource()
+    listener = Listener(source, namespace=NAMESPACE)
+    registry = registry_of(ListenerCollector(listener, version="0"))
+    assert len(listener.calls) == 0  # asking begins to track
+    async with listener:
+        for _, event in islice(Centre(1, agents=AGENTS, namespace=NAMESPACE), 4 * AGENTS):
+            source.send(event)
+        before = time.process_time()
+        for _ in range(SCRAPES):
+            generate_latest(registry)
+        return (time.process_time() - before) / SCRAPES
 
 
 def _with(beside: Beside) -> Receiver:
