@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits, last_before
@@ -39,6 +39,10 @@ from cti_listener.wire.base import MessageBad, WireName
 
 Later = Callable[[float, Callable[[], None]], None]
 """Has something called after so many seconds."""
+
+
+LAG_INTERVAL: Final = 0.05
+"""The age of one event is taken so often at most, in seconds."""
 
 
 class _Taken(NamedTuple):
@@ -117,11 +121,14 @@ class Pipeline:
         self._inquiry = inquiry
         self._inquired = False  # about everybody, at the start
         self._counters = Counters()
-        self._frames: dict[WireName, int] = {"stomp": 0, "json": 0, "other": 0}
-        self._received = self._not_asked_for = self._repeated = self._distinct = 0
-        self._kinds: dict[Any, int] = dict.fromkeys(CATALOGUE, 0)  # received, by name
-        self._measuring = False  # the next distinct event is the first of a read
+        self._frames = 0
+        self._frames_by_wire: dict[WireName, int] = dict.fromkeys(get_args(WireName), 0)
+        self._wire: WireName = "other"  # of the frames that are not among these yet
+        self._received: dict[Any, int] = dict.fromkeys(CATALOGUE, 0)  # by name
+        self._received_others = self._not_asked_for = self._repeated = self._distinct = 0
+        self._attentive = True  # to the next distinct event
         self._lag = Histogram(LONG)
+        self._lag_due = -inf
         self._bad: Counter[BadReason] = Counter()
         self._bad_told: dict[BadReason, float] = {}
         self._last_key: tuple[Any, ...] | None = None
@@ -138,16 +145,26 @@ class Pipeline:
             opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
         )
 
+    def _count_frames(self, wire: WireName) -> None:
+        """Go on counting frames of another wire; the one at hand is its first."""
+        before = self._frames - 1
+        self._frames_by_wire[self._wire] += before - sum(self._frames_by_wire.values())
+        self._wire = wire
+
     # Events
 
     def message_received(self, delivery: Delivery, wire: WireName = "other") -> None:
         """Count a WebSocket message; its events follow with the same delivery."""
-        self._frames[wire] += 1
+        self._frames += 1
         heard = delivery.received_at
         if heard is None or heard is not self._last_frame_at:  # once for all that a read brings
             self._now = self._clock.monotonic()
             self._last_frame_at = heard
-            self._measuring = True
+            if self._now >= self._lag_due:
+                self._lag_due = self._now + LAG_INTERVAL
+                self._attentive = True
+            if wire is not self._wire:
+                self._count_frames(wire)
 
     def event_received(
         self,
@@ -157,12 +174,13 @@ class Pipeline:
         text: bytes | None = None,
     ) -> None:
         """Take an event object; a bug of ours on one is logged and counted, no more."""
-        self._received += 1
+        try:
+            self._received[payload["eventName"]] += 1
+        except (KeyError, TypeError):  # none, or not of the catalogue
+            self._received_others += 1
         try:
             device = routing_key(payload)
             key = identity(payload, device)
-            if (kind := key[4]) in self._kinds:
-                self._kinds[kind] += 1
             self._mind_counter(key, delivery.received_at)
             if not self.interest.wants(payload, device, destination):
                 self._not_asked_for += 1
@@ -204,20 +222,23 @@ class Pipeline:
         self._distinct += 1
         self._last_key = key
         self._last_event_at = delivery.received_at
-        if self._measuring:
-            self._measure_lag(key[5], delivery)
-        if self._ledger.awaiting:
-            self._ledger.note(EventKey(*key))
+        if self._attentive:
+            self._attend(key, delivery)
         if self._inquiry is not None and device is not None and self._inquiry.is_closed(device):
             go_on = partial(self._go_on_later, payload, device, key, name, delivery, text=text)
             self._inquiry.hold(device, go_on, delivery.received_at)
             return
         self._go_on(payload, device, key, name, delivery, text=text)
 
-    def _measure_lag(self, stamped: object, delivery: Delivery) -> None:
-        """Note how old an event is when it comes, by the server's clock; one a read is enough."""
-        self._measuring = False
-        heard = delivery.received_at
+    def _attend(self, key: tuple[Any, ...], delivery: Delivery) -> None:
+        """Look closer at one event now and then, and after a gap: the others need not pay for it.
+
+        How old it is, by the server's clock; and whether a gap lacks the first event after it.
+        """
+        self._attentive = False
+        if self._ledger.awaiting:
+            self._ledger.note(EventKey(*key))
+        heard, stamped = delivery.received_at, key[5]
         told = read_time(stamped, delivery.zone) if isinstance(stamped, str) else None
         if told is not None and heard is not None:
             self._lag.note(max(0.0, (heard - told).total_seconds()))
@@ -456,6 +477,7 @@ class Pipeline:
     def tell(self, notice: Notice) -> None:
         """Hand a notice over, behind the events taken before it."""
         if isinstance(notice, Gap):
+            self._attentive = True
             if self._inquiry is not None and not notice.recovered:
                 self._inquiry.doubt(notice.devices)
                 self._inquiry.want(notice.devices or self._known_devices)
@@ -486,10 +508,10 @@ class Pipeline:
             url=self.standing.url,
             attempts=self.standing.attempts,
             connections=self.standing.connections,
-            frames=sum(self._frames.values()),
-            frames_by_wire=dict(self._frames),
-            received=self._received,
-            received_by_name=dict(self._kinds),
+            frames=self._frames,
+            frames_by_wire=self._by_wire(),
+            received=sum(self._received.values()) + self._received_others,
+            received_by_name=dict(self._received),
             not_asked_for=self._not_asked_for,
             repeated=self._repeated,
             distinct=self._distinct,
@@ -522,6 +544,11 @@ class Pipeline:
             stands=self.standing.by_feed(feeds),
             oldest_unhandled_at=self._oldest_unhandled(kept),
         )
+
+    def _by_wire(self) -> dict[WireName, int]:
+        counted = self._frames_by_wire
+        more = self._frames - sum(counted.values())
+        return {**counted, self._wire: counted[self._wire] + more}
 
     def _oldest_unhandled(self, kept: JournalStats | None) -> datetime | None:
         """Return when the oldest event came that a handler has yet to do, on disk or in a lane."""

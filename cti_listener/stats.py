@@ -99,8 +99,8 @@ class Stats:
         outcomes: How the attempts ended.
         disconnects: Subscribed connections that ended, by reason.
         gaps_by_reason: Gaps that began in this run, open ones included.
-        lag: How old events were when they came, by the server's clock of whole seconds: of the
-            first distinct one of each read.
+        lag: How old events were when they came, by the server's clock of whole seconds: of one
+            in a twentieth of a second at most.
         loop_lag: How much later than due the event loop turned, four times each `block_limit`.
         stands: Each feed, and since when and where it stands; None: it does not.
         subscriptions: Destinations that stand now, of all feeds; over JSON, the messages that ask

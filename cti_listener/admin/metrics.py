@@ -94,7 +94,7 @@ class ListenerCollector(Collector):
         yield _histogram("handler_duration_seconds", text, "handler", took)
         waiting = {name: one.waiting for name, one in handlers.items()}
         yield _gauge("queue_events", "Events in a handler's lanes.", "handler", waiting)
-        text = "How old events are when they come, by the server's clock; one of each read."
+        text = "How old events are when they come, by the server's clock; 20 a second at most."
         yield _histogram("event_lag_seconds", text, None, {"": stats.lag})
         records = CounterMetricFamily(
             f"{PREFIX}sink_records",
