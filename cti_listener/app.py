@@ -13,9 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from cti_listener.admin import make_admin
-from cti_listener.admin.access import Address
-from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.listener import Listener
@@ -31,18 +28,18 @@ from cti_listener.ops.pretty import Pretty
 from cti_listener.settings.making import (
     DEMO_NAMESPACE,
     completed,
+    make_admin_server,
     make_listener,
     make_sinks,
     wanted,
 )
-from cti_listener.sinks.running import Outlet, attach, opened, shortfall
+from cti_listener.sinks.running import OUTCOMES, Outlet, attach, opened, shortfall
 from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from cti_listener.admin.server import AdminServer
-    from cti_listener.router import Kind
     from cti_listener.settings import Settings
     from cti_listener.simulator import SimulatorServer
     from cti_listener.sources.options import Credentials
@@ -122,7 +119,13 @@ class _Run:
                     urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
                 listener = self._listener(urls)
                 if self._settings.admin is not None:
-                    self._admin = self._admin_server(self._settings.admin, listener)
+                    self._admin = await asyncio.to_thread(
+                        make_admin_server,
+                        self._settings,
+                        listener,
+                        masker=self._masker,
+                        sinks=self._sink_records,
+                    )
                     await stack.enter_async_context(self._admin)
                 await self._live(listener, file)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
@@ -146,34 +149,14 @@ class _Run:
 
     async def _tell_manager(self, _notice: Notice) -> None:
         self._notifier.look()
-    def _admin_server(self, at: str, listener: Listener) -> AdminServer:
-        """Return what tells over HTTP how the listener fares; nothing is opened yet.
-
-        Raises:
-            ConfigurationError: It cannot be done as asked.
-        """
-        try:
-            token = self._settings.admin_secret()
-        except (OSError, ValueError) as error:
-            problem = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError("admin_token_file", f"cannot read it: {problem}") from None
-        self._masker.learn([token] if token else [])
-        address = Address.read(at)
-        return make_admin(
-            listener,
-            host=address.host,
-            port=address.port,
-            token=token,
-            hosts=self._settings.admin_host,
-            masker=self._masker,
-            ready_max_age=self._settings.ready_max_age,
-            sinks=self._sink_records,
-        )
 
     def _sink_records(self) -> dict[tuple[str, str], int]:
-        """Return what became of what was to be written, by sink and outcome."""
-        failed = int(self._output.error is not None)
-        return {("output", "written"): self._output.events, ("output", "failed"): failed}
+        """Return what became of what was to be printed and passed on, by sink and outcome."""
+        refused = int(self._output.error is not None)
+        found = {("output", "taken"): self._output.events, ("output", "refused"): refused}
+        for sink in self._sinks:
+            found.update({(sink.name, outcome): sink.counts[outcome] for outcome in OUTCOMES})
+        return found
 
     async def _credentials(self) -> Credentials:
         """Read what proves who we are, for one attempt; from then on it is never shown."""

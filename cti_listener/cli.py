@@ -298,10 +298,8 @@ def main(argv: list[str] | None = None) -> int:
         return answered
     try:
         if (secret := _secret_flag(tokens)) is not None:
-            variable = f"CTI_{secret.upper()}"
-            say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
             variable = f"CTI_{secret.upper().replace('-', '_')}"
-            _say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
+            say(f"--{secret}: others can read flags; set {variable}, or use --{secret}-file FILE")
             return _USAGE
         code = None if _helped(tokens) else app(tokens)
         sys.stdout.flush()

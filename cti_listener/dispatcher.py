@@ -226,7 +226,7 @@ class Dispatcher:
 
     # Running
 
-    async def _run_ready(  # noqa: C901, PLR0912 - a coroutine a lane costs more than the rest
+    async def _run_ready(  # noqa: C901, PLR0912, PLR0915 - a coroutine a lane costs more than the rest
         self, worker: asyncio.Task[object]
     ) -> bool:
         """Run what is ready, a turn for each lane, until nothing is, or a round is over.

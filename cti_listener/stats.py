@@ -58,7 +58,6 @@ class HandlerStats:
     dropped: int
     waiting: int
     halted: bool = field(default=False, repr=False)
-    durations: Distribution = _NONE
     durations: Distribution = field(default=_NONE, repr=False)
 
 

@@ -47,7 +47,7 @@ async def test_it_answers_until_all_is_drained(tmp_path: Path) -> None:
         async with client.get("/v1/events", headers=headers) as events:
             async with client.get("/metrics", headers=headers) as answer:
                 text = await answer.text()
-            assert 'sink_records_total{outcome="written",sink="output"} 1.0' in text
+            assert 'sink_records_total{outcome="taken",sink="output"} 1.0' in text
             async with client.get("/metrics") as refused:
                 assert refused.status == 401
             process.send_signal(signal.SIGTERM)

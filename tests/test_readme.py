@@ -388,8 +388,7 @@ def test_the_compose_commands_name_services_there_are() -> None:
 def test_no_command_is_left_out() -> None:
     tried = (
         r"cti-listen (--|check|simulate|journal)|make (demo|(test|bench)$)|export CTI_URL="
-        r"|docker compose |echo .*webhook-keys"
-        r"|docker compose |curl "
+        r"|docker compose |echo .*webhook-keys|curl "
     )
     assert [text for text in COMMANDS if not re.match(tried, text)] == []
 

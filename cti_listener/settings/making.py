@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from cti_listener.derived import CallEnded, CallRevised
+from cti_listener.admin import make_admin
 from cti_listener.admin.access import Address, refuse_open
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE
@@ -24,9 +25,11 @@ from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets, problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cti_listener.admin.server import AdminServer
     from cti_listener.ops.descriptor import Descriptor
+    from cti_listener.ops.masking import Masker
     from cti_listener.router import Kind
     from cti_listener.settings.model import Settings
     from cti_listener.sinks.running import Outlet
@@ -104,6 +107,43 @@ def _sink_options(settings: Settings, **given: Any) -> SinkOptions:
         jsonl_every=settings.jsonl_every,
         jsonl_sync=settings.jsonl_sync,
         **given,
+    )
+
+
+def make_admin_server(
+    settings: Settings,
+    listener: Listener,
+    *,
+    masker: Masker,
+    sinks: Callable[[], Mapping[tuple[str, str], int]],
+) -> AdminServer:
+    """Return what tells over HTTP how the listener fares; nothing is opened yet.
+
+    Args:
+        settings: What is asked for; that it is asked for.
+        listener: What it tells of.
+        masker: What masks numbers in what is shown; it learns the token.
+        sinks: Tells what became of the sinks' records.
+
+    Raises:
+        ConfigurationError: It cannot be done as asked.
+    """
+    try:
+        token = settings.admin_secret()
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError("admin_token_file", f"cannot read it: {problem}") from None
+    masker.learn([token] if token else [])
+    address = Address.read(settings.admin or "")
+    return make_admin(
+        listener,
+        host=address.host,
+        port=address.port,
+        token=token,
+        hosts=settings.admin_host,
+        masker=masker,
+        ready_max_age=settings.ready_max_age,
+        sinks=sinks,
     )
 
 

@@ -24,8 +24,8 @@ from cti_listener.discretion import MASK, in_message, in_query, in_url
 from cti_listener.errors import ConfigurationError
 from cti_listener.ops.masking import mask_path
 from cti_listener.settings.readings import (
-    Destinations,
     At,
+    Destinations,
     Endpoints,
     Headers,
     Messages,

@@ -115,6 +115,8 @@ def _proxy(text: str) -> str:
 def sink_url(given: str) -> str:
     """Return a sink's URL without the name that may stand before it."""
     return re.sub(r"^[A-Za-z0-9][\w.\-]*=(?=[A-Za-z][A-Za-z0-9+.\-]*:)", "", given)
+
+
 def _address(text: str | None) -> str | None:
     if text is None:
         return None

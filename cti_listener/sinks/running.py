@@ -10,7 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_base
@@ -28,6 +28,8 @@ CLOSING: Final = 5.0
 
 Outcome = Literal["taken", "tried_again", "refused"]
 """What became of one try: a closed set, fit for a metric's label."""
+
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 
 class wait_sink(wait_base):  # noqa: N801 - tenacity's strategies are spelled so

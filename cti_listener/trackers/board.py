@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
 
-from cti_listener.trackers import steps
 from cti_listener.records import State
+from cti_listener.trackers import steps
 from cti_listener.trackers.facts import Fact
 from cti_listener.trackers.legs import BEGINNINGS, RANKS, Leg
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
