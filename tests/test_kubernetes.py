@@ -65,14 +65,14 @@ def test_every_mount_has_its_volume_and_every_file_its_mount() -> None:
 def test_no_secret_stands_in_it_and_its_settings_are_settings() -> None:
     assert "env" not in SIDECAR
     assert not {"passcode", "token", "cookie", "header"} & SETTINGS.keys()
-    assert SETTINGS.keys() <= Settings.model_fields.keys() | {"admin"}
+    assert SETTINGS.keys() <= Settings.model_fields.keys()
 
 
 def test_its_settings_hold(tmp_path: Any) -> None:
     token = tmp_path / "token"
     token.write_text("made up")
-    given = {name: value for name, value in SETTINGS.items() if name != "admin"}
-    given |= {"token_file": str(token), "journal": str(tmp_path / "journal.db")}
+    files = {name: str(token) for name in SETTINGS if name.endswith("_file")}
+    given = {**SETTINGS, **files, "journal": str(tmp_path / "journal.db")}
     file = tmp_path / "settings.toml"
     file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
     done = run("check", "--config", str(file))
