@@ -119,12 +119,8 @@ class _Run:
                     urls = (server.json_url if self._settings.wire == "json" else server.stomp_url,)
                 listener = self._listener(urls)
                 if self._settings.admin is not None:
-                    self._admin = await asyncio.to_thread(
-                        make_admin_server,
-                        self._settings,
-                        listener,
-                        masker=self._masker,
-                        sinks=self._sink_records,
+                    self._admin = make_admin_server(
+                        self._settings, listener, masker=self._masker, sinks=self._sink_records
                     )
                     await stack.enter_async_context(self._admin)
                 await self._live(listener, file)
