@@ -275,7 +275,7 @@ async def test_what_went_to_a_connection_only_we_know_to_be_dead_comes_back_late
     broker: Broker, path: Path
 ) -> None:
     quick = {
-        "heartbeat_send": 1.0,
+        "heartbeat_send": 2.0,  # so the broker learns of it when we have come back
         "heartbeat_receive": 1.0,
         "ping_interval": 0.5,
         "silence_limit": 2.0,
