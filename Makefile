@@ -40,9 +40,11 @@ help:
 demo: $(READY)
 	@$(BIN)/cti-listen --demo $(ARGS)
 
-# All of them side by side, each file by one process; those that ARGS picks one behind the other.
+# All of them side by side, each file by one process, and one process more than there are cores, for
+# many wait for programs; those that ARGS picks one behind the other.
+WORKERS = $$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 1)')
 test: $(READY)
-	@$(BIN)/python -m pytest $(or $(ARGS),-n auto --dist loadfile)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 bench: $(BENCH_READY)
 	@$(BENCH)/bin/python -m bench.speed $(ARGS)

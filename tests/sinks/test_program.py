@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cti_listener.simulator import SimulatorServer
+from cti_listener.simulator import Centre, SimulatorServer
 from tests.examples import make
 from tests.journal.support import undone_in
 from tests.program import listening, read_line, read_until, rest, run
@@ -188,9 +188,10 @@ async def test_hangup_opens_the_file_anew(tmp_path: Path) -> None:
 async def test_records_go_to_sinks_when_asked_for(tmp_path: Path) -> None:
     for what, kinds in (("records", {False}), ("both", {True, False})):
         file = tmp_path / f"{what}.jsonl"
-        done = await asyncio.to_thread(
-            run, "--demo", "--count", "120", "--to", f"jsonl:{file}", "--to-records", what
-        )
+        centre = Centre(1, agents=8, rate=50.0)
+        async with SimulatorServer(centre=centre, speed=5.0, await_subscriber=True) as server:
+            given = arguments(server, "--count", 120, "--to", f"jsonl:{file}", "--to-records", what)
+            done = await asyncio.to_thread(run, *given)
         assert done.returncode == 0, done.stderr
         lines = lines_of(file)
         names = {line["eventName"] for line in lines if line["eventType"] == "listener"}
