@@ -367,7 +367,7 @@ def test_the_benchmark_prints_the_lines_that_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "module"), [("test", "-m pytest -n auto"), ("bench", "-m bench.speed")]
+    ("target", "module"), [("test", "-m pytest -n "), ("bench", "-m bench.speed")]
 )
 def test_make_runs_the_tests_and_the_bench(
     target: str, module: str, checkout: Path, env: dict[str, str]
