@@ -110,7 +110,7 @@ $(BENCH_READY): pyproject.toml constraints.txt bench/constraints.txt bench/requi
 		hatchling editables setuptools >&2
 	@$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt \
 		--constraint bench/constraints.txt --no-build-isolation \
-		--editable . --requirement bench/requirements.txt >&2
+		--editable '.[http]' --requirement bench/requirements.txt >&2
 	@touch $@
 
 constraints:
