@@ -143,9 +143,9 @@ class ListenerCollector(Collector):
 
 def registry_of(collector: ListenerCollector) -> CollectorRegistry:
     """Return a registry that holds this collector alone."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    return registry
+    made = CollectorRegistry(auto_describe=False)
+    made.register(collector)
+    return made
 
 
 def _counter(name: str, text: str, label: str | None, values: Mapping[L, int] | int) -> Metric:
