@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cti_listener.errors import ConfigurationError, ConnectError, RefusedError, SessionError
 from cti_listener.sources.patience import turning
-from cti_listener.sources.transport import Transport, open_transport
+from cti_listener.sources.transport import Transport
 from cti_listener.values import routing_key
 from cti_listener.wire.base import (
     Codec,
@@ -85,15 +85,7 @@ class Session:
             ConnectError: It failed; `RefusedError` if the server said no.
             ConfigurationError: It cannot be tried, or a header of CONNECT cannot be written.
         """
-        plan = self._plan
-        self._transport = await open_transport(
-            plan.url,
-            ears=self,
-            options=plan.options,
-            credentials=plan.credentials,
-            stomp=plan.stomp,
-            discretion=plan.discretion,
-        )
+        self._transport = await self._plan.connect(self)
         if self._unwritable is not None:
             raise self._unwritable
         self._flush()

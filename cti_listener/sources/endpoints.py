@@ -24,6 +24,7 @@ from cti_listener.sources.options import (
     secrets_of_options,
 )
 from cti_listener.sources.patience import turning
+from cti_listener.sources.transport import Ears, Transport, open_transport
 from cti_listener.wire.base import Codec
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
@@ -53,6 +54,17 @@ class LifePlan:
     feed: str
     zone: tzinfo
     discretion: Discretion
+
+    async def connect(self, ears: Ears) -> Transport:
+        """Connect and shake hands, as `open_transport` says."""
+        return await open_transport(
+            self.url,
+            ears=ears,
+            options=self.options,
+            credentials=self.credentials,
+            stomp=self.stomp,
+            discretion=self.discretion,
+        )
 
 
 class Endpoints:

@@ -25,7 +25,7 @@ from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
 from cti_listener.sources.meanings import without_secrets
 from cti_listener.sources.patience import turning
-from cti_listener.sources.transport import Transport, open_transport
+from cti_listener.sources.transport import Transport
 from cti_listener.wire.base import (
     Codec,
     EventReceived,
@@ -137,15 +137,7 @@ class Life:
             ConnectError: It failed; `RefusedError` if the server said no.
             ConfigurationError: It cannot be tried, or a header of CONNECT cannot be written.
         """
-        plan = self.plan
-        self._transport = await open_transport(
-            plan.url,
-            ears=self,
-            options=plan.options,
-            credentials=plan.credentials,
-            stomp=plan.stomp,
-            discretion=plan.discretion,
-        )
+        self._transport = await self.plan.connect(self)
         if self._opened.done():
             self._opened.result()  # or the header that could not be written
         self._liveness.excuse()
