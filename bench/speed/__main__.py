@@ -47,7 +47,7 @@ def main() -> int:
         "throughput": lambda sender: throughput(sender, events, rounds),
         "journal": lambda sender: journalled(sender, events, rounds),
         "tracking": lambda sender: tracked(sender, events, rounds),
-        "admin": lambda sender: scraped(sender, events, rounds),
+        "admin": lambda sender: scraped(sender, rounds),
         "latency": lambda sender: latency(sender, max(2000, events // 5), rounds),
         "growth": lambda sender: growth(sender, events, rounds),
         "many": lambda sender: many(sender, rounds),

@@ -1,8 +1,8 @@
 """The sender: a process that sends every client the same frames, as JSON or as STOMP.
 
 What is sent is in the URL: `ws://.../json?events=50000&devices=1000&times=2`. With `rate`, so many
-events a second are sent, each with the time at which it was; else they go as fast as they are
-taken, from bytes made beforehand.
+events a second are sent; else they go as fast as they are taken. They are made beforehand, but for
+those at a rate that are of no calls: each of these has the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -186,12 +186,17 @@ def as_frame(body: bytes, number: int, subscription: str | None) -> bytes:
 
 @lru_cache(maxsize=8)
 def _chunks(load: Load, subscription: str | None) -> list[bytes]:
-    frames = [
+    frames = _frames(load, subscription)
+    return [b"".join(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
+
+
+@lru_cache(maxsize=1)
+def _frames(load: Load, subscription: str | None) -> list[bytes]:
+    return [
         as_frame(body, number, subscription)
         for number, body in enumerate(_bodies(load))
         for _ in range(load.times)
     ]
-    return [b"".join(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
 
 
 def _bodies(load: Load) -> Iterator[bytes]:
@@ -207,18 +212,24 @@ def _bodies(load: Load) -> Iterator[bytes]:
 async def _send_at_rate(
     connection: ServerConnection, load: Load, subscriptions: list[str] | None
 ) -> None:
-    """Send what is due every tick; `callId` tells when, by the clock that all processes have.
+    """Send what is due every tick.
 
     It ends when the client has left: what is written goes nowhere then, and says nothing of it.
     """
+    subscription = None if subscriptions is None else subscriptions[0]
+    frames = _frames(load, subscription) if load.calls else None
     began = time.monotonic()
     sent = 0
     while sent < load.events and connection.state is State.OPEN:
         due = min(load.events, int((time.monotonic() - began) * load.rate))
         for number in range(sent, due):
-            event = event_of(number, load.devices, call=str(time.monotonic_ns()))
-            subscription = None if subscriptions is None else subscriptions[0]
-            body = json.dumps(event).encode()
-            connection.transport.write(as_frame(body, number, subscription))
+            frame = frames[number] if frames else _stamped(number, load, subscription)
+            connection.transport.write(frame)
         sent = due
         await asyncio.sleep(TICK)
+
+
+def _stamped(number: int, load: Load, subscription: str | None) -> bytes:
+    """Return the frame of an event whose `callId` is the time, by the clock all processes have."""
+    event = event_of(number, load.devices, call=str(time.monotonic_ns()))
+    return as_frame(json.dumps(event).encode(), number, subscription)
