@@ -259,8 +259,9 @@ class Audit:
             place = next((place for place in places if place > last), None)
             if place is None and not self._is_excused(one, places[-1], earlier):
                 account.out_of_order += 1
-                after = evidence.told[last].key
-                self._find(f"came as number {places}, after number {last}, {after[3:6]}", one.key)
+                behind = next(other for at, other in earlier if at == last)
+                self._find(f"came as number {places}, after number {last}", one.key)
+                self._find("which is", behind.key)
                 continue
             earlier.append((places[-1] if place is None else place, one))
             if len(earlier) > 2 * REMEMBERED:
@@ -316,15 +317,15 @@ class Audit:
         _, _, device, serial, name, time, _ = key
         words = [f"{what}: {device} {name} {serial} ({time})"]
         for number in self._numbers.get(key, ()):
-            words += [self._tell(copy) for copy in self._copies.get(number, ())]
+            told = f"number {number} told at {self._evidence.told[number].at:%H:%M:%S.%f}"
+            out = [self._tell(copy) for copy in self._copies.get(number, ())]
+            words += [f"{told}, {one}" for one in out or ["out to nobody"]]
         times = [one.received_at for one in self._evidence.handled if one.key == key]
         words += [f"handled, received at {at:%H:%M:%S.%f}" for at in times]
         self._account.findings.append("\n      ".join(words))
 
     def _tell(self, copy: Copy) -> str:
-        told = self._evidence.told[copy.number].at
-        session = f"{'ab'[copy.server]}{copy.session}"
-        where = f"number {copy.number} told at {told:%H:%M:%S.%f}, out to {session}"
+        where = f"out to {'ab'[copy.server]}{copy.session}"
         parts: Mapping[str, Spans] = {
             "gap": self._evidence.gaps,
             "outage": self._down,
