@@ -195,8 +195,11 @@ class Audit:
         for number, told in enumerate(evidence.told):
             self._numbers[told.key].append(number)
         self._copies: dict[int, list[Copy]] = defaultdict(list)
+        out: dict[int, set[int]] = defaultdict(set)
         for copy in evidence.copies:
             self._copies[copy.number].append(copy)
+            out[copy.server].add(copy.number)
+        self._out = [sorted(numbers) for numbers in out.values()]  # by each server
 
     def account(self) -> Account:
         """Return what came of it."""
@@ -281,12 +284,22 @@ class Audit:
         """
         evidence = self._evidence
         told = [n for n in self._numbers[one.key] if evidence.told[n].at <= one.received_at]
-        places = [number for number in told if number in self._copies or number == told[0]]
+        last = self._last_out(one.received_at)
+        places = [n for n in told if n in self._copies or n == told[0] or n > last]
         for index, number in enumerate(places):
             copies = self._copies.get(number, ())
             if any(one.received_at >= copy.at and self._surely_arrived(copy) for copy in copies):
                 return places[: index + 1]
         return places
+
+    def _last_out(self, at: datetime) -> int:
+        """Return behind which number a server may have had bytes out by then that it knew not of.
+
+        What it knows to be out it knows in order, so they can only be behind the last of that.
+        """
+        told = bisect_right(self._evidence.told, at, key=lambda one: one.at)
+        known = ((out, bisect_left(out, told)) for out in self._out)
+        return min((out[index - 1] if index else -1 for out, index in known), default=-1)
 
     def _surely_arrived(self, copy: Copy) -> bool:
         return copy.at >= self._evidence.began and copy.at not in self._down

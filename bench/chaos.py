@@ -24,7 +24,9 @@ without any tolerance; both processes read one wall clock:
   since all that befalls the stream does so before the servers have it. An event's place is where
   it was told first, or that of its first copy to arrive: the first that got out before the event
   was received and while every feed was connected, or one ahead of it that may have arrived, but
-  none that was told later than that. The events of a device must have places that rise. With two
+  none that was told later than that. One may have arrived that, for all a server knows, never got
+  out, if nothing behind it did: the last bytes of a connection. The events of a device must have
+  places that rise. With two
   feeds this is the same: both tell one stream, and first arrival wins. But where one feed brought
   events that the stream had moved behind their turn, and another, which is behind, then brings
   what follows all of them by the server's own time and number, that is in order: nothing else

@@ -190,6 +190,18 @@ def test_the_last_bytes_of_a_connection_may_have_come_though_the_server_saw_none
     assert audit("a1 a2 a1", "a1 a2", sent=sent, gaps=[(0.0, 0.5)]).out_of_order == 0
 
 
+def test_a_repeat_among_the_last_bytes_may_be_the_first_to_come() -> None:
+    lost_at_first = audit("a1 a2 a1 a3", "a2 a1@2 a3", sent=[(1, 1.0)], gaps=[(-1.0, 0.5)])
+    assert (lost_at_first.out_of_order, lost_at_first.unaccounted) == (0, 0)
+
+
+def test_a_repeat_that_never_got_out_has_not_come_when_a_later_one_has() -> None:
+    told = "a1 a2 a3 a2 a1 a4"
+    known = [(1, 1.0), (2, 2.0), (5, 5.0)]
+    assert audit(told, "a2 a3 a1@4 a4", sent=known, gaps=[(-1.0, 0.5)]).out_of_order == 0
+    assert audit(told, "a2 a3 a1@5 a4", sent=known, gaps=[(-1.0, 0.5)]).out_of_order == 1
+
+
 def test_nothing_has_come_before_it_was_told() -> None:
     account = audit("a1 a2 a1", "a2 a1@1.5", gaps=[(0.0, 0.5)])
     assert account.out_of_order == 1
