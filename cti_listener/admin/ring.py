@@ -134,8 +134,11 @@ class Ring:
         at = number & _MASK
         text = self._texts[at]
         if text is None:
-            received = item.as_received() if isinstance(item, Event) else item.as_wire()
-            text = self._texts[at] = message(self._shown.body(received), seq)
+            if isinstance(item, Event):
+                body = self._shown.body(item.as_received())
+            else:
+                body = self._shown.ours(item.as_wire())
+            text = self._texts[at] = message(body, seq)
         return text
 
     def passed(self, number: int) -> None:

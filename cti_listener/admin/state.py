@@ -100,7 +100,7 @@ class State:
             "namespace": self._listener.namespace,
             "connection": _connection(stats),
             "feeds": [_feed(name, stats) for name in stats.stands],
-            "gaps": [self._shown.value(gap.as_wire()) for gap in reversed(stats.gaps[-MOST_GAPS:])],
+            "gaps": [self._shown.ours(gap.as_wire()) for gap in reversed(stats.gaps[-MOST_GAPS:])],
             "counts": _counts(stats),
             "handlers": {name: _handler(one) for name, one in stats.handlers.items()},
             "journal": _journal(stats),
@@ -119,18 +119,10 @@ class State:
         for number, name in enumerate(tuple(islice(view, most)), 1):
             one = view.get(name)
             if one is not None:  # it may have gone meanwhile
-                found.append(self._told(as_wire(one)))
+                found.append(self._shown.ours(as_wire(one)))
             if number % PART == 0:
                 await asyncio.sleep(0)
         return found
-
-    def _told(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Mask all but the ids of calls."""
-        names = {"id", "formerIds"} if "parties" in body else {"calls"}
-        return {
-            name: value if name in names else self._shown.value(value)
-            for name, value in body.items()
-        }
 
 
 def _connection(stats: Stats) -> dict[str, Any]:

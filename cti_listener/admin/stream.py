@@ -171,7 +171,7 @@ class Stream:
             gap for gap in found if gap.until is not None and (since is None or gap.at >= since)
         ]
         wanted = [gap for gap in told if self._wanted.admits(gap)]
-        return b"".join(message(self._shown.body(gap.as_wire()), 0) for gap in wanted)
+        return b"".join(message(self._shown.ours(gap.as_wire()), 0) for gap in wanted)
 
     # From the ring
 

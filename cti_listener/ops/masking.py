@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cti_listener.discretion import MASK, TELLING_NAMES, Discretion, looks_secret
+from cti_listener.ops.numbers import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,9 +36,6 @@ _SECRET_PARAMETER: Final = re.compile(rf";[\w.\-]*(?:{TELLING_NAMES})=", re.IGNO
 _PATH_PARAMETER: Final = re.compile(r";([\w.\-]+=)?[^/;]*")
 _SPACE: Final = re.compile(r"\s")
 _HOST: Final = re.compile(r"(?:\[[^\s@\[\]]*\]|[^\s@:\[\]]+)(?::\d{1,5})?")
-# A number is digits that stand alone: not a piece of a UUID, a version, a decimal or a file's name.
-_NUMBER: Final = re.compile(r"(?<![\w.\-])\d{7,}(?![\w\-]|\.\d)(?:@[\w.\-]+)?")
-_MOBILE: Final = 11
 
 
 def mask_url(text: str) -> str:
@@ -68,6 +66,11 @@ def mask_path(path: Path) -> str:
     if os.path.exists(path) or (there and not looks_secret(path.name)):  # noqa: PTH110 - as above
         return str(path)
     return MASK
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether what stands under this name is a secret."""
+    return _SECRET_KEY.search(name) is not None
 
 
 def carries_secret(url: str) -> bool:
@@ -134,15 +137,15 @@ class Masker:
     """Takes out of what is logged what is nobody's business.
 
     Attributes:
-        numbers: Whether outside phone numbers are masked: runs of seven digits and more, whatever
-            domain follows, since outside numbers come with the namespace's too. Ids of the
-            installation itself are shorter; longer ones are told by `own`.
+        numbers: Whether outside phone numbers are masked: seven digits and more (`numbers`),
+            whatever domain follows, since outside numbers come with the namespace's too. Ids of
+            the installation itself are shorter; longer ones are told by `own`.
     """
 
     def __init__(self, *, numbers: bool = True, own: Iterable[str] = ()) -> None:
         """Mask outside numbers too unless `numbers` is off; `own` ids are never masked."""
         self.numbers = numbers
-        self._own = {name.partition("@")[0] for name in own}
+        self._numbers = Numbers(own)
         self._discretion = Discretion()
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -152,15 +155,19 @@ class Masker:
         """
         self._discretion = self._discretion.about(secrets)
 
-    def text(self, text: str) -> str:
-        """Mask one text."""
+    def text(self, text: str, *, in_haste: bool = False) -> str:
+        """Mask one text; in haste, more of it than need be."""
         text = self._discretion.text(text)
         if "://" in text:
             text = _mask_addresses(text)
-        return _NUMBER.sub(self._mask_number, text) if self.numbers else text
+        return self._numbers.masked(text, in_haste=in_haste) if self.numbers else text
 
     def value(self, value: object) -> object:
-        """Mask a value of any kind: what containers hold, numbers as they are, else as text."""
+        """Mask a value of any kind: what containers hold, numbers as they are, else as text.
+
+        A number that is none of a text is our own where this is called; `admin.showing` masks those
+        that came by the wire.
+        """
         match value:
             case str():
                 return self.text(value)
@@ -177,15 +184,7 @@ class Masker:
         """Mask named values; those under a secret's name altogether."""
         return {
             name: MASK
-            if value and isinstance(name, str) and _SECRET_KEY.search(name)
+            if value and isinstance(name, str) and is_secret_name(name)
             else self.value(value)
             for name, value in fields.items()
         }
-
-    def _mask_number(self, found: re.Match[str]) -> str:
-        digits, at, domain = found.group().partition("@")
-        if digits in self._own:
-            return found.group()
-        # A mobile keeps its network and its last four, as people here are used to read it.
-        head, tail = (digits[:3], digits[-4:]) if len(digits) >= _MOBILE else ("", digits[-2:])
-        return f"{head}****{tail}{at}{domain}"
