@@ -10,13 +10,11 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from cti_listener.admin import probes
-from cti_listener.admin.access import Access
 from cti_listener.admin.connections import ANSWER_TIMEOUT, Connection
 from cti_listener.admin.metrics import ListenerCollector, SinkCounts, registry_of
 from cti_listener.admin.pages import Page
 from cti_listener.admin.replies import ALWAYS, refused, told
 from cti_listener.admin.ring import Ring
-from cti_listener.admin.sessions import COOKIE
 from cti_listener.admin.showing import Shown
 from cti_listener.admin.state import INTERVAL, Rate, State
 from cti_listener.admin.stream import Filter, Stream
@@ -45,7 +43,6 @@ class Answers:
         listener: Which one.
         clock: The one clock.
         shown: What may be shown.
-        access: Knows who is in.
         ready_max_age: How old the oldest unhandled event may be while we are ready, in seconds.
         sinks: Tells what became of the sinks' records.
         version: Ours.
@@ -61,7 +58,6 @@ class Answers:
         clock: Clock,
         *,
         shown: Shown,
-        access: Access,
         ready_max_age: float,
         sinks: Callable[[], SinkCounts],
         version: str,
@@ -72,7 +68,6 @@ class Answers:
         self._listener = listener
         self._clock = clock
         self._shown = shown
-        self._access = access
         self._ready_max_age = ready_max_age
         self._rate = Rate()
         self._state = State(listener, clock, shown, self._rate, version)
@@ -112,12 +107,10 @@ class Answers:
         """Tell how things stand."""
         return web.Response(body=await self._state.text(), content_type="application/json")
 
-    async def page(self, request: web.BaseRequest) -> web.Response:
+    async def page(self, _request: web.BaseRequest) -> web.Response:
         """Show the page; it holds nothing by itself, and asks for the token where it must."""
-        inside = self._access.admits(None, request.cookies.get(COOKIE))
         return web.Response(
             body=self._page.body,
-            status=200 if inside else 401,
             content_type="text/html",
             charset="utf-8",
             headers={"Content-Security-Policy": self._page.policy},

@@ -83,7 +83,6 @@ class AdminServer:
             listener,
             self._clock,
             shown=Shown(masker),
-            access=self._access,
             ready_max_age=ready_max_age,
             sinks=sinks,
             version=__version__,
@@ -206,5 +205,9 @@ def _routes(answers: Answers, sessions: Sessions) -> Mapping[str, Mapping[str, A
     routes: dict[str, dict[str, Answer]] = {
         path: {"GET": answer, "HEAD": answer} for path, answer in asked.items()
     }
-    routes["/session"] = {"POST": sessions.log_in, "DELETE": sessions.log_out}
+    routes["/session"] = {
+        "GET": sessions.standing,
+        "POST": sessions.log_in,
+        "DELETE": sessions.log_out,
+    }
     return routes

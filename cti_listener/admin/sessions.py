@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from cti_listener.admin.access import SESSION_AGE, Access
-from cti_listener.admin.replies import refused
+from cti_listener.admin.replies import refused, told
 from cti_listener.log import log
 
 COOKIE: Final = "cti_session"
@@ -30,6 +30,16 @@ class Sessions:
     def __init__(self, access: Access) -> None:
         """Ask this access."""
         self._access = access
+
+    async def standing(self, request: web.BaseRequest) -> web.Response:
+        """Tell the page whether it may ask, and whether there is a session to leave.
+
+        To whoever asks, since a browser complains of each 401 as of an error.
+        """
+        cookie = request.cookies.get(COOKIE)
+        inside = self._access.admits(request.headers.get("Authorization"), cookie)
+        session = not self._access.is_open and self._access.admits(None, cookie)
+        return told(200, {"inside": inside, "session": session})
 
     async def log_in(self, request: web.BaseRequest) -> web.Response:
         """Trade the token for a cookie."""

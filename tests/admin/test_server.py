@@ -72,7 +72,8 @@ async def test_probes_need_no_token() -> None:
 
 async def test_the_page_trades_the_token_for_a_cookie_that_is_not_it() -> None:
     async with served(admin=WITH_TOKEN) as it:
-        assert (await it.get("/"))[0] == 401
+        assert (await it.get("/"))[0] == 200
+        assert await it.json("/session") == {"inside": False, "session": False}
         async with it.client.post("/session", data={"token": "wrong"}) as answer:
             assert (answer.status, answer.cookies) == (403, {})
         async with it.client.post("/session", data={"token": TOKEN}) as answer:
@@ -81,10 +82,22 @@ async def test_the_page_trades_the_token_for_a_cookie_that_is_not_it() -> None:
         assert TOKEN not in cookie
         assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
         session = {"Cookie": cookie.partition(";")[0]}
-        assert [(await it.get(path, headers=session))[0] for path in ("/", "/metrics")] == [200] * 2
+        assert (await it.get("/metrics", headers=session))[0] == 200
+        _, told = await it.get("/session", headers=session)
+        assert json.loads(told) == {"inside": True, "session": True}
         async with it.client.delete("/session", headers=session) as answer:
             assert answer.status == 204
         assert (await it.get("/metrics", headers=session))[0] == 401
+        _, told = await it.get("/session", headers=session)
+        assert json.loads(told) == {"inside": False, "session": False}
+
+
+async def test_without_a_token_or_with_it_in_the_header_there_is_no_session_to_leave() -> None:
+    async with served() as it:
+        assert await it.json("/session") == {"inside": True, "session": False}
+    async with served(admin=WITH_TOKEN) as it:
+        _, told = await it.get("/session", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert json.loads(told) == {"inside": True, "session": False}
 
 
 async def test_another_site_cannot_log_anybody_in() -> None:
