@@ -135,7 +135,7 @@ class Listener:
                 raise ConfigurationError(name, "must be more than 0")
         clock = clock or SystemClock()
         feeds = feed_names(redundancy)
-        hangs_in = zone_of(zone)
+        self._zone = hangs_in = zone_of(zone)
         if isinstance(url, str | Sequence):
             urls = [url] if isinstance(url, str) else list(url)
             options = ConnectionOptions.from_keywords(connection)
@@ -499,6 +499,11 @@ class Listener:
     def namespace(self) -> str | None:
         """What completes short ids."""
         return self._interest.namespace
+
+    @property
+    def zone(self) -> tzinfo:
+        """Where the server's clock hangs."""
+        return self._zone
 
     # Calls and agents
 

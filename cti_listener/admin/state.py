@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from cti_listener.admin.showing import Shown, to_json
 from cti_listener.clock import Clock
@@ -98,6 +99,7 @@ class State:
             "startedAt": plain(self._began),
             "masked": self._shown.masked,
             "namespace": self._listener.namespace,
+            "zone": _zone(self._listener.zone, self._clock.now()),
             "connection": _connection(stats),
             "feeds": [_feed(name, stats) for name in stats.stands],
             "gaps": [self._shown.ours(gap.as_wire()) for gap in reversed(stats.gaps[-MOST_GAPS:])],
@@ -123,6 +125,13 @@ class State:
             if number % PART == 0:
                 await asyncio.sleep(0)
         return found
+
+
+def _zone(zone: tzinfo, now: datetime) -> dict[str, Any]:
+    """Tell where the server's clock hangs: the zone's name, and its seconds ahead of UTC now."""
+    ahead = now.astimezone(zone).utcoffset()
+    name = zone.key if isinstance(zone, ZoneInfo) and zone.key else now.astimezone(zone).tzname()
+    return {"name": name, "ahead": 0 if ahead is None else round(ahead.total_seconds())}
 
 
 def _connection(stats: Stats) -> dict[str, Any]:

@@ -55,7 +55,7 @@ async def served(
     **options: Any,
 ) -> AsyncIterator[Served]:
     """Run a listener on a `FakeSource`, with its endpoint, and a client that asks it."""
-    source = FakeSource()
+    source = FakeSource(options.get("clock"))
     listener = Listener(source, namespace=NAMESPACE, **options)
     register(listener)
     async with (

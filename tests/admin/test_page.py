@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from cti_listener import Listener
 from cti_listener.admin import make_admin
 from cti_listener.ops.masking import Masker
 from cti_listener.simulator import Centre, SimulatorServer
-from cti_listener.testing import FakeSource
+from cti_listener.testing import FakeSource, ManualClock
 from tests.admin.support import TOKEN, Served, served
 from tests.browser import browsed
 from tests.examples import NAMESPACE, device_id, make, make_agent
@@ -130,13 +131,51 @@ async def test_it_asks_for_the_token_once() -> None:
         await expect(page.get_by_role("status")).to_contain_text("Connected")
 
 
-async def test_leaving_ends_the_session() -> None:
+async def test_a_session_can_be_left_after_a_reload_too() -> None:
     async with served(admin={"token": TOKEN}) as it, browsed() as page:
         await page.goto(it.admin.url)
         await page.get_by_label("Token").fill(TOKEN)
         await page.keyboard.press("Enter")
-        await page.get_by_role("button", name="Leave").click()
+        leave = page.get_by_role("button", name="Leave")
+        await expect(leave).to_be_visible()
+        await page.reload()
+        await leave.click()
         await expect(page.get_by_label("Token")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_label("Token")).to_be_visible()
+
+
+async def test_where_no_token_is_asked_for_there_is_nothing_to_leave() -> None:
+    async with served() as it, browsed() as page:
+        await opened(page, it)
+        await expect(page.get_by_role("button", name="Leave")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("zone", "told", "wall"),
+    [
+        ("Asia/Shanghai", "Asia/Shanghai", "14:13:36"),
+        (timezone(timedelta(hours=5, minutes=30)), "UTC+05:30", "11:43:36"),
+    ],
+)
+async def test_all_times_are_the_servers_and_it_says_so(zone: Any, told: str, wall: str) -> None:
+    at = datetime(2026, 3, 18, 6, 13, 36, tzinfo=UTC)
+    clock = ManualClock(at)
+    async with (
+        served(zone=zone, clock=clock) as it,
+        browsed(timezone_id="Europe/Berlin") as page,
+    ):
+        await opened(page, it)
+        it.source.send(make("held", eventTime=f"2026.03.18 {wall}"))
+        it.source.send(make("retrieved", eventTime="2026-03-18T06:13:36Z"))
+        it.source.send(make("failed", eventTime="long ago"))
+        times = page.locator(".events time")
+        await expect(times).to_have_text(["", wall, wall])
+        it.source.disconnect("half_open")
+        await expect(times.first).to_have_text(wall)
+        await expect(page.locator("#gaps .mono")).to_have_text([wall])
+        for title in ("#events-title", "#gaps-title"):
+            await expect(page.locator(title)).to_contain_text(f"times in {told}")
 
 
 @pytest.mark.parametrize(
@@ -216,16 +255,26 @@ async def test_a_reader_of_the_screen_finds_its_way() -> None:
         await expect(page.get_by_role("link", name="Skip to the board")).to_be_focused()
 
 
-@pytest.mark.parametrize("width", [390, 1400])
-async def test_nothing_hangs_over_the_edge(width: int) -> None:
+@pytest.mark.parametrize("width", [320, 360, 390, 1400])
+async def test_nothing_hangs_over_the_edge_and_no_agent_is_cut_off(width: int) -> None:
     size = {"width": width, "height": 844}
     async with served() as it, browsed(viewport=size) as page:
         for number in range(12):
             it.source.send(make_agent("agentReady", agent=5000 + number, device=8000 + number))
+        for agent in ("wang.xiaoming", "maintenance-2nd-floor@hangzhou.example.com"):
+            it.source.send(make_agent("agentReady", agent=agent, device=f"80021{len(agent)}"))
         await opened(page, it)
-        await expect(page.locator(".agents li")).to_have_count(12)
+        await expect(page.locator(".agents li")).to_have_count(14)
         wide = await page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width
+        assert await page.evaluate(_CUT_OFF) == []
+
+
+_CUT_OFF = """() => [...document.querySelectorAll(".agents .who *")].filter((one) => {
+  const [inner, tile] = [one.getBoundingClientRect(), one.closest("li").getBoundingClientRect()];
+  return one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0
+    || inner.right > tile.right || inner.left < tile.left;
+}).map((one) => one.textContent)"""
 
 
 async def test_a_server_that_restarts_on_the_same_port_comes_back_on_the_page() -> None:
