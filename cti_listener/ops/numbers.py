@@ -39,6 +39,7 @@ _DAY: Final = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _TIME: Final = r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d"
 _BYTE: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _HEX: Final = "[0-9A-Fa-f]"
+_NAME: Final = rf"(?:(?!\d{{{_MOBILE}}})[0-9A-Za-z])*"  # in the name of a host
 _FORMS: Final = re.compile(
     r"(?=[\d.@:A-Fa-fi])(?:"  # most characters begin none of them
     # A number in groups with points between: the one form here that is a number to call.
@@ -48,10 +49,10 @@ _FORMS: Final = re.compile(
     # 37db6efe-57cc-4053-b0ce-24c96eba66b0; digests and ids of as many digits; 0x7f8812345678
     rf"|(?<!{_HEX}){_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}(?!{_HEX})"
     rf"|(?<![0-9A-Za-z])(?=\d{{0,63}}[A-Fa-f])(?:{_HEX}{{64}}|{_HEX}{{40}}|{_HEX}{{32}}|{_HEX}{{24}})(?![0-9A-Za-z])"
-    rf"|(?<![0-9A-Za-z])0x{_HEX}{{1,16}}(?!{_HEX})"
+    rf"|(?<![0-9A-Za-z])0x(?=\d{{0,15}}[A-Fa-f]){_HEX}{{1,16}}(?!{_HEX})"
     # @zhen04.cc; wss://node1.example.com; 172.30.10.8; ip-172-30-10-8
-    r"|@[A-Za-z][0-9A-Za-z]*(?:\.[A-Za-z][0-9A-Za-z]*)*"
-    r"|(?:(?<=ws)|(?<=wss)|(?<=http)|(?<=https))://[A-Za-z][0-9A-Za-z.\-]*"
+    rf"|@[A-Za-z]{_NAME}(?:\.[A-Za-z]{_NAME})*"
+    rf"|(?:(?<=ws)|(?<=wss)|(?<=http)|(?<=https))://[A-Za-z](?:(?!\d{{{_MOBILE}}})[0-9A-Za-z.\-])*"
     rf"|(?<![\d.]){_BYTE}(?:\.{_BYTE}){{3}}(?!\d|\.\d)"
     rf"|(?<![0-9A-Za-z])ip(?:-{_BYTE}){{4}}(?!\d)"
     # 2017.03.18, 2017-03-18, 18.03.2017; 14:13:24.123456
