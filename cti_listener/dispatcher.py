@@ -107,6 +107,8 @@ class Dispatcher:
         """
         if handler.order == "all":
             device = None
+        if handler.halted:
+            handler.withheld += 1
         lane = self._lanes[handler.number].get(device)
         if lane is None:
             lane = self._begin(handler, device)
@@ -246,7 +248,7 @@ class Dispatcher:
                 continue
             lane.worker = worker
             try:
-                while left:
+                while left and not handler.halted:
                     if lane.hole is not None:
                         self._approach(lane, lane.hole)
                     if not queue:
@@ -367,6 +369,10 @@ class Dispatcher:
         if handler.durable:
             lane.seqs.appendleft(seq)
         self._count_in(handler)
+        if handler.halted:  # it was at several when it did
+            handler.withheld += 1
+        else:
+            handler.withheld = sum(one.owed for one in self._lanes[handler.number].values())
         handler.halted = True
         self._halted.add(handler)
         for one in [one for one in self._full if one.handler is handler]:

@@ -97,6 +97,11 @@ class Lane:
         self.spill: Spill | None = None
         self.parked = False
 
+    @property
+    def owed(self) -> int:
+        """How many wait, here and in the journal."""
+        return len(self.queue) + (0 if self.spill is None else len(self.spill.left))
+
     def take(self, happening: Happening, seq: int, *, full: bool) -> bool:
         """Take one, or leave it in the journal; for a durable handler.
 

@@ -526,6 +526,7 @@ class Pipeline:
                     dropped=one.dropped,
                     waiting=one.waiting,
                     halted=one.halted,
+                    withheld=one.withheld,
                     durations=one.durations.distribution(),
                 )
                 for one in handover.handlers

@@ -188,6 +188,7 @@ class Handler:
         durable: What it is owed stands in the journal until it has done it.
         handled, failed, dropped, waiting: Counts; `waiting` is now, the others since the start.
         halted: It raised `HaltError`, and is not called again.
+        withheld: What it would not take then, and what it has not been given since.
         durations: How long it takes, of one run in `dispatcher.SAMPLED`.
         plain: It has neither time limit nor retries.
         number: Tells its lanes from those of others.
@@ -207,6 +208,7 @@ class Handler:
     dropped: int = 0
     waiting: int = 0
     halted: bool = False
+    withheld: int = 0
     durations: Histogram = field(default_factory=Histogram)
     plain: bool = field(init=False)
     number: int = field(default_factory=lambda: next(_numbers))

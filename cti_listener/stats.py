@@ -50,6 +50,7 @@ class HandlerStats:
         dropped: Events that its full lanes dropped.
         waiting: Happenings in its lanes now, the one it is at included.
         halted: It raised `HaltError`, and is not called again.
+        withheld: What it would not take when it halted, and what it has not been given since.
         durations: How long it took, of one run in sixteen.
     """
 
@@ -58,6 +59,7 @@ class HandlerStats:
     dropped: int
     waiting: int
     halted: bool = field(default=False, repr=False)
+    withheld: int = field(default=0, repr=False)
     durations: Distribution = field(default=_NONE, repr=False)
 
 

@@ -84,6 +84,35 @@ async def test_without_a_journal_it_drops_and_never_pauses_the_reading() -> None
     assert handler.calls == 2
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_it_would_not_take_and_was_not_given_is_counted(
+    tmp_path: Path, *, kept: bool
+) -> None:
+    source, go = FakeSource(), asyncio.Event()
+    listener = listener_of(source, tmp_path / "journal.db" if kept else None)
+
+    @listener.on(name="sink", overflow="block" if kept else "drop_oldest")
+    async def halt(event: Event) -> None:
+        await go.wait()
+        if event.serial != 1:
+            raise HaltError("enough")
+
+    async with listener:
+        for serial in range(5):  # 0, 3 and 1, 4 and 2: three lanes, each at its first
+            source.send(make(serial=serial, device=8000 + serial % 3))
+        await until(lambda: listener.stats().handlers["sink"].waiting == 5)
+        await asyncio.sleep(0)
+        assert listener.stats().handlers["sink"].withheld == 0
+        go.set()
+        await until(lambda: listener.stats().handlers["sink"].withheld == 4)
+        for serial in range(5, 25):  # more than lanes hold
+            source.send(make(serial=serial, device=8000 + serial % 4))
+        await until(lambda: listener.stats().handlers["sink"].withheld >= 24)
+        stats = listener.stats().handlers["sink"]
+        assert (stats.withheld, stats.handled) == (24, 1)
+        await listener.stop(drain=0.0)
+
+
 async def test_a_lane_that_was_full_when_it_halted_no_longer_pauses_the_reading() -> None:
     source, go = FakeSource(), asyncio.Event()
     listener = listener_of(source, None)
