@@ -1,8 +1,10 @@
 """The sinks `https://HOST/PATH` and `http://HOST/PATH`: each event is posted to a webhook.
 
 A CloudEvent in JSON, signed by Standard Webhooks; safe is what was answered with 2xx, and nothing
-else. What is away as a whole (no connection, 429, 503) is left alone by all devices; what may be
-about one event (another 5xx, a connection that broke, no answer in time) holds up its device only.
+else. All other answers are failures that are tried again, but for 410 and the few that tell of one
+event. What is away as a whole (no connection, 429, 503) is left alone by all devices; what may be
+about one event (another status, a connection that broke, no answer in time) holds up its device
+only.
 """
 
 from __future__ import annotations
@@ -43,8 +45,15 @@ _OK: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
 _GONE: Final = 410
 _LEFT_ALONE: Final = frozenset({429, 503})
-_PASSING: Final = frozenset({408, *_LEFT_ALONE})
-_SERVER_ERROR: Final = 500
+_REFUSED: Final = frozenset({400, 409, 413, 422})
+"""What tells of this event, and not of the URL, the keys or the receiver: it never wants it."""
+
+_ADVICE: Final = {
+    401: "does it know the key?",
+    403: "does it know the key?",
+    404: "is the URL the right one?",
+    405: "is the URL the right one?",
+}
 
 
 class WebhookSink:
@@ -71,6 +80,7 @@ class WebhookSink:
         self._gate = Gate(options.clock)
         self._slots = asyncio.Semaphore(options.webhook_connections)
         self._session: Any = None
+        self._gone: HaltError | None = None
         self._keys = self._read_keys()
 
     def __repr__(self) -> str:
@@ -101,6 +111,8 @@ class WebhookSink:
         event = cloud_event(happening, namespace=self._options.namespace)
         async with self._slots:  # so that no time limit counts the waiting
             await self._gate.wait()
+            if self._gone is not None:
+                raise HaltError(self._gone.problem)
             status, after = await self._post(event.id, event.text)
         self._judge(status, after)
 
@@ -168,15 +180,18 @@ class WebhookSink:
             return
         problem = f"answers with HTTP {status}"
         if status == _GONE:
-            raise HaltError(f"{self._name} {problem}: it wants nothing any more; take it out")
+            problem += ": it wants nothing any more; take it out"
+            self._gone = HaltError(f"{self._name} {problem}")
+            raise self._gone
+        if status in _REFUSED:
+            raise SinkError(self._name, problem)
         if status in _LEFT_ALONE:
             self._gate.close(after)
         if status in _REDIRECT:
             problem += ", a redirect, which is not followed; give the URL that it leads to"
-            raise SinkAwayError(self._name, problem, after=after)
-        if status in _PASSING or status >= _SERVER_ERROR:
-            raise SinkAwayError(self._name, problem, after=after)
-        raise SinkError(self._name, problem)
+        elif advice := _ADVICE.get(status):
+            problem += f"; {advice}"
+        raise SinkAwayError(self._name, problem, after=after)
 
 
 def _why(error: OSError) -> str:

@@ -45,6 +45,9 @@ TROUBLE = (
     Answer(cut="within"),
     Answer(stall=True),
     Answer(status=307, headers={"Location": "/elsewhere"}),
+    Answer(status=404),
+    Answer(status=401),
+    Answer(status=101, headers={"Upgrade": "surprise", "Connection": "upgrade"}),
 )
 
 
@@ -147,6 +150,18 @@ async def test_the_next_run_goes_on_where_a_run_ended_without_its_receiver(journ
         assert receiver.repeats == 0
 
 
+async def test_once_it_is_gone_none_of_those_that_wait_for_their_turn_is_posted() -> None:
+    async with receiving() as receiver:
+        receiver.answer = Answer(status=410)
+        made_with = options(webhook_connections=1)
+        async with listening(receiver.url, made_with=made_with, kinds=(Event,)) as running:
+            for serial in range(20):
+                running.source.send(make(serial=serial, device=8000 + serial))
+            await until(lambda: running.sink.withheld == 20)
+            await running.listener.stop(drain=0.0)
+    assert len(receiver.ids) == 1
+
+
 # Holding up nobody
 
 
@@ -234,11 +249,12 @@ async def test_no_more_requests_go_on_at_once_than_were_asked_for() -> None:
 # What an answer means
 
 
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
 async def test_a_refusal_is_a_dead_letter_at_once_and_the_next_has_its_turn(
-    journal: Path,
+    status: int, journal: Path
 ) -> None:
     async with receiving() as receiver:
-        receiver.answers.append(Answer(status=422))
+        receiver.answers.append(Answer(status=status))
         async with listening(
             receiver.url, made_with=options(), journal=journal, kinds=(Event,)
         ) as running:
@@ -250,7 +266,21 @@ async def test_a_refusal_is_a_dead_letter_at_once_and_the_next_has_its_turn(
     assert len(receiver.ids) == 3
     with closing(sqlite3.connect(journal)) as db:
         (text,) = db.execute("SELECT error FROM dead").fetchone()
-    assert text.splitlines()[-1].endswith(f"SinkError: {name}: answers with HTTP 422")
+    assert text.splitlines()[-1].endswith(f"SinkError: {name}: answers with HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [101, 304, 401, 402, 403, 404, 405, 415, 451, 499, 501, 600])
+async def test_what_tells_of_the_receiver_or_of_nothing_known_is_tried_again(status: int) -> None:
+    upgrade = {"Upgrade": "surprise", "Connection": "upgrade"} if status == 101 else {}
+    async with receiving() as receiver:
+        receiver.answers.extend([Answer(status=status, headers=upgrade)] * 3)
+        async with listening(receiver.url, made_with=options(), kinds=(Event,)) as running:
+            for serial in range(3):
+                running.source.send(make(serial=serial))
+            await until(lambda: running.sink.handled == 3)
+            counts = dict(running.outlets[0].counts)
+    assert (receiver.serials, len(receiver.ids), running.sink.failed) == ([0, 1, 2], 6, 0)
+    assert counts == {"tried_again": 3, "taken": 3}
 
 
 async def test_gone_stops_the_sink_and_the_next_run_delivers_what_it_was_owed(
@@ -434,7 +464,9 @@ async def test_an_error_is_told_by_what_is_to_be_done() -> None:
     async with receiving() as receiver:
         sink = await opened_sink(receiver, webhook_timeout=0.2)
         for answer, kind, text in (
-            (Answer(status=404), SinkError, "hook: answers with HTTP 404"),
+            (Answer(status=422), SinkError, "hook: answers with HTTP 422"),
+            (Answer(status=404), SinkAwayError, "hook: answers with HTTP 404; is the URL the rig"),
+            (Answer(status=401), SinkAwayError, "hook: answers with HTTP 401; does it know the k"),
             (Answer(status=301), SinkAwayError, "redirect, which is not followed"),
             (Answer(stall=True), SinkAwayError, "does not answer within 0.2 s"),
             (Answer(cut="within"), SinkAwayError, "breaks off"),
