@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ from cti_listener.log import log
 from cti_listener.notices import Connected, Disconnected, Gap, Notice
 from cti_listener.ops import health, logs, terminal
 from cti_listener.ops.descriptor import Descriptor
-from cti_listener.ops.exits import ExitCode, signals, verdict
+from cti_listener.ops.exits import ExitCode, leave_if_held_up, signals, verdict
 from cti_listener.ops.masking import Masker
 from cti_listener.ops.notifying import Notifier
 from cti_listener.ops.output import Output, json_line
@@ -53,21 +54,29 @@ _FOR_MACHINES: Final = frozenset({"stopped"})
 
 
 def listen(settings: Settings, environ: MutableMapping[str, str]) -> int:
-    """Listen until told to stop; return the exit code."""
-    return asyncio.run(_Run(completed(settings), environ).run())
+    """Listen until told to stop; return the exit code, or leave with it if a thread hangs."""
+    threads = ThreadPoolExecutor(thread_name_prefix="cti-thread")
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(threads)
+        code = runner.run(_Run(completed(settings), environ).run())
+        threads.shutdown(wait=False, cancel_futures=True)
+        leave_if_held_up(code)
+    return code
 
 
 class _Run:
     """One run of the daemon.
 
     Its parts report to it: signals, the output and the time limit set `_stop_asked`; `_failure` is
-    what ended the listener by itself.
+    what ended the listener by itself. `_beginning` is who gets ready, until the listener runs.
     """
 
     def __init__(self, settings: Settings, environ: MutableMapping[str, str]) -> None:
         self._settings = settings
         self._environ = environ
         self._stop_asked = asyncio.Event()
+        self._hung_up = asyncio.Event()
+        self._beginning: asyncio.Task[Any] | None = None
         self._sinks: list[Outlet] = []
         self._admin: AdminServer | None = None
         self._failure: Exception | None = None
@@ -103,16 +112,20 @@ class _Run:
 
     async def run(self) -> int:
         """Listen; return the exit code."""
+        self._beginning = asyncio.current_task()
         try:
             async with AsyncExitStack() as stack:
                 file = self._health_file()
                 if file is not None:
                     stack.callback(file.remove)
-                stack.enter_context(signals(self._asked, file.remove if file else lambda: None))
+                at_once = file.remove if file else lambda: None
+                stack.enter_context(signals(self._asked, at_once, self._hung_up.set))
                 self._sinks = await asyncio.to_thread(
                     make_sinks, self._settings, stdout=self._stdout, learn=self._masker.learn
                 )
-                await stack.enter_async_context(opened(self._sinks))
+                await stack.enter_async_context(
+                    opened(self._sinks, self._hung_up, within=self._settings.close_timeout)
+                )
                 urls = self._settings.url
                 if self._settings.demo:
                     server = await stack.enter_async_context(demo_server(self._settings))
@@ -123,7 +136,11 @@ class _Run:
                         self._settings, listener, masker=self._masker, sinks=self._sink_records
                     )
                     await stack.enter_async_context(self._admin)
+                self._beginning = None
                 await self._live(listener, file)
+        except asyncio.CancelledError:
+            if not self._stop_asked.is_set():
+                raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a line and a code
             self._failure = error
         return self._conclude()
@@ -131,6 +148,8 @@ class _Run:
     def _asked(self, name: str) -> None:
         log.info("stopping", signal=name)
         self._stop_asked.set()
+        if self._beginning is not None:  # it may wait for a disk, and nothing is there to be ended
+            self._beginning.cancel()
 
     def _listener(self, urls: Sequence[str]) -> Listener:
         auth = self._credentials if self._settings.has_credentials else None

@@ -70,11 +70,14 @@ def started(*arguments: str, env: dict[str, str] | None = None, **options: Any) 
 
 @contextlib.asynccontextmanager
 async def listening(
-    *arguments: str, stdout: int = asyncio.subprocess.PIPE, **settings: str
+    *arguments: str,
+    stdout: int = asyncio.subprocess.PIPE,
+    module: str = "cti_listener",
+    **settings: str,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the program beside the test; it is killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *PROGRAM,
+        *(sys.executable, "-m", module),
         *arguments,
         env=environment(**settings),
         stdin=asyncio.subprocess.DEVNULL,

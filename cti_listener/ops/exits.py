@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import contextmanager
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _ASKING: Final = (signal.SIGTERM, signal.SIGINT)
+
+PATIENCE: Final = 0.5
+"""How long threads that do nothing any more may take to end, in seconds."""
 
 
 class ExitCode(IntEnum):
@@ -61,8 +67,12 @@ def verdict(failure: Exception) -> tuple[ExitCode, str]:
 
 
 @contextmanager
-def signals(asked: Callable[[str], None], at_once: Callable[[], None]) -> Iterator[None]:
-    """Take SIGTERM and SIGINT within the block.
+def signals(
+    asked: Callable[[str], None],
+    at_once: Callable[[], None],
+    reload: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Take SIGTERM and SIGINT within the block, and SIGHUP if somebody wants to hear of it.
 
     The first one asks to stop; the second leaves at once, even if the event loop hangs. A handler
     of our own does that, since the default one does nothing in a container's first process.
@@ -70,9 +80,11 @@ def signals(asked: Callable[[str], None], at_once: Callable[[], None]) -> Iterat
     Args:
         asked: Called in the event loop with the signal's name.
         at_once: Called before leaving at once.
+        reload: Called in the event loop on SIGHUP, which then ends nothing.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _ASKING}
+    taken = _ASKING if reload is None else (*_ASKING, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in taken}
 
     def leave(number: int, _frame: FrameType | None) -> None:
         at_once()
@@ -86,9 +98,29 @@ def signals(asked: Callable[[str], None], at_once: Callable[[], None]) -> Iterat
 
     for number in _ASKING:
         loop.add_signal_handler(number, ask, number)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
-        for number in _ASKING:
+        for number in taken:
             loop.remove_signal_handler(number)
             signal.signal(number, before[number])
+
+
+def leave_if_held_up(code: int) -> None:
+    """Leave at once, with this code, if a thread hangs: the interpreter would wait for it for ever.
+
+    A disk that hangs holds its threads, and no call to the system can be taken back. To be called
+    when all that can be closed is: nothing more is done then.
+    """
+    until = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread.daemon or thread is threading.current_thread():
+            continue
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)

@@ -64,14 +64,14 @@ class HealthFile:
     def remove(self) -> None:
         """Leave nothing behind, now or later; a file that is not ours by now stays."""
         self._removed = True
-        held = self._lock.acquire(timeout=1.0)  # a disk that hangs must not keep us
+        if not self._lock.acquire(timeout=1.0):
+            return  # a disk that hangs, which must not keep us as well
         with contextlib.suppress(OSError, ValueError):
             if json.loads(self.path.read_text(encoding="utf-8"))["pid"] == os.getpid():
                 self.path.unlink()
         with contextlib.suppress(OSError):
             self._draft.unlink()
-        if held:
-            self._lock.release()
+        self._lock.release()
 
 
 def own_file(environ: Mapping[str, str]) -> HealthFile:

@@ -6,10 +6,9 @@ Called by `app`: `attach` before the listener starts, `opened` for the length of
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, Literal, get_args
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -23,8 +22,8 @@ from cti_listener.log import log
 from cti_listener.router import Happening, Kind, Order
 from cti_listener.sinks.base import Reopenable, Sink
 
-CLOSING: Final = 5.0
-"""How long one sink may take to close, in seconds."""
+CLOSING: Final = 2.0
+"""How long sinks may take to close, in seconds, where nobody says."""
 
 Outcome = Literal["taken", "tried_again", "refused"]
 """What became of one try: a closed set, fit for a metric's label."""
@@ -130,11 +129,13 @@ class Outlet:
             else:
                 log.info("sink_reopened", sink=self.name)
 
-    async def close(self) -> None:
-        """Close the sink, within a limit; what goes wrong is logged."""
+    async def close(self, within: float = CLOSING) -> None:
+        """Close the sink, within so many seconds; what goes wrong is logged."""
         try:
-            async with asyncio.timeout(CLOSING):
+            async with asyncio.timeout(within):
                 await self._sink.close()
+        except TimeoutError:
+            log.warning("sink_not_closed", sink=self.name, problem=f"not within {within:g} s")
         except Exception as error:  # noqa: BLE001 - nothing is left to be done about it
             log.warning("sink_not_closed", sink=self.name, problem=str(error) or repr(error))
 
@@ -152,33 +153,35 @@ class Outlet:
 
 
 @asynccontextmanager
-async def opened(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
-    """Have all of them open within the block, and begin anew with their files on SIGHUP.
+async def opened(
+    outlets: Sequence[Outlet], hung_up: asyncio.Event | None = None, *, within: float = CLOSING
+) -> AsyncIterator[None]:
+    """Have all of them open within the block, and begin anew with their files when asked.
+
+    Args:
+        outlets: The sinks.
+        hung_up: Set on SIGHUP; None: nobody asks.
+        within: How long they may take to close, all at once, in seconds.
 
     Raises:
         ConfigurationError: One can never work as asked.
     """
-    async with AsyncExitStack() as stack:
+    began: list[Outlet] = []
+    # Not a task group: it would wrap what ends the run, which decides on the exit code.
+    reopener = None
+    try:
         for outlet in outlets:
             await outlet.open()
-            stack.push_async_callback(outlet.close)
-        if outlets:
-            await stack.enter_async_context(_reopened_on_hangup(outlets))
-        yield
-
-
-@asynccontextmanager
-async def _reopened_on_hangup(outlets: Sequence[Outlet]) -> AsyncIterator[None]:
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    # Not a task group: it would wrap what ends the run, which decides on the exit code.
-    reopener = loop.create_task(_reopen_when(asked, outlets), name="cti-reopen")
-    try:
+            began.append(outlet)
+        if hung_up is not None:
+            reopening = _reopen_when(hung_up, outlets)
+            reopener = asyncio.get_running_loop().create_task(reopening, name="cti-reopen")
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        reopener.cancel()
-        await asyncio.wait([reopener], timeout=CLOSING)
+        if reopener is not None:
+            reopener.cancel()
+            await asyncio.wait([reopener], timeout=within)
+        await asyncio.gather(*(outlet.close(within) for outlet in began))
 
 
 async def _reopen_when(asked: asyncio.Event, outlets: Sequence[Outlet]) -> None:

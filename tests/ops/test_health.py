@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -67,6 +68,30 @@ def test_removing_leaves_nothing_and_spares_what_is_anothers(tmp_path: Path) -> 
     file.path.write_text('{"pid": 1, "monotonic": 0}', encoding="utf-8")
     file.remove()
     assert file.path.exists()
+
+
+def test_removing_leaves_a_disk_that_hangs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, hangs, go = health.HealthFile(tmp_path / "health.json"), Event(), Event()
+
+    def hang(*_: object) -> None:
+        hangs.set()
+        go.wait()
+
+    def touch(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Path, "replace", hang)
+    beating = Thread(target=file.beat, args=({},))
+    beating.start()
+    hangs.wait()
+    monkeypatch.setattr(Path, "read_text", touch)
+    try:
+        file.remove()
+    finally:
+        go.set()
+        beating.join()
 
 
 class TestOwnFile:

@@ -39,6 +39,10 @@ def test_systemd_is_waited_for_and_waits_long_enough() -> None:
     assert float(only("TimeoutStartSec")) > PATIENCE
 
 
+def test_a_reload_is_the_signal_that_ends_nothing() -> None:
+    assert only("ExecReload") == "/bin/kill -HUP $MAINPID"
+
+
 def test_what_a_person_must_mend_is_not_tried_again() -> None:
     assert only("Restart") == "on-failure"
     never = {ExitCode(int(code)) for code in only("RestartPreventExitStatus").split()}

@@ -199,6 +199,19 @@ async def test_records_go_to_sinks_when_asked_for(tmp_path: Path) -> None:
         assert {line["eventType"] != "listener" for line in lines} == kinds
 
 
+async def test_hangup_without_a_sink_ends_nothing() -> None:
+    async with SimulatorServer() as server, listening(*arguments(server)) as process:
+        await server.wait_for_subscribers()
+        await read_until(process.stdout, "connected")
+        process.send_signal(signal.SIGHUP)
+        for serial in range(2):
+            await server.send(make(serial=serial))
+            await read_until(process.stdout, "delivered")
+        process.send_signal(signal.SIGTERM)
+        _, errors = await rest(process)
+    assert process.returncode == 0, errors
+
+
 # Mistakes
 
 

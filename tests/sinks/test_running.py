@@ -131,9 +131,27 @@ async def test_waits_grow_and_what_is_asked_for_counts() -> None:
     assert all(0.0 < one <= 1.0 for one in clock.slept[1:])
 
 
-def test_without_sinks_hangups_are_left_alone() -> None:
-    async def look() -> bool:
-        async with opened([]):
-            return bool(getattr(asyncio.get_running_loop(), "_signal_handlers", {}))
+async def test_what_hung_up_before_they_were_open_has_them_begin_anew_once_they_are() -> None:
+    class Rotated(Sink):
+        async def reopen(self) -> None:
+            self.done.append("reopen")
 
-    assert not asyncio.run(look())
+    sink, hung_up = Rotated(), asyncio.Event()
+    hung_up.set()
+    async with opened([Outlet("a", sink, clock=HastyClock())], hung_up):
+        await until(lambda: "reopen" in sink.done)
+    assert sink.done == ["open", "reopen", "close"]
+
+
+async def test_all_have_the_same_time_to_close() -> None:
+    class Slow(Sink):
+        async def close(self) -> None:
+            self.done.append("closing")
+            await asyncio.Event().wait()
+
+    sinks = [Slow() for _ in range(3)]
+    with structlog.testing.capture_logs() as logs:
+        async with opened([Outlet("a", one, clock=HastyClock()) for one in sinks], within=0.0):
+            pass
+    said = [(one["event"], one["problem"]) for one in logs]
+    assert said == [("sink_not_closed", "not within 0 s")] * 3
