@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -34,7 +35,8 @@ from cti_listener.settings.making import (
     make_sinks,
     wanted,
 )
-from cti_listener.sinks.running import OUTCOMES, Outlet, attach, opened, shortfall
+from cti_listener.sinks.outlet import Outlet
+from cti_listener.sinks.running import attach, opened, records, shortfall
 from cti_listener.sources.options import secrets_of_credentials
 
 if TYPE_CHECKING:
@@ -133,7 +135,10 @@ class _Run:
                 listener = self._listener(urls)
                 if self._settings.admin is not None:
                     self._admin = make_admin_server(
-                        self._settings, listener, masker=self._masker, sinks=self._sink_records
+                        self._settings,
+                        listener,
+                        masker=self._masker,
+                        sinks=partial(self._sink_records, listener),
                     )
                     await stack.enter_async_context(self._admin)
                 self._beginning = None
@@ -157,7 +162,8 @@ class _Run:
         printed, passed_on = wanted(self._settings)
         register = listener.on(*printed, Notice, order="all", overflow="block", name="output")
         register(self._output.take)
-        attach(listener, self._sinks, (*passed_on, Notice))
+        kept = self._settings.journal is not None
+        attach(listener, self._sinks, (*passed_on, Notice), kept=kept)
         if self._notifier.is_on:
             listener.on(Connected, Disconnected, Gap)(self._tell_manager)
         return listener
@@ -165,13 +171,11 @@ class _Run:
     async def _tell_manager(self, _notice: Notice) -> None:
         self._notifier.look()
 
-    def _sink_records(self) -> dict[tuple[str, str], int]:
+    def _sink_records(self, listener: Listener) -> dict[tuple[str, str], int]:
         """Return what became of what was to be printed and passed on, by sink and outcome."""
         refused = int(self._output.error is not None)
-        found = {("output", "taken"): self._output.events, ("output", "refused"): refused}
-        for sink in self._sinks:
-            found.update({(sink.name, outcome): sink.counts[outcome] for outcome in OUTCOMES})
-        return found
+        printed = {("output", "taken"): self._output.events, ("output", "refused"): refused}
+        return printed | records(listener, self._sinks)
 
     async def _credentials(self) -> Credentials:
         """Read what proves who we are, for one attempt; from then on it is never shown."""
@@ -227,6 +231,8 @@ class _Run:
                 except OSError as error:
                     log.warning("health_file_failed", path=str(file.path), problem=str(error))
             self._output.look()
+            for sink in self._sinks:
+                sink.look()
             self._logs.flush()
             await asyncio.sleep(health.INTERVAL)
 
@@ -271,9 +277,8 @@ class _Run:
             text = f"{self._unkept} events never reached the journal: its disk is slow, or locked"
         elif self._left and self._settings.journal is not None:
             log.info("left_in_journal", happenings=self._left)
-        elif self._left:
+        elif text := shortfall(self._left, self._settings.drain, self._sinks):
             code = ExitCode.UNDRAINED
-            text = shortfall(self._left, self._settings.drain, self._sinks)
         if code is ExitCode.INTERNAL:
             log.error("internal_error", exc_info=self._failure)
         self._logs.flush(at_the_end=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cti_listener.ops.masking import Masker
     from cti_listener.router import Kind
     from cti_listener.settings.model import Settings
-    from cti_listener.sinks.running import Outlet
+    from cti_listener.sinks.outlet import Outlet
     from cti_listener.sources.options import Auth
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from cti_listener.discretion import MASK, looks_secret
 from cti_listener.errors import ConfigurationError
 from cti_listener.sinks.base import SinkFactory, SinkOptions, without_tokens
-from cti_listener.sinks.running import Outlet
+from cti_listener.sinks.outlet import Outlet
 
 GROUP: Final = "cti_listener.sinks"
 

@@ -19,15 +19,18 @@ import pytest
 
 from cti_listener import Event, Listener
 from cti_listener.admin import make_admin
-from cti_listener.errors import BadReason
+from cti_listener.errors import BadReason, HaltError, SinkAwayError, SinkError
 from cti_listener.notices import GapReason
 from cti_listener.simulator import Centre, Faults, SimulatorServer
+from cti_listener.sinks.base import Order
 from cti_listener.sinks.making import make_outlets
-from cti_listener.sinks.running import OUTCOMES, attach, opened
+from cti_listener.sinks.outlet import OUTCOMES, Outlet
+from cti_listener.sinks.running import attach, opened, records
 from cti_listener.wire.stomp_frames import Frame, encode
 from tests.admin.support import PATIENCE, Served, samples, served
 from tests.admin.test_metrics import NAMES, families
 from tests.examples import NAMESPACE, make, make_agent
+from tests.sinks.support import HastyClock
 from tests.sinks.support import options as sink_options
 from tests.turns import until
 
@@ -156,18 +159,68 @@ async def test_what_waits_for_a_disk_that_is_busy_is_pending(tmp_path: Path) -> 
         assert await moved(it, "journal_pending_events", 2) == 0
 
 
-async def test_what_a_sink_takes_and_refuses_is_counted(tmp_path: Path) -> None:
+@asynccontextmanager
+async def served_with(outlets: list[Outlet]) -> AsyncIterator[Served]:
+    """Serve a listener that has these sinks."""
+    listeners: list[Listener] = []
+
+    def register(listener: Listener) -> None:
+        attach(listener, outlets, (Event,), kept=False)
+        listeners.append(listener)
+
+    def counted() -> dict[tuple[str, str], int]:
+        return records(listeners[0], outlets)
+
+    async with served(register=register, admin={"sinks": counted}) as it:
+        yield it
+
+
+class Moody:
+    """A sink that does as it is told, and takes what it is told nothing of."""
+
+    order: Order = "all"
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def open(self) -> None: ...
+
+    async def take(self, _: object) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (SinkAwayError("x", "away"), "tried_again"),
+        (SinkError("x", "never"), "refused"),
+        (HaltError("gone"), "halted"),
+    ],
+)
+async def test_what_becomes_of_a_sinks_records_is_counted(error: Exception, outcome: str) -> None:
+    outlet = Outlet("x", Moody(error), clock=HastyClock())
+    async with served_with([outlet]) as it:
+        series = f"sink_records_total{{outcome={outcome},sink=x}}"
+        assert (await it.metrics())[PREFIX + series] == 0
+        send(make())(it)
+        assert await moved(it, series, 0) == 1
+        send(make(), make())(it)
+        taken = (await it.metrics())[f"{PREFIX}sink_records_total{{outcome=taken,sink=x}}"]
+        if outcome == "halted":  # what comes for it later counts as well
+            assert await moved(it, series, 1) == 3
+            assert taken == 0
+    assert outcome in OUTCOMES
+
+
+async def test_what_a_file_takes_is_counted(tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
     outlets = await asyncio.to_thread(make_outlets, [f"jsonl:{lines}"], sink_options())
     (outlet,) = outlets
 
-    def records() -> dict[tuple[str, str], int]:
-        return {(outlet.name, outcome): outlet.counts[outcome] for outcome in OUTCOMES}
-
-    def register(listener: Listener) -> None:
-        attach(listener, outlets, (Event,))
-
-    async with opened(outlets), served(register=register, admin={"sinks": records}) as it:
+    async with opened(outlets), served_with(outlets) as it:
         taken = f"sink_records_total{{outcome=taken,sink={outlet.name}}}"
         send(make(), make())(it)
         await until(lambda: it.listener.stats().handlers[outlet.name].handled == 2)

@@ -13,7 +13,8 @@ from cti_listener.clock import SystemClock
 from cti_listener.router import Kind
 from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets
-from cti_listener.sinks.running import Outlet, attach, opened
+from cti_listener.sinks.outlet import Outlet
+from cti_listener.sinks.running import attach, opened
 from cti_listener.testing import FakeSource
 
 
@@ -67,6 +68,6 @@ async def listening(
     source = FakeSource()
     listener = Listener(source, namespace="zhen04.cc", journal=journal, **keywords)
     outlets = await asyncio.to_thread(make_outlets, urls, made_with)
-    attach(listener, outlets, kinds)
+    attach(listener, outlets, kinds, kept=journal is not None)
     async with opened(outlets), listener:
         yield Running(listener, source, outlets)

@@ -296,3 +296,28 @@ async def test_without_a_journal_what_was_not_passed_on_is_told_by_the_exit_code
                 process.send_signal(signal.SIGTERM)
                 _, errors = await rest(process)
                 assert (process.returncode, said in errors) == (75, True)
+
+
+async def test_without_a_journal_what_is_refused_is_lost_and_told_by_the_exit_code(
+    journal: Path,
+) -> None:
+    async with SimulatorServer() as server, receiving() as receiver:
+        for kept in (False, True):
+            receiver.answers.extend([Answer(), Answer(status=422), Answer(status=422)])
+            to = ("--to", f"crm={receiver.url}", *(("--journal", journal) if kept else ()))
+            async with listening(*arguments(server, *to)) as process:
+                await server.wait_for_subscribers()
+                await until(lambda: len(receiver.answers) < 3)  # what was told of the connection
+                for serial in range(3):
+                    await server.send(make(serial=serial))
+                await until(lambda: receiver.serials[-1:] == [2])
+                process.send_signal(signal.SIGTERM)
+                _, errors = await rest(process)
+            lines = [json.loads(line) for line in errors.splitlines()]
+            warned = [one["level"] for one in lines if one["event"] == "sink_refused"]
+            if kept:
+                assert (process.returncode, warned) == (0, [])
+            else:
+                assert (process.returncode, warned) == (75, ["warning"])
+                assert "2 events were refused by crm, and are lost; with --journal" in errors
+            receiver.accepted.clear()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import structlog
 
-from cti_listener import HaltError, Listener, SinkAwayError, SinkError
+from cti_listener import Event, HaltError, Listener, SinkAwayError, SinkError
+from cti_listener.events import parse_event
 from cti_listener.router import Happening, Order
-from cti_listener.sinks.running import Outlet, attach, opened
-from cti_listener.testing import FakeSource
+from cti_listener.sinks.outlet import CHANGED, STILL, Outlet
+from cti_listener.sinks.running import attach, opened
+from cti_listener.testing import FakeSource, ManualClock
 from tests.examples import make
 from tests.sinks.support import HastyClock
 from tests.turns import until
@@ -43,7 +47,7 @@ async def run(sink: Sink, *, events: int, until_: Callable[[Outlet], object]) ->
     source = FakeSource()
     listener = Listener(source, namespace="zhen04.cc")
     outlet = Outlet("bell", sink, clock=HastyClock())
-    attach(listener, [outlet], ())
+    attach(listener, [outlet], (), kept=False)
     async with opened([outlet]), listener:
         for serial in range(events):
             source.send(make(serial=serial))
@@ -155,3 +159,117 @@ async def test_all_have_the_same_time_to_close() -> None:
             pass
     said = [(one["event"], one["problem"]) for one in logs]
     assert said == [("sink_not_closed", "not within 0 s")] * 3
+
+
+# By lanes
+
+
+class OfDevices(Sink):
+    """Is away for the devices in `away`, with a problem each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away: dict[str, str] = {}
+        self.refuses: set[str] = set()
+
+    async def take(self, happening: Happening) -> None:
+        assert isinstance(happening, Event)
+        device = str(happening.device).partition("@")[0]
+        if device in self.refuses:
+            raise SinkError("bell", "never")
+        if (problem := self.away.get(device)) is not None:
+            raise SinkAwayError("bell", problem)
+        await super().take(happening)
+
+
+def of(logs: list[MutableMapping[str, Any]], *fields: str) -> list[tuple[Any, ...]]:
+    """Return these fields of the lines about sinks."""
+    return [
+        tuple(one.get(field) for field in fields)
+        for one in logs
+        if one["event"].startswith("sink_")
+    ]
+
+
+class Lanes:
+    """An outlet, given one event of a device at a time."""
+
+    def __init__(self) -> None:
+        self.sink = OfDevices()
+        self.clock = ManualClock()
+        self.outlet = Outlet("bell", self.sink, clock=self.clock)
+
+    async def give(self, *devices: int) -> None:
+        for device in devices:
+            with suppress(SinkError):
+                await self.outlet.take(parse_event(make(device=device)))
+
+
+async def test_it_has_not_recovered_while_a_lane_fails() -> None:
+    it = Lanes()
+    it.sink.away = {"8002": "chokes on it", "8003": "is busy"}
+    with structlog.testing.capture_logs() as logs:
+        await it.give(8001, 8002, 8001, 8003, 8002, 8001)
+        it.sink.away.pop("8003")
+        await it.give(8003, 8001)
+        assert of(logs, "event", "device", "lanes") == [("sink_failing", "8002@zhen04.cc", 1)]
+        it.sink.away.clear()
+        await it.give(8002)
+    assert of(logs, "event", "problem", "tries")[1:] == [("sink_recovered", None, 3)]
+    assert repr(it.outlet) == "<Outlet bell well, 6 taken>"
+
+
+async def test_a_refusal_ends_the_failing_of_its_lane_as_well() -> None:
+    it = Lanes()
+    it.sink.away = {"8002": "chokes on it"}
+    with structlog.testing.capture_logs() as logs:
+        await it.give(8002)
+        it.sink.refuses.add("8002")
+        await it.give(8002)
+    said = [("sink_failing",), ("sink_recovered",), ("sink_refused",)]
+    assert of(logs, "event") == said
+
+
+async def test_in_a_long_outage_another_problem_is_said_soon_and_the_same_seldom() -> None:
+    it = Lanes()
+    it.sink.away = {"8002": "is busy"}
+    with structlog.testing.capture_logs() as logs:
+        await it.give(8002, 8002)
+        it.sink.away = {"8002": "has a full disk", "8003": "has a full disk"}
+        await it.give(8002, 8003)
+        await it.clock.advance(CHANGED)
+        await it.give(8002, 8003, 8003)
+        await it.clock.advance(CHANGED)
+        await it.give(8002)
+        await it.clock.advance(STILL)
+        await it.give(8002)
+    assert of(logs, "event", "problem", "lanes") == [
+        ("sink_failing", "is busy", 1),
+        ("sink_failing", "has a full disk", 2),
+        ("sink_failing", "has a full disk", 2),
+    ]
+
+
+async def test_one_that_has_halted_is_not_forgotten() -> None:
+    it = Lanes()
+    it.sink.errors = [HaltError("enough")]
+    with structlog.testing.capture_logs() as logs:
+        it.outlet.look()
+        with pytest.raises(HaltError):
+            await it.outlet.take(parse_event(make()))
+        it.outlet.look()
+        await it.clock.advance(STILL)
+        it.outlet.look()
+        it.outlet.look()
+    assert of(logs, "event", "log_level") == [("sink_halted", "error")] * 2
+
+
+async def test_what_it_refuses_is_lost_unless_a_journal_keeps_it() -> None:
+    it = Lanes()
+    it.sink.refuses = {"8002"}
+    with structlog.testing.capture_logs() as logs:
+        await it.give(8002, 8002)
+        it.outlet.kept = True
+        await it.give(8002)
+    assert of(logs, "event", "problem", "log_level") == [("sink_refused", "never", "warning")]
+    assert (it.outlet.lost, it.outlet.counts["refused"]) == (2, 3)

@@ -176,7 +176,7 @@ async def turns_to_be_handled(*urls: str, busy: Receiver | None = None) -> list[
         handled.append(event.serial)
 
     outlets = await asyncio.to_thread(make_outlets, urls, options())
-    attach(listener, outlets, (Event,))
+    attach(listener, outlets, (Event,), kept=False)
     counts = []
     async with opened(outlets), listener:
         for one in spread(40):
