@@ -8,9 +8,9 @@ there, and who comes back with `Last-Event-ID` gets what it missed from the file
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cti_listener.admin.ring import TICK, Ring, message, said
 from cti_listener.admin.showing import Shown
@@ -19,6 +19,9 @@ from cti_listener.events import load_object
 from cti_listener.journal.reader import Kept, Reader
 from cti_listener.listener import Listener
 from cti_listener.notices import Notice
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 AT_ONCE: Final = 100
 """How many happenings a reader is sent in a tick: 2,000 a second."""
@@ -31,6 +34,8 @@ CHUNK: Final = 500
 
 HEARTBEAT: Final = 15.0
 """After so many quiet seconds a comment is sent, so that both sides know of each other."""
+
+SIGN: Final = b": still here\n\n"
 
 HELLO, LOST, GAP, BYE = "hello", "lost", "gap", "bye"
 """Names of what is said of the stream itself; all else is a `message`."""
@@ -74,7 +79,8 @@ class Stream:
         shown: What may be shown.
         wanted: What the reader wants.
         after: Its `Last-Event-ID`; None: it has none.
-        catching_up: Held while the journal is read: one reader at a time does.
+        catching_up: Held for each look into the journal, and never while what was found is sent:
+            all who catch up cost as much as one, and take turns.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class Stream:
             else:
                 yield said(HELLO, hello)
         if path is not None and self._after is not None:
-            async for chunk in self._missed(Reader(path), self._after):
+            async for chunk in _with_signs(self._missed(Reader(path), self._after)):
                 yield chunk
         async for chunk in self._live():
             yield chunk
@@ -125,18 +131,17 @@ class Stream:
             return
         given, self._seq = self._seq, after
         try:
-            async with self._catching_up:
-                since = await asyncio.to_thread(reader.came, after)
-                behind = True
-                while behind:
-                    yield self._gaps_since(since)
-                    since = self._listener.stats().last_frame_at
-                    async for chunk in self._on_disk(reader):
-                        yield chunk
-                    # What is committed by now and not in the ring was in the journal; what is
-                    # handed over from now on is in the ring, and skipped if it was sent from here.
-                    behind = self._ring.lacks(self._number)
-                    self._number = self._ring.end if behind else self._number
+            since = await self._look(reader.came, after)
+            behind = True
+            while behind:
+                yield self._gaps_since(since)
+                since = self._listener.stats().last_frame_at
+                async for chunk in self._on_disk(reader):
+                    yield chunk
+                # What is committed by now and not in the ring was in the journal; what is handed
+                # over from now on is in the ring, and skipped if it was sent from here.
+                behind = self._ring.lacks(self._number)
+                self._number = self._ring.end if behind else self._number
             if self._seq < given:
                 yield said(GAP, _erased(self._seq + 1, given), given)
                 self._seq = given
@@ -147,8 +152,18 @@ class Stream:
         """Yield what is in the journal behind what was sent, until there is no more."""
         more = True
         while more:
-            rows, more = await asyncio.to_thread(reader.texts_after, self._seq, CHUNK)
-            yield await asyncio.to_thread(self._written, rows)
+            chunk, more = await self._look(self._next, reader)
+            yield chunk
+
+    async def _look(self, look: Callable[[A], B], given: A) -> B:
+        """Look into the journal in a thread; one reader at a time does."""
+        async with self._catching_up:
+            return await asyncio.to_thread(look, given)
+
+    def _next(self, reader: Reader) -> tuple[bytes, bool]:
+        """Return some more of what was missed as it is sent, and whether there may be more."""
+        rows, more = reader.texts_after(self._seq, CHUNK)
+        return self._written(rows), more
 
     def _written(self, rows: Collection[Kept]) -> bytes:
         """Write rows as they are sent, and a gap wherever some are missing between two."""
@@ -179,7 +194,7 @@ class Stream:
         ring = self._ring
         while not (ring.over and self._number == ring.end):
             if not await ring.changed(self._number, HEARTBEAT):
-                yield b": still here\n\n"
+                yield SIGN
                 continue
             chunk, full = self._some()
             if chunk:
@@ -214,6 +229,29 @@ class Stream:
         self._ring.lost += count
         journalled = self._listener.journal is not None
         return said(LOST, {"lost": count, **({"resumeFrom": self._seq} if journalled else {})})
+
+
+async def _with_signs(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what there is to send of these, and a sign of life where that takes long."""
+    loop = asyncio.get_running_loop()
+    while True:
+        coming = loop.create_task(_filled(chunks), name="cti-admin-missed")
+        try:
+            while not (await asyncio.wait((coming,), timeout=HEARTBEAT))[0]:
+                yield SIGN
+        finally:
+            coming.cancel()  # where this ends before it came
+        if not (chunk := coming.result()):
+            return
+        yield chunk
+
+
+async def _filled(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the next of these that is not empty; an empty one: there is none."""
+    async for chunk in chunks:
+        if chunk:
+            return chunk
+    return b""
 
 
 def _erased(first: int, last: int) -> dict[str, Any]:

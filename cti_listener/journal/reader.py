@@ -17,7 +17,7 @@ _CHUNK: Final = 500
 """How many events are asked for in one statement."""
 
 
-_MOST_TEXT: Final = 1 << 20
+_MOST_TEXT: Final = 1 << 18
 """About so many characters are read at once where whole events are asked for."""
 
 _KEPT: Final = (

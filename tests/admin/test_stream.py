@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from cti_listener import CallStarted, Event, Listener, parse_event
 from cti_listener.admin.ring import ROOM, SIZE, Ring
 from cti_listener.admin.showing import Shown
-from cti_listener.admin.stream import Filter, Stream
+from cti_listener.admin.stream import CHUNK, Filter, Stream
+from cti_listener.journal import reader as journal
 from cti_listener.journal import visits
 from cti_listener.ops.masking import Masker
-from tests.admin.support import Message, Reader, Served, reading, served
+from tests.admin.support import PATIENCE, Message, Reader, Served, reading, served
 from tests.examples import device_id, make
 from tests.turns import until
 
@@ -195,6 +197,49 @@ async def test_one_who_comes_back_while_much_goes_by_has_all_of_it(tmp_path: Pat
         assert b"lost" not in text
         assert [int(one) for one in re.findall(rb"id: (\d+)\n", text)] == [*range(1, count + 1)]
         ring.leave()
+
+
+async def test_one_who_takes_long_over_what_it_missed_holds_up_nobody_else(tmp_path: Path) -> None:
+    """They take turns at the file, and none has its turn while it sends what it found."""
+    count = 3 * CHUNK
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, *range(1, count + 1))
+        await until(lambda: it.listener.given == count)
+        ring, shown, lock = Ring(it.listener, Shown(None)), Shown(None), asyncio.Lock()
+        slow, quick = (
+            Stream(ring, it.listener, shown, wanted=Filter(), after=0, catching_up=lock).chunks()
+            for _ in range(2)
+        )
+        ring.enter()
+        while b"id: " not in await anext(slow):
+            pass
+        async with asyncio.timeout(PATIENCE):
+            while b"id: %d\n" % count not in await anext(quick):
+                pass
+        ring.leave()
+
+
+async def test_one_for_whom_little_is_found_is_shown_that_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes its time, and of what it brings nothing is wanted."""
+    monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.01)
+    go_on, texts_after = threading.Event(), journal.Reader.texts_after
+
+    def slowly(reader: journal.Reader, seq: int, limit: int) -> Any:
+        go_on.wait(PATIENCE)
+        return texts_after(reader, seq, limit)
+
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, *range(1, 10), name="held")
+        await until(lambda: it.listener.given == 9)
+        monkeypatch.setattr(journal.Reader, "texts_after", slowly)
+        async with reading(it.client, "?event=delivered", after=0) as reader:
+            await first(reader)
+            assert await reader.until_comment() == "still here"
+            go_on.set()
+            send(it, 10)
+            assert await serials(reader, 1) == [10]
 
 
 async def test_what_is_erased_is_named_where_it_was(tmp_path: Path) -> None:
