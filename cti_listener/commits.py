@@ -51,6 +51,7 @@ class Commits:
 
     Attributes:
         given: The place in the journal up to which all was handed over.
+        identity: Tells the journal from one in its place; None before it is open.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Commits:
         self._failed = failed
         self._appended = self._landed = 0
         self.given = 0
+        self.identity: str | None = None
         self._behind: deque[tuple[int, Callable[[], None]]] = deque()
         self._arrived: deque[Iterator[None]] = deque()  # on disk, and not all handed over
         self._sets: dict[tuple[Handler, ...], tuple[tuple[Handler, ...], tuple[str, ...]]] = {}
@@ -103,7 +105,7 @@ class Commits:
             await asyncio.to_thread(read_derived, {})  # so that it is quick when it is needed
         self._dispatcher = dispatcher
         self._books.open(dispatcher, durable, opened.unfinished)
-        self.given = opened.last_seq
+        self.given, self.identity = opened.last_seq, opened.identity
         return opened
 
     async def run(self, last_sign: Callable[[], datetime | None]) -> None:

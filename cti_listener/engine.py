@@ -145,6 +145,11 @@ class Engine:
         """The place in the journal up to which all was handed over; 0 without one."""
         return 0 if self._commits is None else self._commits.given
 
+    @property
+    def journal_id(self) -> str | None:
+        """What tells the journal from one in its place; None: there is none, or not yet."""
+        return None if self._commits is None else self._commits.identity
+
     def first_subscribed(self) -> asyncio.Future[None]:
         """Return what is done when the first subscription stands; ask before it runs."""
         self._pipeline.standing.first = asyncio.get_running_loop().create_future()

@@ -491,6 +491,11 @@ class Listener:
         return self._journal
 
     @property
+    def journal_id(self) -> str | None:
+        """What tells the journal from one in its place; None: there is none, or it is not open."""
+        return self._engine.journal_id
+
+    @property
     def given(self) -> int:
         """The place in the journal up to which all was handed over; 0 without one."""
         return self._engine.given

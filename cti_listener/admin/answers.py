@@ -17,7 +17,7 @@ from cti_listener.admin.replies import ALWAYS, refused, told
 from cti_listener.admin.ring import Ring
 from cti_listener.admin.showing import Shown
 from cti_listener.admin.state import INTERVAL, Rate, State
-from cti_listener.admin.stream import Filter, Stream
+from cti_listener.admin.stream import Filter, Place, Stream
 from cti_listener.clock import Clock
 from cti_listener.errors import NotRunningError
 from cti_listener.listener import Listener
@@ -31,9 +31,6 @@ STALLED: Final = 60.0
 """A reader that takes nothing for so long is cut off, in seconds; it may resume."""
 
 MOST_FILTERS: Final = 100
-
-_LONGEST_ID: Final = 19
-"""A place in the journal has at most so many digits."""
 
 
 class Answers:
@@ -121,6 +118,8 @@ class Answers:
         wanted, after = self._wanted(request), _last_id(request)
         if self.ring.readers >= MOST_READERS:
             return refused(503, f"{MOST_READERS} streams are read already")
+        if self._listener.journal is not None and self._listener.journal_id is None:
+            return refused(503, "the journal has yet to be opened")
         response = web.StreamResponse(headers={**ALWAYS, "Content-Type": "text/event-stream"})
         response.headers["X-Accel-Buffering"] = "no"  # a proxy that gathers would hold events back
         if request.method == "HEAD":
@@ -183,11 +182,12 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
         pass  # it went; it may come back and resume
 
 
-def _last_id(request: web.BaseRequest) -> int | None:
+def _last_id(request: web.BaseRequest) -> Place | None:
     """Read `Last-Event-ID`: a place in the journal."""
     given = request.headers.get("Last-Event-ID", "")
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) < _LONGEST_ID):
-        raise web.HTTPBadRequest(text="Last-Event-ID is none of ours: those are numbers")
-    return int(given)
+    place = Place.read(given)
+    if place is None:
+        raise web.HTTPBadRequest(text="Last-Event-ID is none of ours: give one as it was sent")
+    return place

@@ -138,8 +138,12 @@ class Ring:
                 body = self._shown.body(item.as_received())
             else:
                 body = self._shown.ours(item.as_wire())
-            text = self._texts[at] = message(body, seq)
+            text = self._texts[at] = message(body, self.place(seq) if seq else None)
         return text
+
+    def place(self, seq: int) -> str:
+        """Return how a place in the journal is told, so that it is one of this journal alone."""
+        return f"{self._listener.journal_id}-{seq}"
 
     def passed(self, number: int) -> None:
         """Note that a reader has come so far."""
@@ -170,13 +174,15 @@ class Ring:
                 one.set_result(None)
 
 
-def message(body: dict[str, Any], seq: int) -> bytes:
+def message(body: dict[str, Any], place: str | None) -> bytes:
     """Write an event or a notice; with its place in the journal, if it has one."""
-    head = b"id: %d\n" % seq if seq else b""
-    return b"%sdata: %s\n\n" % (head, to_json(body))
+    return b"%sdata: %s\n\n" % (_head(place), to_json(body))
 
 
-def said(name: str, body: dict[str, Any], seq: int | None = None) -> bytes:
+def said(name: str, body: dict[str, Any], place: str | None = None) -> bytes:
     """Write what is said of the stream itself."""
-    head = b"" if seq is None else b"id: %d\n" % seq
-    return b"event: %s\n%sdata: %s\n\n" % (name.encode(), head, to_json(body))
+    return b"event: %s\n%sdata: %s\n\n" % (name.encode(), _head(place), to_json(body))
+
+
+def _head(place: str | None) -> bytes:
+    return b"" if place is None else b"id: %s\n" % place.encode()

@@ -8,9 +8,10 @@ there, and who comes back with `Last-Event-ID` gets what it missed from the file
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from cti_listener.admin.ring import TICK, Ring, message, said
 from cti_listener.admin.showing import Shown
@@ -39,6 +40,30 @@ SIGN: Final = b": still here\n\n"
 
 HELLO, LOST, GAP, BYE = "hello", "lost", "gap", "bye"
 """Names of what is said of the stream itself; all else is a `message`."""
+
+
+_PLACE: Final = re.compile(r"(?:([0-9a-f]{12})-)?([0-9]{1,18})")
+
+
+class Place(NamedTuple):
+    """A place in a journal, as an `id` tells it.
+
+    Attributes:
+        journal: Which one; None: it does not say, and is taken for one in ours.
+        seq: The event's number there.
+    """
+
+    journal: str | None
+    seq: int
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Read one; None: it is none."""
+        found = _PLACE.fullmatch(text)
+        return None if found is None else cls(found[1], int(found[2]))
+
+    def __str__(self) -> str:
+        return str(self.seq) if self.journal is None else f"{self.journal}-{self.seq}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +115,7 @@ class Stream:
         shown: Shown,
         *,
         wanted: Filter,
-        after: int | None,
+        after: Place | None,
         catching_up: asyncio.Lock,
     ) -> None:
         """Begin with nothing sent; the reader has entered the ring."""
@@ -111,11 +136,9 @@ class Stream:
             yield said(HELLO, {"resumable": False, "masked": self._shown.masked})
             yield b": there is no journal, so no Last-Event-ID can be resumed from\n\n"
         else:
-            hello = {"resumable": True, "masked": self._shown.masked}
-            if self._after is None or self._after > self._seq:
-                yield said(HELLO, hello, self._seq)
-            else:
-                yield said(HELLO, hello)
+            # One that resumes has had nothing of what follows: its own id is as good until then.
+            here = self._ring.place(self._seq) if self._after is None else None
+            yield said(HELLO, {"resumable": True, "masked": self._shown.masked}, here)
         if path is not None and self._after is not None:
             async for chunk in _with_signs(self._missed(Reader(path), self._after)):
                 yield chunk
@@ -124,14 +147,19 @@ class Stream:
 
     # From the journal
 
-    async def _missed(self, reader: Reader, after: int) -> AsyncIterator[bytes]:
+    async def _missed(self, reader: Reader, after: Place) -> AsyncIterator[bytes]:
         """Yield what is in the journal behind a place, until all is sent that the ring lacks."""
-        if after > self._seq:
-            yield said(GAP, _unknown(after, self._seq))
+        given = self._seq
+        if after.journal not in (None, self._listener.journal_id):
+            self._seq = 0  # the whole of this one is behind whatever was had of another
+            yield self._unknown(after)
+        elif after.seq > given:
+            yield self._unknown(after)
             return
-        given, self._seq = self._seq, after
+        else:
+            self._seq = after.seq
         try:
-            since = await self._look(reader.came, after)
+            since = await self._look(reader.came, self._seq)
             behind = True
             while behind:
                 yield self._gaps_since(since)
@@ -143,7 +171,7 @@ class Stream:
                 behind = self._ring.lacks(self._number)
                 self._number = self._ring.end if behind else self._number
             if self._seq < given:
-                yield said(GAP, _erased(self._seq + 1, given), given)
+                yield self._erased(self._seq + 1, given)
                 self._seq = given
         finally:
             await asyncio.to_thread(reader.close)
@@ -170,13 +198,13 @@ class Stream:
         parts = []
         for row in rows:
             if row.seq > self._seq + 1:
-                parts.append(said(GAP, _erased(self._seq + 1, row.seq - 1), row.seq - 1))
+                parts.append(self._erased(self._seq + 1, row.seq - 1))
             self._seq = row.seq
             if row.ours:
                 continue
             body = load_object(row.text)
             if self._wanted.admits_row(row.device, body.get("eventName")):
-                parts.append(message(self._shown.body(body), row.seq))
+                parts.append(message(self._shown.body(body), self._ring.place(row.seq)))
         return b"".join(parts)
 
     def _gaps_since(self, since: Any) -> bytes:
@@ -186,7 +214,7 @@ class Stream:
             gap for gap in found if gap.until is not None and (since is None or gap.at >= since)
         ]
         wanted = [gap for gap in told if self._wanted.admits(gap)]
-        return b"".join(message(self._shown.ours(gap.as_wire()), 0) for gap in wanted)
+        return b"".join(message(self._shown.ours(gap.as_wire()), None) for gap in wanted)
 
     # From the ring
 
@@ -227,8 +255,19 @@ class Stream:
     def _lost(self, count: int) -> bytes:
         """Say how many were lost, and with a journal from where they can be had."""
         self._ring.lost += count
-        journalled = self._listener.journal is not None
-        return said(LOST, {"lost": count, **({"resumeFrom": self._seq} if journalled else {})})
+        if self._listener.journal is None:
+            return said(LOST, {"lost": count})
+        return said(LOST, {"lost": count, "resumeFrom": self._ring.place(self._seq)})
+
+    # Gaps of the stream's own
+
+    def _erased(self, first: int, last: int) -> bytes:
+        gone = {"reason": "retention", "from": first, "to": last, "count": last - first + 1}
+        return said(GAP, gone, self._ring.place(last))
+
+    def _unknown(self, after: Place) -> bytes:
+        told = {"reason": "unknown_id", "id": str(after)}
+        return said(GAP, told, self._ring.place(self._seq))
 
 
 async def _with_signs(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -252,11 +291,3 @@ async def _filled(chunks: AsyncIterator[bytes]) -> bytes:
         if chunk:
             return chunk
     return b""
-
-
-def _erased(first: int, last: int) -> dict[str, Any]:
-    return {"reason": "retention", "from": first, "to": last, "count": last - first + 1}
-
-
-def _unknown(after: int, last: int) -> dict[str, Any]:
-    return {"reason": "unknown_id", "from": after, "to": last}

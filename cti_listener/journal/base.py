@@ -81,6 +81,7 @@ class Opened:
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
         tracked: What was known of calls and agents; None: nothing.
         tracked_seq: By which event.
+        identity: Tells this journal from one in its place: 12 hexadecimal digits.
     """
 
     last_sign: datetime | None
@@ -94,6 +95,7 @@ class Opened:
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
     tracked: bytes | None = None
     tracked_seq: int = 0
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Final
 from cti_listener.errors import JournalError
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -30,7 +30,8 @@ CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     last_sign REAL,                         -- up to when nothing was missed
     tracked BLOB,                           -- what was known of calls and agents
-    tracked_seq INTEGER                     -- by which event
+    tracked_seq INTEGER,                    -- by which event
+    identity TEXT                           -- chance: tells this journal from one in its place
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
@@ -80,7 +81,7 @@ CREATE TABLE dead (
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
 CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
-INSERT INTO state (one) VALUES (1);
+INSERT INTO state (one, identity) VALUES (1, lower(hex(randomblob(6))));
 """
 
 Step = Callable[[sqlite3.Connection], object]
@@ -91,7 +92,12 @@ def _to_2(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE state ADD COLUMN tracked_seq INTEGER")
 
 
-STEPS: Final[Mapping[int, Step]] = {1: _to_2}
+def _to_3(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE state ADD COLUMN identity TEXT")
+    db.execute("UPDATE state SET identity = lower(hex(randomblob(6)))")
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3}
 """What brings a journal of this version to the next one."""
 
 

@@ -170,8 +170,8 @@ class Writer:
         db = self._db
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
         gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
-        last_sign, tracked, tracked_seq = db.execute(
-            "SELECT last_sign, tracked, tracked_seq FROM state"
+        last_sign, tracked, tracked_seq, identity = db.execute(
+            "SELECT last_sign, tracked, tracked_seq, identity FROM state"
         ).fetchone()
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
@@ -190,6 +190,7 @@ class Writer:
             seen=self._seen(),
             tracked=tracked,
             tracked_seq=tracked_seq or 0,
+            identity=identity,
         )
 
     def _seen(self) -> array[int]:

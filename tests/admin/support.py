@@ -81,11 +81,22 @@ def samples(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Message:
-    """One server-sent event."""
+    """One server-sent event.
+
+    Attributes:
+        name: What kind it is.
+        id: As it came.
+        data: What it says.
+        seq: The place in the journal that the id tells.
+    """
 
     name: str
-    id: int | None
+    id: str | None
     data: Any
+
+    @property
+    def seq(self) -> int | None:
+        return None if self.id is None else int(self.id.rpartition("-")[2])
 
 
 class Reader:
@@ -96,7 +107,7 @@ class Reader:
         self._answer = answer
 
     async def next(self) -> Message:
-        name, number, data = "message", None, ""
+        name, place, data = "message", None, ""
         async with asyncio.timeout(PATIENCE):
             while True:
                 line = (await self._answer.content.readline()).decode()
@@ -105,13 +116,13 @@ class Reader:
                 if field == "event":
                     name = value
                 elif field == "id":
-                    number = int(value)
+                    place = value
                 elif field == "data":
                     data = value
                 elif line.startswith(":"):
                     self.comments.append(line[1:].strip())
                 elif data:
-                    return Message(name, number, json.loads(data))
+                    return Message(name, place, json.loads(data))
 
     async def of(self, name: str) -> Message:
         """Return the next of this name."""
@@ -131,7 +142,7 @@ class Reader:
 
 @asynccontextmanager
 async def reading(
-    client: aiohttp.ClientSession, query: str = "", after: int | None = None
+    client: aiohttp.ClientSession, query: str = "", after: int | str | None = None
 ) -> AsyncIterator[Reader]:
     """Read `/v1/events`, from behind a place if one is given."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}

@@ -208,7 +208,9 @@ async def test_a_filter_that_is_none_is_named(query: str) -> None:
         assert (status, "filter" in body) == (400, True)
 
 
-@pytest.mark.parametrize("number", ["x", "-1", "1.5", "9" * 40, "١"])
+@pytest.mark.parametrize(
+    "number", ["x", "-1", "1.5", "9" * 40, "١", "x-1", f"{'0' * 12}-", f"{'0' * 13}-1"]
+)
 async def test_an_id_that_is_none_of_ours_is_refused(number: str) -> None:
     async with served() as it:
         assert (await it.get("/v1/events", headers={"Last-Event-ID": number}))[0] == 400

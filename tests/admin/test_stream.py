@@ -7,17 +7,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cti_listener import CallStarted, Event, Listener, parse_event
+from cti_listener.admin import make_admin
 from cti_listener.admin.ring import ROOM, SIZE, Ring
 from cti_listener.admin.showing import Shown
-from cti_listener.admin.stream import CHUNK, Filter, Stream
+from cti_listener.admin.stream import CHUNK, Filter, Place, Stream
 from cti_listener.journal import reader as journal
 from cti_listener.journal import visits
 from cti_listener.ops.masking import Masker
+from cti_listener.testing import FakeSource
 from tests.admin.support import PATIENCE, Message, Reader, Served, reading, served
-from tests.examples import device_id, make
+from tests.examples import NAMESPACE, device_id, make
 from tests.turns import until
 
 
@@ -140,9 +143,9 @@ async def test_an_event_is_known_by_its_place_in_the_journal(tmp_path: Path) -> 
         await until(lambda: it.listener.given == 2)
         async with reading(it.client) as reader:
             hello = await first(reader)
-            assert (hello.id, hello.data["resumable"]) == (2, True)
+            assert (hello.seq, hello.data["resumable"]) == (2, True)
             send(it, 3, 4)
-            assert [(await reader.next()).id for _ in range(2)] == [3, 4]
+            assert [(await reader.next()).seq for _ in range(2)] == [3, 4]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -163,7 +166,7 @@ async def test_one_who_comes_back_has_no_hole_and_no_repeat(tmp_path: Path, seed
                     await asyncio.sleep(0)
 
         got: list[int] = []
-        last: int | None = 0
+        last: int | str | None = 0
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(sending())
             while len(got) < count:
@@ -184,18 +187,18 @@ async def test_one_who_comes_back_while_much_goes_by_has_all_of_it(tmp_path: Pat
         await until(lambda: it.listener.given == 1000)
         ring, shown = Ring(it.listener, Shown(None)), Shown(None)
         ring.enter()
-        wanted, lock = Filter(), asyncio.Lock()
-        stream = Stream(ring, it.listener, shown, wanted=wanted, after=0, catching_up=lock)
+        wanted, after, lock = Filter(), Place(None, 0), asyncio.Lock()
+        stream = Stream(ring, it.listener, shown, wanted=wanted, after=after, catching_up=lock)
         text = b""
         async for chunk in stream.chunks():
             text += chunk
             if text.count(b"data: {") == 501 and it.listener.given == 1000:
                 send(it, *range(1001, count + 1))
                 await until(lambda: it.listener.given == count)
-            if b"id: %d\n" % count in text:
+            if b"-%d\n" % count in text:
                 break
         assert b"lost" not in text
-        assert [int(one) for one in re.findall(rb"id: (\d+)\n", text)] == [*range(1, count + 1)]
+        assert [int(one) for one in re.findall(rb"id: \w+-(\d+)\n", text)] == [*range(1, count + 1)]
         ring.leave()
 
 
@@ -207,14 +210,16 @@ async def test_one_who_takes_long_over_what_it_missed_holds_up_nobody_else(tmp_p
         await until(lambda: it.listener.given == count)
         ring, shown, lock = Ring(it.listener, Shown(None)), Shown(None), asyncio.Lock()
         slow, quick = (
-            Stream(ring, it.listener, shown, wanted=Filter(), after=0, catching_up=lock).chunks()
+            Stream(
+                ring, it.listener, shown, wanted=Filter(), after=Place(None, 0), catching_up=lock
+            ).chunks()
             for _ in range(2)
         )
         ring.enter()
         while b"id: " not in await anext(slow):
             pass
         async with asyncio.timeout(PATIENCE):
-            while b"id: %d\n" % count not in await anext(quick):
+            while b"-%d\n" % count not in await anext(quick):
                 pass
         ring.leave()
 
@@ -253,19 +258,48 @@ async def test_what_is_erased_is_named_where_it_was(tmp_path: Path) -> None:
             said = [await reader.next() for _ in range(7)]
             gaps = [(one.data["from"], one.data["to"]) for one in said if one.name == "gap"]
             assert gaps == [(3, 4), (7, 7), (10, 10)]
-            assert [one.id for one in said] == [4, 5, 6, 7, 8, 9, 10]
+            assert [one.seq for one in said] == [4, 5, 6, 7, 8, 9, 10]
             assert said[0].data == {"reason": "retention", "from": 3, "to": 4, "count": 2}
             send(it, 11)
-            assert (await reader.next()).id == 11
+            assert (await reader.next()).seq == 11
 
 
 async def test_an_id_that_was_never_given_is_said_so(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it, reading(it.client, after=1000) as reader:
-        assert (await first(reader)).id == 0
+        assert (await first(reader)).id is None
         gap = await reader.next()
-        assert (gap.name, gap.data["reason"]) == ("gap", "unknown_id")
+        assert (gap.name, gap.data, gap.seq) == ("gap", {"reason": "unknown_id", "id": "1000"}, 0)
         send(it, 1)
-        assert (await reader.next()).id == 1
+        assert (await reader.next()).seq == 1
+
+
+async def test_an_id_of_a_journal_that_was_replaced_is_said_so(tmp_path: Path) -> None:
+    """However long the one in its place has grown: all of that is behind what was had."""
+    async with served(journal=tmp_path / "old.db") as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, 1, 2, 3)
+        last = [await reader.next() for _ in range(3)][-1].id
+    async with served(journal=tmp_path / "new.db") as it:
+        send(it, 4, 5, 6, 7, 8)
+        await until(lambda: it.listener.given == 5)
+        async with reading(it.client, after=last) as reader:
+            await first(reader)
+            gap = await reader.next()
+            assert (gap.name, gap.data) == ("gap", {"reason": "unknown_id", "id": last})
+            assert await serials(reader, 5) == [4, 5, 6, 7, 8]
+        async with reading(it.client, after=gap.id) as reader:  # it broke right behind the gap
+            await first(reader)
+            assert await serials(reader, 5) == [4, 5, 6, 7, 8]
+
+
+async def test_who_comes_before_the_journal_is_open_is_sent_away(tmp_path: Path) -> None:
+    """It may know an id, and of an id nothing can be said before."""
+    listener = Listener(FakeSource(), namespace=NAMESPACE, journal=tmp_path / "j.db")
+    async with make_admin(listener) as admin, aiohttp.ClientSession(admin.url) as client:
+        async with client.get("/v1/events", headers={"Last-Event-ID": "1"}) as answer:
+            assert (answer.status, "journal" in await answer.text()) == (503, True)
+        async with listener, reading(client) as reader:
+            assert (await first(reader)).seq == 0
 
 
 async def test_filters_hold_for_what_comes_from_the_file(tmp_path: Path) -> None:
@@ -386,7 +420,10 @@ async def test_with_a_journal_it_can_take_up_what_it_lost(tmp_path: Path) -> Non
         for number in range(1, SIZE + 20):
             ring._take(_model(number), number)  # noqa: SLF001 - as above
         lost = await reader.of("lost")
-        assert lost.data == {"lost": SIZE + 19 - ROOM, "resumeFrom": ROOM}
+        assert lost.data == {
+            "lost": SIZE + 19 - ROOM,
+            "resumeFrom": f"{it.listener.journal_id}-{ROOM}",
+        }
 
 
 def _model(number: int) -> Event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -131,6 +132,31 @@ def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None
     copy = path.with_name(f"journal.db.v{schema.VERSION}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     write_one(copy)  # it is a whole journal of the old version
+
+
+async def _identity(path: Path) -> str:
+    async with journal(path) as store:
+        return store.opened.identity
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_without_an_identity_gets_one(path: Path, version: int) -> None:
+    write_one(path)
+    db = schema.connect(path, "rw")
+    for column in ("identity", "tracked", "tracked_seq")[: 1 if version > 1 else None]:
+        db.execute(f"ALTER TABLE state DROP COLUMN {column}")
+    db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    given = asyncio.run(_identity(path))
+    assert re.fullmatch("[0-9a-f]{12}", given)
+    assert path.with_name(f"journal.db.v{version}").exists()
+    assert asyncio.run(_identity(path)) == given
+
+
+def test_an_identity_is_of_one_journal_for_as_long_as_it_lasts(path: Path) -> None:
+    first = [asyncio.run(_identity(path)) for _ in range(2)]
+    path.unlink()
+    assert first[0] == first[1] != asyncio.run(_identity(path))
 
 
 def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
