@@ -164,8 +164,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
     response.force_close()
     await response.prepare(request)
     if isinstance(request.protocol, Connection):
-        request.protocol.unlimited()
-        request.protocol.keep_little()
+        request.protocol.streams()
     try:
         async for chunk in stream.chunks():
             if not chunk:

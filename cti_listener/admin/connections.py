@@ -15,12 +15,23 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from cti_listener.admin.replies import ALWAYS, refused
+from cti_listener.log import log
 
 MOST: Final = 200
 """So many connections are taken at once."""
 
-RESERVED: Final = 20
+RESERVED: Final = 56
 """So many more are taken for probes: a keeper must hear of us however many others ask."""
+
+AT_ONCE: Final = 16
+"""So many are taken in a turn of the loop. A head that was sent at once is read two or three turns
+later, so before as many more have come as there are places, and whoever sent it keeps its own."""
+
+QUEUE: Final = 1024
+"""So many wait with the system until they are taken."""
+
+TELL: Final = 10.0
+"""How often it is told how many found no room, in seconds."""
 
 HEAD_TIMEOUT: Final = 5.0
 """How long the head of the first request may take, in seconds."""
@@ -59,9 +70,10 @@ class Connection(web.RequestHandler):
         """Take it, if there is room."""
         room = self._door.come(self)
         super().connection_made(transport)
-        self._limit(HEAD_TIMEOUT if room else 0.0)
-        if not room and isinstance(transport, asyncio.Transport):
-            transport.abort()
+        if room:
+            self._limit(HEAD_TIMEOUT)
+        else:
+            self.cut()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room."""
@@ -71,16 +83,22 @@ class Connection(web.RequestHandler):
 
     def asked(self) -> None:
         """Note that a head is there; from now on its answer is waited for."""
+        self._door.asked(self)
         self._limit(ANSWER_TIMEOUT)
 
-    def keep_little(self) -> None:
-        """Have the system hold little of what is sent, so that who reads nothing costs little."""
+    def streams(self) -> None:
+        """Let it take as long as it takes, and its place be its own.
+
+        The system holds little of what is sent, so that who reads nothing costs little.
+        """
+        self._door.streams(self)
+        self.unlimited()
         sock = None if self.transport is None else self.transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER)
 
     def unlimited(self) -> None:
-        """Let it take as long as it takes."""
+        """Forget how long it may take."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -90,6 +108,7 @@ class Connection(web.RequestHandler):
         try:
             return await super().finish_response(*args)
         finally:
+            self._door.waits(self)
             self.unlimited()
 
     def handle_error(
@@ -110,18 +129,22 @@ class Connection(web.RequestHandler):
 
     def _limit(self, seconds: float) -> None:
         self.unlimited()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self._expire)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut)
 
-    def _expire(self) -> None:
+    def cut(self) -> None:
+        """End it, whatever it is at."""
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
 
 class Door(web.Server):
-    """Makes a `Connection` of each that comes, and counts them.
+    """Makes a `Connection` of each that comes, counts them, and knows whose place another gets.
+
+    When all places are taken, whoever comes gets that of the one who has waited for the longest to
+    ask something: who comes with a question has it read long before all others were put out.
 
     Attributes:
-        refused: How many found no room.
+        refused: How many found no room, or lost theirs.
     """
 
     def __init__(self, handler: Any, **options: Any) -> None:
@@ -130,9 +153,19 @@ class Door(web.Server):
         self.refused = 0
         self._options = options
         self._there: set[Connection] = set()
+        # The oldest first. Who is in neither reads a stream, and keeps its place.
+        self._waiting: dict[Connection, None] = {}
+        self._answered: dict[Connection, None] = {}
+        self._told = 0
+        self._telling: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Door {len(self._there)} connections, {self.refused} refused>"
+
+    @property
+    def busy(self) -> int:
+        """How many are being answered, but for streams."""
+        return len(self._answered)
 
     def __call__(self) -> Connection:
         """Make one."""
@@ -149,18 +182,58 @@ class Door(web.Server):
         )
 
     def come(self, one: Connection) -> bool:
-        """Tell whether there is room for one more; the last places are for probes."""
+        """Take one more; tell whether there is room. The last places are for probes."""
         count = len(self._there)
-        one.reserved = count >= MOST
-        if count >= MOST + RESERVED:
-            self.refused += 1
-            return False
+        if count >= MOST:
+            out = next(iter(self._waiting), None)
+            if count >= MOST + RESERVED:
+                out = out or next(iter(self._answered), None)
+                if out is None:
+                    self._count()
+                    return False
+            elif out is not None and out.reserved:
+                out = None
+            one.reserved = out is None or out.reserved
+            if out is not None:
+                self._count()
+                self.go(out)
+                out.cut()
         self._there.add(one)
+        self._waiting[one] = None
         return True
+
+    def asked(self, one: Connection) -> None:
+        """Note that it has asked, and is being answered."""
+        if self._waiting.pop(one, one) is None:
+            self._answered[one] = None
+
+    def streams(self, one: Connection) -> None:
+        """Note that its answer has no end."""
+        self._answered.pop(one, None)
+
+    def waits(self, one: Connection) -> None:
+        """Note that it was answered, and may ask again."""
+        if self._answered.pop(one, one) is None:
+            self._waiting[one] = None
 
     def go(self, one: Connection) -> None:
         """Make room."""
         self._there.discard(one)
+        self._waiting.pop(one, None)
+        self._answered.pop(one, None)
+
+    def _count(self) -> None:
+        self.refused += 1
+        if self._telling is None:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say how many found no room since the last time, and again as long as there are some."""
+        refused, self._told = self.refused - self._told, self.refused
+        self._telling = None
+        if refused:
+            log.warning("admin_crowded", refused=refused, connections=len(self._there))
+            self._telling = asyncio.get_running_loop().call_later(TELL, self._tell)
 
 
 def _request(

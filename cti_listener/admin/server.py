@@ -14,7 +14,7 @@ from aiohttp import web
 
 from cti_listener.admin.access import Access, Address, Hosts, refuse_open
 from cti_listener.admin.answers import Answers
-from cti_listener.admin.connections import Connection, Door
+from cti_listener.admin.connections import AT_ONCE, QUEUE, Connection, Door
 from cti_listener.admin.metrics import SinkCounts
 from cti_listener.admin.replies import ALWAYS, refused
 from cti_listener.admin.sessions import COOKIE, Sessions
@@ -89,7 +89,7 @@ class AdminServer:
         )
         self._routes = _routes(self._answers, Sessions(self._access))
         self._door = Door(self._answer)
-        self._runner: web.ServerRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._sampler: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -113,17 +113,18 @@ class AdminServer:
             ConfigurationError: The address cannot be had.
         """
         await self._answers.open()
-        self._runner = web.ServerRunner(self._door, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address.host, self._address.port, backlog=256)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listening = await loop.create_server(
+                self._door, self._address.host, self._address.port, backlog=AT_ONCE
+            )
         except OSError as error:
-            await self._runner.cleanup()
             why = error.strerror or str(error)
             raise ConfigurationError("admin", f"cannot listen on {self._address}: {why}") from None
-        self.port = self._runner.addresses[0][1]
-        loop = asyncio.get_running_loop()
+        for one in self._listening.sockets:
+            with one.dup() as same:
+                same.listen(QUEUE)  # what asyncio takes in a turn is another thing
+        self.port = self._listening.sockets[0].getsockname()[1]
         self._sampler = loop.create_task(self._answers.sample(), name="cti-admin-rate")
         log.info("admin_listening", url=self.url, token=not self._access.is_open)
         return self
@@ -139,8 +140,9 @@ class AdminServer:
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.wait((self._sampler,))
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listening is not None:
+            self._listening.close()
+            await self._door.shutdown(1.0)
 
     # Who may ask, and what
 

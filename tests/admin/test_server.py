@@ -15,8 +15,8 @@ from cti_listener.admin.connections import MOST, MOST_BODY, RESERVED
 from cti_listener.admin.server import AdminServer
 from cti_listener.errors import ConfigurationError
 from cti_listener.testing import FakeSource
-from tests.admin.support import EVERYWHERE, PATIENCE, TOKEN, Served, served
-from tests.examples import NAMESPACE
+from tests.admin.support import EVERYWHERE, PATIENCE, TOKEN, Served, reading, served
+from tests.examples import NAMESPACE, make
 from tests.servers import free_ports
 from tests.turns import until
 
@@ -317,13 +317,13 @@ async def test_an_answer_that_nobody_reads_ends(monkeypatch: pytest.MonkeyPatch)
 
 @asynccontextmanager
 async def crowd(
-    it: Served, count: int
+    it: Served, count: int, begun: str = "GET /livez HTTP/1.1\r\nHost: "
 ) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
-    """Open so many connections, each with a request on its way that never ends."""
+    """Open so many connections, each of which sends the same and then keeps silent."""
     there = []
     for _ in range(count):
         reader, writer = await asyncio.open_connection("127.0.0.1", it.admin.port)
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
+        writer.write(begun.encode())
         there.append((reader, writer))
     try:
         yield there
@@ -333,19 +333,70 @@ async def crowd(
 
 
 async def test_a_thousand_connections_are_bounded() -> None:
-    async with served() as it:
-        door = it.admin._door  # noqa: SLF001 - who was refused sees no more than a reset
-        async with crowd(it, 1000):
-            await until(lambda: door.refused >= 1000 - MOST - RESERVED)
-            assert door.refused == 1000 - MOST - RESERVED
-        await until(lambda: repr(door).startswith("<Door 0 connections"))
-        assert (await it.get("/metrics"))[0] == 200
+    with capture_logs() as logs:
+        async with served() as it:
+            door = it.admin._door  # noqa: SLF001 - who was cut off sees no more than a reset
+            async with crowd(it, 1000):
+                await until(lambda: door.refused == 1000 - MOST)
+                assert repr(door) == f"<Door {MOST} connections, {1000 - MOST} refused>"
+            await until(lambda: repr(door).startswith("<Door 0 connections"))
+            assert (await it.get("/metrics"))[0] == 200
+    said = [line for line in logs if line["event"] == "admin_crowded"]
+    assert [(line["refused"], line["connections"]) for line in said] == [(1, MOST)]
 
 
-async def test_probes_are_answered_when_all_other_places_are_taken() -> None:
-    async with served() as it, crowd(it, MOST):
+@pytest.mark.parametrize("begun", ["", "GET /livez HTTP/1.1\r\nHost: "])
+async def test_who_has_yet_to_ask_makes_room_for_who_asks(begun: str) -> None:
+    """However many come meanwhile, and at whatever they stopped."""
+    async with served() as it, crowd(it, MOST + RESERVED, begun) as there:
+        for path in ("/livez", "/readyz", "/metrics", "/v1/state") * 5:
+            assert status_of(await raw(it, asking(path))) == 200
+        assert len(there) == MOST + RESERVED
+
+
+async def test_who_asked_and_waits_to_ask_again_makes_room_too() -> None:
+    asked = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with served() as it, crowd(it, MOST + RESERVED, asked) as there:
+        for reader, _ in there[-10:]:
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        assert status_of(await raw(it, asking("/readyz"))) == 200
+        assert status_of(await raw(it, asking("/metrics"))) == 200
+
+
+async def test_who_is_being_answered_makes_room_for_probes_alone() -> None:
+    async with served(admin=WITH_TOKEN) as it:
+        form = (
+            "POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+        )
+        door = it.admin._door  # noqa: SLF001 - as above
+        async with crowd(it, MOST, form):
+            await until(lambda: door.busy == MOST)
+            assert status_of(await raw(it, asking("/livez"))) == 200
+            assert status_of(await raw(it, asking("/"))) == 503
+            async with crowd(it, 3 * RESERVED, form):
+                for _ in range(5):
+                    assert status_of(await raw(it, asking("/livez"))) == 200
+
+
+async def test_streams_are_not_cut_off_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti_listener.admin.connections.MOST", 3)
+    monkeypatch.setattr("cti_listener.admin.connections.RESERVED", 1)
+    async with served() as it, reading(it.client) as stream, crowd(it, 20):
+        assert (await stream.next()).name == "hello"
         assert status_of(await raw(it, asking("/livez"))) == 200
-        assert status_of(await raw(it, asking("/metrics"))) == 503
+        event = make()
+        it.source.send(event)
+        assert (await stream.next()).data == event
+
+
+async def test_how_many_found_no_room_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti_listener.admin.connections.MOST", 1)
+    monkeypatch.setattr("cti_listener.admin.connections.TELL", 0.05)
+    with capture_logs() as logs:
+        async with served() as it, crowd(it, 10):
+            await until(lambda: sum(line.get("refused", 0) for line in logs) == 9)
+    assert [line["refused"] for line in logs if line["event"] == "admin_crowded"] == [1, 8]
 
 
 async def test_no_more_than_so_many_read_along(monkeypatch: pytest.MonkeyPatch) -> None:
