@@ -126,7 +126,7 @@ class AdminServer:
                 same.listen(QUEUE)  # what asyncio takes in a turn is another thing
         self.port = self._listening.sockets[0].getsockname()[1]
         self._sampler = loop.create_task(self._answers.sample(), name="cti-admin-rate")
-        log.info("admin_listening", url=self.url, token=not self._access.is_open)
+        log.info("admin_listening", url=self.url, guarded=not self._access.is_open)
         return self
 
     async def __aexit__(
@@ -177,9 +177,10 @@ class AdminServer:
         path = request.raw_path.partition("?")[0]
         if connection.reserved and path not in PROBES:
             return refused(503, "too many connections; what is left is for probes")
-        if path not in UNGUARDED and not self._access.admits(
-            request.headers.get("Authorization"), request.cookies.get(COOKIE)
-        ):
+        given = request.headers.get("Authorization")
+        if path not in UNGUARDED and not self._access.admits(given, request.cookies.get(COOKIE)):
+            if given is not None:
+                log.warning("admin_token_refused", peer=request.remote)
             response = refused(401, "needs a token: Authorization: Bearer TOKEN, or log in at /")
             response.headers["WWW-Authenticate"] = 'Bearer realm="cti_listener"'
             return response

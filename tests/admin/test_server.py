@@ -14,6 +14,7 @@ from cti_listener.admin import make_admin
 from cti_listener.admin.connections import MOST, MOST_BODY, RESERVED
 from cti_listener.admin.server import AdminServer
 from cti_listener.errors import ConfigurationError
+from cti_listener.ops.masking import Masker
 from cti_listener.testing import FakeSource
 from tests.admin.support import EVERYWHERE, PATIENCE, TOKEN, Served, reading, served
 from tests.examples import NAMESPACE, make
@@ -116,6 +117,27 @@ async def test_the_token_is_nowhere_in_the_log_or_a_repr() -> None:
             assert TOKEN not in repr(it.admin)
     assert TOKEN not in json.dumps(logs, default=str)
     assert "admin_token_refused" in {line["event"] for line in logs}
+
+
+async def test_who_asks_with_a_wrong_token_is_told_of_in_the_log() -> None:
+    """As a Prometheus with the token of yesterday; who shows none at all has yet to log in."""
+    with capture_logs() as logs:
+        async with served(admin=WITH_TOKEN) as it:
+            for headers in ({}, {"Cookie": "cti_session=x"}, {"Authorization": "Bearer secret-x"}):
+                for path in ("/metrics", "/v1/state"):
+                    assert (await it.get(path, headers=headers))[0] == 401
+    said = [line for line in logs if line["event"] == "admin_token_refused"]
+    assert [line["peer"] for line in said] == ["127.0.0.1"] * 2
+    assert "secret-x" not in json.dumps(logs, default=str)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+async def test_the_log_tells_whether_a_token_is_asked_for(token: str | None) -> None:
+    with capture_logs() as logs:
+        async with served(admin={"token": token}):
+            pass
+    (line,) = (line for line in logs if line["event"] == "admin_listening")
+    assert Masker().fields(line)["guarded"] is (token is not None)
 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::"])
