@@ -186,10 +186,19 @@ class Dispatcher:
             self.keeper.refill(lane)
 
     @property
-    def oldest(self) -> datetime | None:
-        """When the oldest happening came that is in a lane, the one a handler is at included."""
-        firsts = (lane.running or (lane.queue and lane.queue[0]) for lane in self._every_lane())
-        return min((at for one in firsts if one and (at := _came(one)) is not None), default=None)
+    def oldest(self) -> tuple[datetime, str] | None:
+        """When the oldest happening in a lane came, or that a handler is at, and which handler."""
+        firsts = (
+            (lane.running or (lane.queue and lane.queue[0]), lane) for lane in self._every_lane()
+        )
+        return min(
+            (
+                (at, lane.handler.name)
+                for one, lane in firsts
+                if one and (at := _came(one)) is not None
+            ),
+            default=None,
+        )
 
     def _every_lane(self) -> Iterator[Lane]:
         for lanes in self._lanes.values():

@@ -57,8 +57,8 @@ class Handover:
         return self._dispatcher.waiting
 
     @property
-    def oldest(self) -> datetime | None:
-        """When the oldest happening came that is in a lane."""
+    def oldest(self) -> tuple[datetime, str] | None:
+        """When the oldest happening came that is in a lane, and which handler's lane that is."""
         return self._dispatcher.oldest
 
     def give(

@@ -502,6 +502,7 @@ class Pipeline:
         handover, tracking = self._handover, self._following.tracking
         feeds = {} if self._feeds is None else self._feeds.stats()
         kept = None if self._commits is None else self._commits.stats()
+        oldest_at, oldest_by = self._oldest_unhandled(kept)
         return Stats(
             connected=bool(stands),
             connected_since=min((stand.since for stand in stands), default=None),
@@ -543,7 +544,8 @@ class Pipeline:
             gaps_by_reason=dict(self._ledger.counts),
             lag=self._lag.distribution(),
             stands=self.standing.by_feed(feeds),
-            oldest_unhandled_at=self._oldest_unhandled(kept),
+            oldest_unhandled_at=oldest_at,
+            oldest_unhandled_by=oldest_by,
         )
 
     def _by_wire(self) -> dict[WireName, int]:
@@ -551,10 +553,15 @@ class Pipeline:
         more = self._frames - sum(counted.values())
         return {**counted, self._wire: counted[self._wire] + more}
 
-    def _oldest_unhandled(self, kept: JournalStats | None) -> datetime | None:
-        """Return when the oldest event came that a handler has yet to do, on disk or in a lane."""
-        found = (None if kept is None else kept.oldest_undone, self._handover.oldest)
-        return min((one for one in found if one is not None), default=None)
+    def _oldest_unhandled(
+        self, kept: JournalStats | None
+    ) -> tuple[datetime, str] | tuple[None, None]:
+        """Return when the oldest event came that a handler has yet to do, and which handler."""
+        in_lanes = self._handover.oldest
+        if kept is None or kept.oldest_undone is None or kept.oldest_undone_by is None:
+            return in_lanes or (None, None)
+        on_disk = kept.oldest_undone, kept.oldest_undone_by
+        return min(in_lanes or on_disk, on_disk)
 
 
 def _forget(_gap: Gap) -> None:

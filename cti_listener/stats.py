@@ -108,6 +108,7 @@ class Stats:
             for them, or the one URL.
         oldest_unhandled_at: When the oldest event came that a handler has yet to do; None: there is
             none. With a journal it may be a second old.
+        oldest_unhandled_by: Which handler.
         draining: It was told to stop.
     """
 
@@ -145,4 +146,5 @@ class Stats:
     stands: Mapping[str, Stand | None] = field(default_factory=dict)
     subscriptions: int = 0
     oldest_unhandled_at: datetime | None = None
+    oldest_unhandled_by: str | None = None
     draining: bool = False

@@ -64,7 +64,7 @@ def readiness(stats: Stats, now: datetime, max_age: float) -> list[Check]:
         Check(
             "oldest_unhandled",
             not max_age or age <= max_age,
-            "nothing waits" if oldest is None else f"waits for {age:.1f} s",
+            "nothing waits" if oldest is None else f"{_behind(stats)} {age:.1f} s behind",
         ),
     ]
 
@@ -83,6 +83,14 @@ def _subscribed(stats: Stats) -> str:
     if not stats.connected:
         return f"not connected, after {stats.attempts} attempts"
     return f"{stats.subscriptions} subscriptions stand"
+
+
+def _behind(stats: Stats) -> str:
+    """Name the handler that has yet to do the oldest event."""
+    name = stats.oldest_unhandled_by or "a handler"
+    handler = stats.handlers.get(name)
+    halted = handler is not None and handler.halted
+    return f"{name}, which halted, is" if halted else f"{name} is"
 
 
 def _journal(stats: Stats) -> Check:

@@ -110,6 +110,7 @@ class JournalStats:
         bytes: The file's size, without its write-ahead log.
         max_bytes: The size limit.
         oldest_undone: When the oldest event came that a registered handler has yet to do.
+        oldest_undone_by: Which handler.
         dead: How many dead letters there are.
         commit_seconds: How long the commits took.
         under_way: For how long the commit at hand has been waited for, in seconds; 0: none is.
@@ -125,6 +126,7 @@ class JournalStats:
     oldest_undone: datetime | None
     dead: int
     commit_seconds: Distribution = field(default_factory=Histogram().distribution)
+    oldest_undone_by: str | None = None
     under_way: float = 0.0
     open: bool = True
 

@@ -290,6 +290,7 @@ class Journal:
             bytes=self._last.bytes,
             max_bytes=self._max_size,
             oldest_undone=self._last.oldest_undone,
+            oldest_undone_by=self._last.oldest_undone_by,
             dead=self._last.dead,
             commit_seconds=self._commit_seconds.distribution(),
             under_way=0.0

@@ -59,6 +59,7 @@ class Upkeep:
         self._young = 0  # the first row within the retention, when the sweep began
         self.bytes = self.used = self.dead = 0
         self.oldest_undone: datetime | None = None
+        self.oldest_undone_by: str | None = None
 
     @property
     def due(self) -> bool:
@@ -104,10 +105,10 @@ class Upkeep:
 
     def _raise_floors(self, db: sqlite3.Connection) -> None:
         """Find out up to where each registered handler is done with everything."""
-        oldest: float | None = None
+        oldest: tuple[float, str] | None = None
         (last,) = db.execute(f"SELECT {LAST_SEQ}").fetchone()
-        handlers = db.execute("SELECT id, floor FROM handler WHERE active").fetchall()
-        for handler, floor in handlers:
+        handlers = db.execute("SELECT id, floor, name FROM handler WHERE active").fetchall()
+        for handler, floor, name in handlers:
             until = min(floor + FAR, last)
             if until <= floor:
                 continue
@@ -117,9 +118,10 @@ class Upkeep:
             ).fetchone()
             if first is not None:
                 until = first[0] - 1
-                oldest = first[1] if oldest is None else min(oldest, first[1])
+                oldest = min(oldest or (first[1], name), (first[1], name))
             db.execute("UPDATE handler SET floor = ? WHERE id = ?", (until, handler))
-        self.oldest_undone = None if oldest is None else time_of(oldest)
+        at, self.oldest_undone_by = oldest or (None, None)
+        self.oldest_undone = None if at is None else time_of(at)
 
     def room_taken(self, db: sqlite3.Connection) -> int:
         """Return how many bytes of the file are in use."""

@@ -58,6 +58,7 @@ class Landed:
         last_seq: The newest event's.
         bytes: The file's size.
         oldest_undone: When the oldest event came that is not done.
+        oldest_undone_by: Which handler has yet to do it.
         dead: How many dead letters there are.
     """
 
@@ -66,6 +67,7 @@ class Landed:
     last_seq: int
     bytes: int = 0
     oldest_undone: datetime | None = None
+    oldest_undone_by: str | None = None
     dead: int = 0
 
 
@@ -229,7 +231,13 @@ class Writer:
         """Return how things stand, after these were committed."""
         upkeep = self._upkeep
         return Landed(
-            first, retried, self._last_seq, upkeep.bytes, upkeep.oldest_undone, upkeep.dead
+            first,
+            retried,
+            self._last_seq,
+            upkeep.bytes,
+            upkeep.oldest_undone,
+            upkeep.oldest_undone_by,
+            upkeep.dead,
         )
 
     def _commit(self, batch: Batch) -> tuple[int, list[Retried]]:

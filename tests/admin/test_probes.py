@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from cti_listener import Event, Listener
+from cti_listener import Event, HaltError, Listener
 from cti_listener.admin.probes import SLOW_COMMIT, TICK_AGE, Check, answer, liveness, readiness
 from cti_listener.journal import JournalStats
 from cti_listener.stats import Stats
@@ -66,6 +67,12 @@ def test_each_check_fails_for_its_own_reason(
     assert [name for name, one in body["checks"].items() if not one["ok"]] == expected
 
 
+def test_the_handler_that_is_behind_is_named() -> None:
+    stats = stats_of(oldest_unhandled_at=NOW - timedelta(seconds=7), oldest_unhandled_by="work")
+    (check,) = (one for one in readiness(stats, NOW, 60.0) if one.name == "oldest_unhandled")
+    assert check == Check("oldest_unhandled", ok=True, detail="work is 7.0 s behind")
+
+
 def test_any_age_is_young_enough_when_there_is_no_limit() -> None:
     stats = stats_of(oldest_unhandled_at=NOW - timedelta(days=3))
     assert failing(readiness(stats, NOW, 0.0)) == []
@@ -119,6 +126,28 @@ async def test_an_event_that_is_handled_for_too_long_makes_it_not_ready(
         release.set()
         await until(lambda: it.listener.stats().waiting == 0)
         assert (await it.get("/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_handler_that_has_halted_is_named(tmp_path: Path, *, kept: bool) -> None:
+    journal = tmp_path / "j.db" if kept else None
+
+    def register(listener: Listener) -> None:
+        @listener.on(name="hook")
+        async def hook(_event: Event) -> None:
+            raise HaltError("gone")
+
+        @listener.on(name="quick")
+        async def quick(_event: Event) -> None: ...
+
+    admin = {"ready_max_age": 1e-6}
+    async with served(admin=admin, register=register, journal=journal) as it:
+        it.source.send(make())
+        await until(lambda: it.listener.stats().handlers["hook"].halted)
+        await until(lambda: it.listener.stats().handlers["quick"].handled == 1)
+        check = (await it.json("/readyz"))["checks"]["oldest_unhandled"]
+        assert check["ok"] is False
+        assert re.fullmatch(r"hook, which halted, is \d+\.\d s behind", check["detail"])
 
 
 async def test_a_journal_that_broke_is_told() -> None:

@@ -277,9 +277,11 @@ async def test_stats_tell_the_oldest_undone_and_the_size(path: Path) -> None:
         store.done("work", "d", 1)
         stats = await looked(store, clock)
         assert stats.oldest_undone == START + timedelta(seconds=1)
+        assert stats.oldest_undone_by == "work"
         assert stats.bytes > 4096
         store.done("work", "d", 3)
-        assert (await looked(store, clock)).oldest_undone is None
+        stats = await looked(store, clock)
+        assert (stats.oldest_undone, stats.oldest_undone_by) == (None, None)
         assert repr(store) == f"<Journal {path} open, 3 committed>"
 
 
