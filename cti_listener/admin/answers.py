@@ -162,10 +162,10 @@ class Answers:
 async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: Stream) -> None:
     """Send a stream to its end; who takes nothing for long, or goes, ends it too."""
     response.force_close()
-    await response.prepare(request)
-    if isinstance(request.protocol, Connection):
-        request.protocol.streams()
     try:
+        await response.prepare(request)
+        if isinstance(request.protocol, Connection):
+            request.protocol.streams()
         async for chunk in stream.chunks():
             if not chunk:
                 continue

@@ -82,7 +82,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def asked(self) -> None:
-        """Note that a head is there; from now on its answer is waited for."""
+        """Note that a request is there, whole; from now on its answer is waited for."""
         self._door.asked(self)
         self._limit(ANSWER_TIMEOUT)
 
@@ -162,11 +162,6 @@ class Door(web.Server):
     def __repr__(self) -> str:
         return f"<Door {len(self._there)} connections, {self.refused} refused>"
 
-    @property
-    def busy(self) -> int:
-        """How many are being answered, but for streams."""
-        return len(self._answered)
-
     def __call__(self) -> Connection:
         """Make one."""
         return Connection(
@@ -189,13 +184,13 @@ class Door(web.Server):
             if count >= MOST + RESERVED:
                 out = out or next(iter(self._answered), None)
                 if out is None:
-                    self._count()
+                    self.turn_away()
                     return False
             elif out is not None and out.reserved:
                 out = None
             one.reserved = out is None or out.reserved
             if out is not None:
-                self._count()
+                self.turn_away()
                 self.go(out)
                 out.cut()
         self._there.add(one)
@@ -222,7 +217,8 @@ class Door(web.Server):
         self._waiting.pop(one, None)
         self._answered.pop(one, None)
 
-    def _count(self) -> None:
+    def turn_away(self) -> None:
+        """Count one that found no room, or lost its place to another."""
         self.refused += 1
         if self._telling is None:
             self._tell()

@@ -150,7 +150,8 @@ class AdminServer:
         """Answer a request, whatever it is, with the headers that all answers have."""
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - for the type checker
-        connection.asked()
+        if request.content.is_eof():  # else it has yet to ask: what it sends is not there
+            connection.asked()
         try:
             response = await self._judged(request, connection)
         except web.HTTPException as refusal:
@@ -176,6 +177,7 @@ class AdminServer:
         # As it came: what is a path of ours when it is decoded, or tidied up, leads nowhere.
         path = request.raw_path.partition("?")[0]
         if connection.reserved and path not in PROBES:
+            self._door.turn_away()
             return refused(503, "too many connections; what is left is for probes")
         given = request.headers.get("Authorization")
         if path not in UNGUARDED and not self._access.admits(given, request.cookies.get(COOKIE)):

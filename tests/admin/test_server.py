@@ -385,20 +385,20 @@ async def test_who_asked_and_waits_to_ask_again_makes_room_too() -> None:
         assert status_of(await raw(it, asking("/metrics"))) == 200
 
 
-async def test_who_is_being_answered_makes_room_for_probes_alone() -> None:
-    async with served(admin=WITH_TOKEN) as it:
-        form = (
-            "POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
-            "Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
-        )
-        door = it.admin._door  # noqa: SLF001 - as above
-        async with crowd(it, MOST, form):
-            await until(lambda: door.busy == MOST)
-            assert status_of(await raw(it, asking("/livez"))) == 200
-            assert status_of(await raw(it, asking("/"))) == 503
-            async with crowd(it, 3 * RESERVED, form):
-                for _ in range(5):
-                    assert status_of(await raw(it, asking("/livez"))) == 200
+async def test_who_has_yet_to_send_the_token_makes_room_too() -> None:
+    """It has asked for something, but nobody can answer yet, and nobody knows who it is."""
+    form = (
+        "POST /session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+    )
+    token = f"Authorization: Bearer {TOKEN}\r\n"
+    async with (
+        served(admin=WITH_TOKEN) as it,
+        crowd(it, MOST + RESERVED, form),
+        crowd(it, MOST, form),
+    ):
+        for path in ("/livez", "/readyz", "/metrics", "/v1/state") * 5:
+            assert status_of(await raw(it, asking(path, more=token))) == 200
 
 
 async def test_streams_are_not_cut_off_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,6 +443,19 @@ async def test_a_port_that_is_taken_is_said_so() -> None:
         with pytest.raises(ConfigurationError, match=rf"cannot listen on 127\.0\.0\.1:{port}"):
             async with make_admin(listener, port=port):
                 pass
+
+
+async def test_a_reader_that_goes_at_once_is_no_bug() -> None:
+    with capture_logs() as logs:
+        async with served() as it:
+            for turns in range(40):
+                _, writer = await asyncio.open_connection("127.0.0.1", it.admin.port)
+                writer.write(asking("/v1/events").encode())
+                for _ in range(turns % 8):
+                    await asyncio.sleep(0)
+                writer.transport.abort()
+            await until(lambda: repr(it.admin._door).startswith("<Door 0 connections"))  # noqa: SLF001 - as above
+    assert [line for line in logs if line["event"] == "admin_failed"] == []
 
 
 async def test_streams_end_with_the_listener() -> None:
