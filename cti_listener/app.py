@@ -84,9 +84,7 @@ class _Run:
         self._failure: Exception | None = None
         self._notifier = Notifier.from_environ(environ)
         self._left = self._unkept = 0
-        self._masker = Masker(
-            numbers=settings.mask_numbers, own=(*settings.device, *settings.agent)
-        )
+        self._masker = Masker(numbers=settings.mask_numbers, own=settings.own())
         self._masker.learn(settings.secrets())
         stdout, stderr = Descriptor(1), Descriptor(2)
         self._stdout = stdout

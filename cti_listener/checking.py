@@ -45,7 +45,7 @@ async def _check(settings: Settings) -> int:
         "durable_max_length": None,
     }
     options = ConnectionOptions.from_keywords(keywords)
-    masker = Masker(numbers=settings.mask_numbers, own=(*settings.device, *settings.agent))
+    masker = Masker(numbers=settings.mask_numbers, own=settings.own())
     masker.learn(settings.secrets())
 
     async def credentials() -> Credentials:

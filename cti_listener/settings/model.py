@@ -12,6 +12,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -268,6 +269,11 @@ class Settings(BaseSettings):
             *(text for message in self.subscribe for text in in_message(message)),
             *([self.admin_token.get_secret_value()] if self.admin_token else ()),
         }
+
+    def own(self) -> tuple[str, ...]:
+        """Return what is of the installation itself, and no outside number: ids, and hosts."""
+        hosts = (urlsplit(url).hostname or "" for url in self.url)
+        return (*self.device, *self.agent, *hosts)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Yield what no value alone shows: the setting at fault, and what to do about it."""

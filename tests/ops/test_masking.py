@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.ops.masking import Masker, carries_secret, mask_address, mask_path, mask_url
+from cti_listener.settings import Settings
 from cti_listener.values import EventKey
 
 
@@ -261,3 +262,13 @@ def test_values_keep_their_kind_where_they_are_no_text() -> None:
         "no": None,
         "at": "2026-11-22 00:00:00+00:00",
     }
+
+
+def test_the_hosts_of_the_servers_are_not_masked_wherever_they_are_named() -> None:
+    settings = Settings(
+        url=("wss://cti-5967884777-abcde:8008/mvc/stomp/websocket",), device=("80021234",)
+    )
+    masker = Masker(own=settings.own())
+    told = "the host name cti-5967884777-abcde cannot be resolved"
+    assert masker.text(told) == told
+    assert masker.text("80021234 called 13800138000") == "80021234 called 138****8000"
