@@ -9,14 +9,12 @@ and for how long the process computes meanwhile, since that is what would limit 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
 from statistics import median
-from typing import Any
 
 from prometheus_client import generate_latest
 
@@ -39,6 +37,14 @@ LASTS = 6
 
 EVERY = 1.0
 """How often it is scraped, in seconds."""
+
+SCRAPER = """
+import sys, time, urllib.request
+while True:
+    with urllib.request.urlopen(sys.argv[1]) as answer:
+        assert b"cti_listener_frames_received_total" in answer.read()
+    time.sleep(float(sys.argv[2]))
+"""
 
 SCRAPES = 100
 READERS = 10
@@ -121,22 +127,15 @@ async def _nobody(_admin: AdminServer) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _prometheus(admin: AdminServer) -> AsyncIterator[None]:
-    """Have another process scrape."""
-    spawn: Any = multiprocessing.get_context("fork")
-    process = spawn.Process(target=_scrape, args=(f"{admin.url}metrics",), daemon=True)
-    process.start()
+    """Have another process scrape; a forked one would share our memory, and cost us that."""
+    program = (sys.executable, "-c", SCRAPER, f"{admin.url}metrics", str(EVERY))
+    scraper = await asyncio.create_subprocess_exec(*program)
     try:
         yield
     finally:
-        process.kill()
-        process.join()
-
-
-def _scrape(url: str) -> None:
-    while True:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own, on the loopback
-            assert b"cti_listener_frames_received_total" in answer.read()
-        time.sleep(EVERY)
+        assert scraper.returncode is None, "nobody scraped"
+        scraper.kill()
+        await scraper.wait()
 
 
 @asynccontextmanager
