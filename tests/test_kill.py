@@ -365,7 +365,8 @@ def check_downtimes(lives: list[Life], gaps: list[Gap]) -> None:
         if not left.last_seq:
             continue  # nothing had come yet, and nobody knows that it ran
         latest = min(life.ended, left.last_at + 1.0)
-        assert any(since <= latest and until >= following.began for since, until in down)
+        covered = any(since <= latest and until >= following.began for since, until in down)
+        assert covered, (life.began, life.ended, left.last_at, following.began, down)
         for one in following.told:
             if len(one) == 3:
                 reason, since, until = one
