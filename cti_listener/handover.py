@@ -35,7 +35,8 @@ class Handover:
     Attributes:
         handlers: The registered functions.
         taps: Streams and expectations.
-        unrouted: How many events nobody wanted.
+        events: How many events were handed over.
+        unrouted: How many of them nobody wanted.
         wanted: The classes that somebody wants, as a container.
     """
 
@@ -43,7 +44,7 @@ class Handover:
         """Begin with nobody; `attach` the lanes before anything comes."""
         self.handlers: Router[Handler] = Router()
         self.taps: Router[Tap] = Router()
-        self.unrouted = 0
+        self.events = self.unrouted = 0
         self.wanted = _Wanted(self.handlers, self.taps)
         self._dispatcher: Dispatcher
 
@@ -72,6 +73,7 @@ class Handover:
             handlers: Who wants it.
             seq: Its place in the journal; 0 without one.
         """
+        self.events += 1
         for handler in handlers:
             self._dispatcher.put(handler, device, event, seq)
         taps = self.taps.match(event, device) if self.taps.any else ()

@@ -471,10 +471,16 @@ class Listener:
         """Return a frozen snapshot of all counts, the connection, the handlers and the gaps."""
         return self._engine.stats()
 
-    def tail(self, take: Callable[[Event | Notice, int], None], over: Callable[[], None]) -> Tail:
-        """Have every event and notice of ours passed on, from now until it is closed or forgotten.
+    def tail(
+        self,
+        kind: type[Event | Notice],
+        take: Callable[[Event | Notice, int], None],
+        over: Callable[[], None],
+    ) -> Tail:
+        """Have every event, or notice of ours, passed on until it is closed or forgotten.
 
         Args:
+            kind: Which of the two.
             take: Called with each, and its place in the journal (0: it has none), where events are
                 routed: it must be as quick as an append.
             over: Called when nothing more will come.
@@ -483,7 +489,7 @@ class Listener:
             NotRunningError: The listener is stopped.
         """
         self._refuse_if_stopped()
-        return Tail(self._wish((Event, Notice)), self._handover.taps, take, over)
+        return Tail(self._wish((kind,)), self._handover.taps, take, over)
 
     @property
     def journal(self) -> Path | None:
@@ -499,6 +505,11 @@ class Listener:
     def given(self) -> int:
         """The place in the journal up to which all was handed over; 0 without one."""
         return self._engine.given
+
+    @property
+    def handed_over(self) -> int:
+        """How many events were handed over."""
+        return self._handover.events
 
     @property
     def namespace(self) -> str | None:

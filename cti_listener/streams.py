@@ -140,12 +140,16 @@ class Tail(Tapping):
     """Everything that is handed over, as it is, with its place in the journal.
 
     For the admin endpoint, whose readers share one: what it calls must be as quick as an append.
+    While it is paused, what is handed over costs what it costs without it.
 
     Args:
         wish: What is wanted.
         taps: Where it is offered.
         take: Called with each happening and its place; 0: it has none.
-        over: Called when nothing more will come.
+        over: Called when nothing more will come; not while it is paused.
+
+    Attributes:
+        paused: Whether what is handed over passes by.
     """
 
     def __init__(
@@ -158,6 +162,17 @@ class Tail(Tapping):
         super().__init__(wish, taps)
         self._take = take
         self._over = over
+        self.paused = False
+
+    def pause(self) -> None:
+        """Let what is handed over from now on pass by."""
+        self._taps.discard(self._tap)
+        self.paused = True
+
+    def resume(self) -> None:
+        """Take what is handed over from now on."""
+        self._taps.add(self._tap)
+        self.paused = False
 
     def _offer(self, happening: Happening, seq: int) -> None:
         self._take(happening, seq)

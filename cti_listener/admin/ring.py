@@ -1,9 +1,10 @@
 """The ring: what was handed over last, for all who read along.
 
 What is handed over is put here once, as cheaply as an append, whoever reads and however slowly; it
-is written as JSON when the first reader comes to it, and once. With nobody reading nothing is put,
-and beyond what the quickest reader has yet to take nothing but a count: events that are kept alive
-are gone over again and again by the garbage collector, which cost a quarter of the rate when tried.
+is written as JSON when the first reader comes to it, and once. With nobody reading nothing is put.
+Beyond what the quickest reader has yet to take events pass by unseen, and are counted afterwards:
+kept alive, they would be gone over by the garbage collector again and again, which cost a quarter
+of the rate when tried.
 """
 
 from __future__ import annotations
@@ -50,10 +51,9 @@ class Ring:
         self.over = False
         self._listener = listener
         self._shown = shown
-        self._tail: Tail | None = None
+        self._tails: tuple[Tail, ...] = ()
         self._read = 0  # up to here the quickest reader has come
-        self._dropped = 0  # since the last thing that was put
-        self._dropped_seq = 0
+        self._counted = 0  # while events pass by: how many of those handed over are told of
         self._hole = -1  # the number of the last mark of what was dropped
         self._items: list[Event | Notice | int] = [0] * SIZE
         self._seqs = [0] * SIZE
@@ -67,23 +67,25 @@ class Ring:
     # Filling
 
     def enter(self) -> None:
-        """Take a reader in; the first one opens the tap.
+        """Take a reader in; the first one opens the taps.
 
         Raises:
             NotRunningError: The listener is stopped.
         """
-        if self._tail is None:
-            self._tail = self._listener.tail(self._take, self.close)
+        if not self._tails:
+            self._tails = tuple(
+                self._listener.tail(kind, self._take, self.close) for kind in (Event, Notice)
+            )
         self.readers += 1
 
     def leave(self) -> None:
         """Let a reader go; with the last one nothing more costs anything."""
         self.readers -= 1
-        if not self.readers and self._tail is not None:
-            self._tail.close()
-            self._tail = None
+        if not self.readers:
+            for tail in self._tails:
+                tail.close()
+            self._tails = ()
             self._items = [0] * SIZE
-            self._dropped = 0
             self._texts = [None] * SIZE
 
     def close(self) -> None:
@@ -92,13 +94,13 @@ class Ring:
         self._wake()
 
     def _take(self, happening: Event | Notice, seq: int) -> None:
-        if self.end - self._read >= ROOM and not isinstance(happening, Notice):
-            self._dropped += 1
-            self._dropped_seq = seq
-            return
-        if self._dropped:
+        events, _ = self._tails
+        if events.paused:
             self._mark()
         self._put(happening, seq)
+        if self.end - self._read >= ROOM and not events.paused:
+            events.pause()
+            self._counted = self._listener.handed_over
         if self._waiting and not self._woken:
             self._woken = True
             asyncio.get_running_loop().call_later(TICK, self._wake)
@@ -111,10 +113,11 @@ class Ring:
         self.end += 1
 
     def _mark(self) -> None:
-        """Put how many were dropped where they would have stood, with the place of the last."""
-        self._hole = self.end
-        self._put(self._dropped, self._dropped_seq)
-        self._dropped = 0
+        """Put how many passed by where they would have stood, with the place of the last."""
+        if count := self._passing:
+            self._counted += count
+            self._hole = self.end
+            self._put(count, self._listener.given)
 
     # Reading
 
@@ -125,7 +128,7 @@ class Ring:
     def at(self, number: int) -> tuple[Event | Notice | int, int]:
         """Return one that is there, and its place in the journal; 0: it has none.
 
-        A number in its stead is of so many that were dropped, the last of them of that place.
+        A number in its stead is of so many that passed by, the last of them of that place.
         """
         return self._items[number & _MASK], self._seqs[number & _MASK]
 
@@ -146,17 +149,30 @@ class Ring:
         return f"{self._listener.journal_id}-{seq}"
 
     def passed(self, number: int) -> None:
-        """Note that a reader has come so far."""
+        """Note that a reader has come so far; where that makes room, take events again."""
         self._read = max(self._read, number)
+        events, _ = self._tails
+        if events.paused and self.end - self._read < ROOM:
+            self._mark()
+            events.resume()
+
+    def now(self) -> int:
+        """Return the number of what is handed over next, for one who has come to it."""
+        self.passed(self.end)
+        return self.end
+
+    @property
+    def _passing(self) -> int:
+        """How many events have passed by since the last thing was put."""
+        events, _ = self._tails
+        return self._listener.handed_over - self._counted if events.paused else 0
 
     def lacks(self, number: int) -> bool:
         """Tell whether something of what came from this number on is not there."""
-        return number < self.begin() or self._hole >= number or self._dropped > 0
+        return number < self.begin() or self._hole >= number or self._passing > 0
 
     async def changed(self, number: int, timeout: float) -> bool:
         """Wait until there is more than up to this number; tell whether there is, in time."""
-        if self._dropped and self.end == number:
-            self._mark()
         if self.end > number or self.over:
             return True
         waiter = asyncio.get_running_loop().create_future()

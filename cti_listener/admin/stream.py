@@ -125,8 +125,7 @@ class Stream:
         self._wanted = wanted
         self._after = after
         self._catching_up = catching_up
-        self._number = ring.end
-        ring.passed(ring.end)
+        self._number = ring.now()
         self._seq = listener.given  # up to here it has had all, or asked for no more
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -169,7 +168,7 @@ class Stream:
                 # What is committed by now and not in the ring was in the journal; what is handed
                 # over from now on is in the ring, and skipped if it was sent from here.
                 behind = self._ring.lacks(self._number)
-                self._number = self._ring.end if behind else self._number
+                self._number = self._ring.now() if behind else self._number
             if self._seq < given:
                 yield self._erased(self._seq + 1, given)
                 self._seq = given
