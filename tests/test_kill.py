@@ -364,7 +364,9 @@ def check_downtimes(lives: list[Life], gaps: list[Gap]) -> None:
         left = life.left
         if not left.last_seq:
             continue  # nothing had come yet, and nobody knows that it ran
-        latest = min(life.ended, left.last_at + 1.0)
+        # One killed behind its subscription and before its first event was there till then.
+        had_events = left.last_at >= life.began
+        latest = min(life.ended, left.last_at + 1.0) if had_events else life.ended
         covered = any(since <= latest and until >= following.began for since, until in down)
         assert covered, (life.began, life.ended, left.last_at, following.began, down)
         for one in following.told:
