@@ -58,6 +58,7 @@ def _feed(
         zone=zone,
         clock=clock,
         feed=feed,
+        probing=len(feeds) > 1,
     )
 
 
