@@ -223,7 +223,7 @@ async def test_a_webhook_that_stalls_pauses_nothing_and_leaves_the_rest_in_the_j
                 running.source.send(one)
                 await asyncio.sleep(0)
                 paused = paused or running.source.paused
-            await until(lambda: handled == 2000)
+            await until(lambda: handled == 2000 and receiver.stalling >= DEVICES)
             assert not paused
             assert receiver.stalling == DEVICES  # one request a device, and no more
             # As much as lanes hold is in memory, the rest on disk.
