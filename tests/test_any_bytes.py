@@ -155,6 +155,35 @@ def message_frames(draw: st.DrawFn) -> bytes:
     return data if draw(st.booleans()) else draw(mutated(data, STOMP_BITS))
 
 
+LINES = (
+    *(b"subscription:0", b"destination:/topic/a", b"message-id:T_0@@session-w1@@1"),
+    *(b"redelivered:false", b"content-type:application/json", b"content-length:%d"),
+)
+"""Of a MESSAGE, as RabbitMQ writes them; `%d` stands for the body's length."""
+
+ODD_LINES = (
+    *(b"subscription:1", b"subscription:9", b"subscription:", b"subscription:0\r", b"a:b:c", b"a:"),
+    *(b":", b"", b"\r", b"none", b"a:\\c", b"a:\\t", b"\\c:a", b"a:1\r", b"a:\t", b"a:\0"),
+    *(b"a:\xc3\xa4", b"a:\xc3", b"content-length:2", b"content-length:0%d", b"content-length:%d0"),
+    *(b"content-length:", b"content-length: %d", b"content-length:+%d", b"content-length:\xd9\xa3"),
+    *(b"content-length:%d\r", b"Content-Length:1", b"content-length :1", b"content-length:1_0"),
+)
+
+
+@st.composite
+def heads_and_bodies(draw: st.DrawFn) -> bytes:
+    """Return a MESSAGE of plain lines in any order, odd ones among them perhaps, and an object."""
+    lines = list(LINES) if draw(st.booleans()) else draw(st.permutations(LINES))
+    lines = lines[: draw(st.integers(3, len(lines)))]
+    for odd in draw(st.just([]) | st.lists(st.sampled_from(ODD_LINES + LINES), max_size=2)):
+        lines.insert(draw(st.integers(0, len(lines))), odd)
+    body = draw(OBJECTS.flatmap(written) | st.sampled_from([b"{}", b" {}", b"[]", b'{"a":"\0"}']))
+    head = b"".join(line + b"\n" for line in (b"MESSAGE", *lines)).replace(b"%d", b"%d" % len(body))
+    blank = draw(st.just(b"\n") | st.sampled_from([b"\n", b"\r\n", b""]))
+    ends = st.sampled_from([b"\0", b"\0\n"]) | st.sampled_from([b"\0\n\n", b"\0\0", b"\0{", b""])
+    return head + blank + body + draw(ends)
+
+
 @st.composite
 def stomp_bytes(draw: st.DrawFn) -> bytes:
     match draw(st.sampled_from(["any", "bits", "valid", "mutated"])):
@@ -416,7 +445,10 @@ def test_any_bytes_leave_a_session_that_says_what_it_may(
     assert last.payload == {"next": 1}
 
 
-@given(stomp_bytes() | message_frames(), st.sampled_from([b"", b"", b"MESSAGE", b"x:1\n\n\0"]))
+@given(
+    stomp_bytes() | message_frames() | heads_and_bodies(),
+    st.sampled_from([b"", b"", b"MESSAGE", b"x:1\n\n\0"]),
+)
 def test_what_is_quickly_read_as_a_lone_stomp_event_is_what_the_message_holds(
     data: bytes, before: bytes
 ) -> None:
@@ -426,6 +458,19 @@ def test_what_is_quickly_read_as_a_lone_stomp_event_is_what_the_message_holds(
     if lone is not None:
         event("lone")
         check_lone(lone, heard(slow, [data]))
+
+
+@given(st.lists(message_frames() | heads_and_bodies() | stomp_bytes(), max_size=4), CUTS)
+def test_a_session_that_reads_lone_events_quickly_tells_what_one_does_that_never_does(
+    messages: list[bytes], at: list[int]
+) -> None:
+    quick = session()
+    told: list[WireEvent] = []
+    pieces = [piece for one in messages for piece in cut(one, at[: len(one) % 3])]
+    for piece in pieces:
+        lone = quick.lone_event(piece)
+        told += heard(quick, [piece]) if lone is None else [EventReceived(*lone[:2])]
+    assert repr(told) == repr(heard(session(), pieces))
 
 
 @given(stomp_bytes(), CUTS)

@@ -42,11 +42,19 @@ _STRICT: Final = ("1.2", "1.1")
 """Where spaces around a header are part of it."""
 
 _FRAME_ENDS: Final = (b"\0", b"\0\n")
-_PLAIN_HEAD: Final = re.compile(rb"MESSAGE\n(?:[ -9;-\[\]-~]++:[ -\[\]-~]*+\n)++\n")
-"""Command and headers that mean what they spell: printable ASCII, and no escape."""
+_VALUE: Final = r"[ -\[\]-~]*+"
+_LINE: Final = rf"[ -9;-\[\]-~]++:{_VALUE}\n"
+_PLAIN_HEAD: Final = re.compile(
+    (
+        rf"MESSAGE\n(?:(?!subscription:|content-length:){_LINE})*+"
+        rf"subscription:({_VALUE})\n(?:(?!content-length:){_LINE})*+"
+        rf"(?:content-length:(\d{{1,5}}+)\n(?:{_LINE})*+)?+\n(?=\{{)"
+    ).encode()
+)
+"""Command and headers that mean what they spell, printable ASCII and no escape, ahead of an object.
 
-_SUBSCRIPTION: Final = b"\nsubscription:"
-_CONTENT_LENGTH: Final = b"\ncontent-length:"
+Its groups are the first `subscription` and, if there is one, the first `content-length` behind it.
+"""
 
 _MOST_BYTES: Final = 4 * MOST_WORDS  # no character of UTF-8 has more than four
 
@@ -113,6 +121,7 @@ class StompCodec:
         self._decoder = FrameDecoder(max_size=max_size)
         self._short = min(CHEAP, max_size)  # up to there a message can pay for what it holds
         self._version: str | None = None  # None until CONNECTED
+        self._quick = False  # whether the next message may be read in one go
         self._wanted = list(destinations)
         self._ids = count()
         self._destinations: dict[str, str] = {}  # subscription id -> destination
@@ -156,29 +165,27 @@ class StompCodec:
         """Read a message that is one short MESSAGE frame; None: `receive_data` has to look at it.
 
         So it has to at whatever is not plain: escapes, STOMP 1.0, a body that is no event, a
-        subscription that we do not know.
+        subscription that we do not know, or one that stands behind the length.
         """
+        if not self._quick or len(data) > self._short:
+            return None
         head = _PLAIN_HEAD.match(data)
-        if head is None or len(data) > self._short or self._version not in _STRICT:
+        if head is None:
+            return None
+        number, length = head.groups()
+        destination = self._destinations.get(number.decode())
+        if destination is None:
             return None
         begin = head.end()
-        end = data.find(b"\0", begin)
-        if data[end:] not in _FRAME_ENDS or not (self._plain and self._decoder.between_frames):
-            return None
-        length = data.find(_CONTENT_LENGTH, 0, begin) + len(_CONTENT_LENGTH)
-        if length >= len(_CONTENT_LENGTH) and not data.startswith(b"%d\n" % (end - begin), length):
-            return None
-        number = data.find(_SUBSCRIPTION, 0, begin) + len(_SUBSCRIPTION)
-        named = data[number : data.find(b"\n", number)] if number >= len(_SUBSCRIPTION) else b""
-        destination = self._destinations.get(named.decode())
-        if destination is None:
+        # Within its length a body may hold a NUL, but is no JSON then.
+        end = data.find(b"\0", begin) if length is None else begin + int(length)
+        if data[end:] not in _FRAME_ENDS:
             return None
         text = data[begin:end]
         try:
-            payload = from_json(text, cache_strings="keys")
+            return from_json(text, cache_strings="keys"), destination, text
         except ValueError:
             return None
-        return (payload, destination, text) if type(payload) is dict else None
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message: part of a frame, one, or several.
@@ -204,6 +211,7 @@ class StompCodec:
         if self._bad:
             self._events += self._bad.values()
             self._bad = {}
+        self._quick = self._plain and self._version in _STRICT and decoder.between_frames
 
     @property
     def unfinished(self) -> bool:

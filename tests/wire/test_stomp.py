@@ -550,6 +550,17 @@ def lone_frame(extra: str = "", body: str = '{"serial": 7}', end: str = "\0") ->
     return f"{head}{body}{end}".encode()
 
 
+FROM_RABBITMQ = (
+    b"MESSAGE\nsubscription:0\ndestination:/topic/event.agent.zhen04_cc.8002\n"
+    b"message-id:T_0@@session-utgPNT2S7nFBLP-BEFzPcA@@3\nredelivered:false\nx-a:b\n"
+    b'persistent:true\ncontent-type:application/json\ncontent-length:13\n\n{"serial": 7}\0\n'
+)
+FROM_SPRING = (
+    b"MESSAGE\ndestination:/topic/a\ncontent-type:application/json\nsubscription:0\n"
+    b'message-id:w1-7\ncontent-length:13\n\n{"serial": 7}\0'
+)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -557,6 +568,11 @@ def lone_frame(extra: str = "", body: str = '{"serial": 7}', end: str = "\0") ->
         lone_frame(end="\0\n"),
         lone_frame("content-length:13\n"),
         lone_frame("a:1\na:2\nsubscription:1\n"),
+        lone_frame("a:1\ncontent-length:13\nb:2\ncontent-length:1\n"),
+        lone_frame("content-length:0013\ncontent-length:\n"),
+        lone_frame().replace(b"subscription:0\n", b"").replace(b"\n\n", b"\nsubscription:0\n\n"),
+        FROM_RABBITMQ,
+        FROM_SPRING,
     ],
 )
 def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
@@ -572,17 +588,32 @@ def test_a_message_that_is_one_plain_event_is_read_at_once(data: bytes) -> None:
         lone_frame("a\n"),
         lone_frame("a:\u00e9\n"),
         lone_frame("content-length:12\n"),
+        lone_frame("content-length:14\n"),
+        lone_frame("content-length:14\n", end="\0\n"),
+        lone_frame("content-length:12\ncontent-length:13\n"),
         lone_frame("content-length: 13\n"),
+        lone_frame("content-length:+13\n"),
+        lone_frame("content-length:1_3\n"),
+        lone_frame("content-length:\n"),
+        lone_frame("content-length:9999999999999\n"),
+        lone_frame("content-length:13\ncontent-length:\u00e9\n"),
+        lone_frame("subscription\n"),
+        lone_frame("a:\0\n"),
+        lone_frame("content-length:10\n", body='{"a": "\0"}'),
         lone_frame(end="\0\n\n"),
         lone_frame(end="\0\0"),
         lone_frame(end=""),
         lone_frame() + lone_frame(),
         lone_frame(body="[7]"),
         lone_frame(body="{"),
+        lone_frame(body=' {"serial": 7}'),
         lone_frame(body=f'{{"a": "{"x" * 6000}"}}'),
         lone_frame().replace(b"MESSAGE", b"SEND"),
         lone_frame().replace(b"subscription:0", b"subscription:9"),
         lone_frame().replace(b"subscription:0", b"x:0"),
+        lone_frame().replace(b"subscription:0", b"subscription:9\nsubscription:0"),
+        lone_frame().replace(b"subscription:0", b"content-length:13\nsubscription:0"),
+        lone_frame().replace(b"\n\n", b"\n"),
         b"\n" + lone_frame(),
         b'MESSAGE\nx:1\n\n"\xff"\0',
     ],
