@@ -59,10 +59,10 @@ class Counters:
                 self._lines[namespace, event_type] = [_Line(serial, stamped, heard)]
             return None
         line = lines[-1]  # the one heard last; nearly always the right one
-        if serial <= line.highest or len(lines) > 1:
+        if serial < line.highest or len(lines) > 1:
             below = [one for one in lines if one.highest <= serial]
             if not below:
-                return self._fell_back(lines, _Line(serial, stamped, heard))
+                return self._fell_back(lines, serial, stamped, heard)
             line = max(below, key=lambda one: one.highest)
             if _late(lines, line, serial, stamped):
                 return None
@@ -73,13 +73,15 @@ class Counters:
             line.highest, line.stamped = serial, stamped
         return None
 
-    def _fell_back(self, lines: list[_Line], new: _Line) -> datetime | None:
+    def _fell_back(
+        self, lines: list[_Line], serial: int, stamped: str, heard: datetime
+    ) -> datetime | None:
         """Judge a serial below every line: late, or the first of a new line."""
         last = lines[-1]
-        if not _later(new.stamped, max(line.stamped for line in lines)):
+        if stamped <= last.stamped or not _later(stamped, max(line.stamped for line in lines)):
             return None
-        lines[:] = [line for line in lines if new.heard - line.heard < STALE][-LINES + 1 :]
-        lines.append(new)
+        lines[:] = [line for line in lines if heard - line.heard < STALE][-LINES + 1 :]
+        lines.append(_Line(serial, stamped, heard))
         return last.heard
 
 
