@@ -1,4 +1,4 @@
-"""The window of what was seen: is this a repeat?
+"""The window of what was seen: is this a repeat? And what the latest texts said.
 
 Two generations of hashes: the older is dropped whole, so nothing is ever evicted one by one. A hash
 has 64 bits and is seeded by the process: among the 200,000 kept at most, an event is taken for a
@@ -8,6 +8,25 @@ repeat by chance once in some 10^14.
 from __future__ import annotations
 
 from math import inf
+from typing import Any, Final
+
+LOOK: Final = 256
+"""After so many events it is looked whether many were repeats."""
+
+KEPT: Final = 500
+"""Of how many of the latest events at least the texts are kept; at most of twice as many.
+
+With 2,000 it costs more: so much memory falls out of the processor's cache.
+"""
+
+LONGEST: Final = 4096
+"""A longer text is not kept, in bytes."""
+
+REST: Final = 10.0
+"""For how long no text is kept after few came again to the byte, in seconds."""
+
+Said = tuple[tuple[Any, ...], int]
+"""What a text said: the values of the event's identity, and the hash the window knows it by."""
 
 
 class Dedupe:
@@ -35,6 +54,12 @@ class Dedupe:
     def __contains__(self, key: int) -> bool:
         return key in self._newer or key in self._older
 
+    def knows(self, key: int, now: float) -> bool:
+        """Tell whether `admit` would return False, and change nothing; in doubt, no."""
+        if now >= self._until or len(self._newer) >= self._window:
+            return False
+        return key in self._newer or key in self._older
+
     def admit(self, key: int, now: float) -> bool:
         """Remember `key`; return False if it was seen already.
 
@@ -55,3 +80,54 @@ class Dedupe:
         self._older = self._newer if late < self._max_age else set()
         self._newer = set()
         self._until = (self._until if 0 <= late < self._max_age else now) + self._max_age
+
+
+class Texts:
+    """What the latest texts said, so that one that comes again need not be read.
+
+    To keep them costs every event something, and saves most of what a repeat costs. So none is
+    kept until many of the latest events were repeats, nor for long if few were so to the byte.
+
+    Args:
+        share: Which part of the events has to be; half of that, once they are kept.
+        look: After so many events it is looked whether it is.
+
+    Attributes:
+        due: After so many events in all it is time to look again.
+        newer: What is kept, by text; the caller puts it there.
+        older: What was kept before that.
+    """
+
+    def __init__(self, share: float = 1 / 3, look: int = LOOK) -> None:
+        """Keep none yet."""
+        self.due = self._look = look
+        self._share = share
+        self._on = False
+        self._rest_until = -inf
+        self._events = self._repeats = self._recalled = 0  # when it was looked last
+        self.newer: dict[bytes, Said] = {}
+        self.older: dict[bytes, Said] = {}
+
+    def __repr__(self) -> str:
+        return f"<Texts {len(self.newer) + len(self.older)} kept>"
+
+    def look(self, events: int, repeats: int, recalled: int, now: float) -> bool:
+        """Tell whether texts should be kept from now on.
+
+        Args:
+            events: How many came so far.
+            repeats: How many of these were repeats.
+            recalled: How many of these were told by their text.
+            now: Monotonic seconds.
+        """
+        many = self._share * (events - self._events)
+        if not self._on:
+            self._on = repeats - self._repeats >= many and now >= self._rest_until
+        elif recalled - self._recalled < many / 2:
+            self._on = False
+            self._rest_until = now + REST
+            self.newer = {}
+        self.older, self.newer = self.newer, {}
+        self._events, self._repeats, self._recalled = events, repeats, recalled
+        self.due = events + (KEPT if self._on else self._look)
+        return self._on

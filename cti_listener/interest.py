@@ -117,6 +117,13 @@ class Interest:
                 return True
         return device in self.devices
 
+    def wants_still(self, device: str | None) -> bool:
+        """Tell by its device alone whether an event is wanted that was before; in doubt, no.
+
+        With agents there always is doubt: each event may tell where one sits.
+        """
+        return not self.agents and (not self.devices or device in self.devices)
+
     def _follow(self, agent: str, device: str, payload: Payload) -> None:
         """Move an asked agent's seat; free a seat where somebody else sits now.
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, get_args
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits, last_before
 from cti_listener.counters import Counters
-from cti_listener.dedupe import Dedupe
+from cti_listener.dedupe import LONGEST, Dedupe, Texts
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import CATALOGUE, class_of, event_of
@@ -35,7 +35,7 @@ from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
 from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, read_time, routing_key
-from cti_listener.wire.base import MessageBad, WireName
+from cti_listener.wire.base import MessageBad, Recall, WireName
 
 Later = Callable[[float, Callable[[], None]], None]
 """Has something called after so many seconds."""
@@ -79,6 +79,7 @@ class Pipeline:
         later: Has something called later; needed for several feeds.
         following: What follows from events; None: nothing is tracked.
         inquiry: Asks how devices stand; None: nobody can tell.
+        texts: What the latest texts said, while many of them come again.
 
     Attributes:
         interest: As above.
@@ -100,6 +101,7 @@ class Pipeline:
         later: Later | None = None,
         following: Following | None = None,
         inquiry: Inquiry | None = None,
+        texts: Texts | None = None,
     ) -> None:
         """Start with nothing received."""
         self.interest = interest
@@ -126,6 +128,9 @@ class Pipeline:
         self._wire: WireName = "other"  # of the frames that are not among these yet
         self._received: dict[Any, int] = dict.fromkeys(CATALOGUE, 0)  # by name
         self._received_others = self._not_asked_for = self._repeated = self._distinct = 0
+        self._texts = texts or Texts()
+        self._recall: Recall | None = None  # while they are kept
+        self._recalled = 0
         self._attentive = True  # to the next distinct event
         self._lag = Histogram(LONG)
         self._lag_due = -inf
@@ -153,8 +158,12 @@ class Pipeline:
 
     # Events
 
-    def message_received(self, delivery: Delivery, wire: WireName = "other") -> None:
-        """Count a WebSocket message; its events follow with the same delivery."""
+    def message_received(self, delivery: Delivery, wire: WireName = "other") -> Recall | None:
+        """Count a WebSocket message; its events follow with the same delivery.
+
+        Returns:
+            What tells of a text that it came before, and counts it; None while few come again.
+        """
         self._frames += 1
         heard = delivery.received_at
         if heard is None or heard is not self._last_frame_at:  # once for all that a read brings
@@ -165,6 +174,9 @@ class Pipeline:
                 self._attentive = True
             if wire is not self._wire:
                 self._count_frames(wire)
+            if self._distinct + self._repeated >= self._texts.due:
+                self._mind_texts()
+        return self._recall
 
     def event_received(
         self,
@@ -187,6 +199,8 @@ class Pipeline:
             elif self._feeds is None:
                 name = hash(key) if self._commits is None else digest(key)
                 self._admit(payload, device, key, name, delivery, text=text)
+                if self._recall is not None and text is not None and len(text) <= LONGEST:
+                    self._texts.newer[text] = key, name
             else:
                 name = hash(key) if self._commits is None else digest(key)
                 kept = None if self._commits is None else text
@@ -194,6 +208,33 @@ class Pipeline:
                 self._take_in_step(self._feeds, taken)
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._mind_failed(payload)
+
+    def _mind_texts(self) -> None:
+        """Keep the texts of events while many come again, which costs each of them something."""
+        if self._feeds is None:  # several have to know of each copy
+            events = self._distinct + self._repeated
+            on = self._texts.look(events, self._repeated, self._recalled, self._now)
+            self._recall = self._recall_text if on else None
+
+    def _recall_text(self, text: bytes) -> bool:
+        """Take a text for a repeat, as `event_received` would; False: it has to be read."""
+        said = self._texts.newer.get(text) or self._texts.older.get(text)
+        if said is None:
+            return False
+        key, name = said
+        if not self._dedupe.knows(name, self._now) or not self.interest.wants_still(key[2]):
+            return False
+        try:
+            self._received[key[4]] += 1
+        except KeyError:
+            self._received_others += 1
+        try:
+            self._mind_counter(key, self._last_frame_at)
+            self._repeated += 1
+            self._recalled += 1
+        except Exception:  # noqa: BLE001 - as for those that are read
+            self._mind_failed(EventKey(*key)._asdict())
+        return True
 
     def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
         """Name a gap if the server restarted its counter between two events."""

@@ -274,6 +274,7 @@ def test_what_is_quickly_read_as_a_lone_json_event_is_what_the_message_holds(
 def check_lone(lone: LoneEvent, told: Sequence[WireEvent]) -> None:
     """See that it is what was told, and that its text, kept, is read as the same."""
     payload, destination, text = lone
+    assert payload is not None
     assert repr([EventReceived(payload, destination)]) == repr(told)
     assert repr(load_json(text)) == repr(payload)
     assert repr(json.loads(text)) == repr(payload)

@@ -107,6 +107,21 @@ def test_an_entry_costs_at_most_150_bytes(entries: int) -> None:
     assert cost <= 150
 
 
+@given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 9), st.floats(0, 8)), max_size=60))
+def test_what_it_knows_is_not_admitted_and_to_ask_changes_nothing(
+    window: int, arrivals: list[tuple[int, float]]
+) -> None:
+    seen, unasked = Dedupe(window, max_age=10.0), Dedupe(window, max_age=10.0)
+    now = 0.0
+    for key, pause in arrivals:
+        now += pause
+        known = seen.knows(key, now)
+        admitted = seen.admit(key, now)
+        assert not (known and admitted)
+        assert admitted == unasked.admit(key, now)
+        assert seen.knows(key, now) or len(seen) >= window
+
+
 def test_it_tells_its_state() -> None:
     seen = Dedupe(window=5)
     seen.admit(1, 0.0)

@@ -232,6 +232,20 @@ def test_what_is_added_passes_and_what_is_removed_does_not() -> None:
     assert not wants(interest, call("8007"))
 
 
+def test_what_was_wanted_is_still_if_its_device_is_and_no_agent_was_asked_for() -> None:
+    interest = Interest(NS)
+    assert interest.wants_still(f"8002@{NS}")
+    assert interest.wants_still(None)
+    interest.add(["8002"], [])
+    assert interest.wants_still(f"8002@{NS}")
+    assert not interest.wants_still(f"8003@{NS}")
+    assert not interest.wants_still(None)
+    interest.add([], ["5002"])
+    assert not interest.wants_still(f"8002@{NS}")
+    interest.remove([], ["5002"])
+    assert interest.wants_still(f"8002@{NS}")
+
+
 def test_removing_what_was_not_asked_for_or_everything_is_refused() -> None:
     interest = Interest(NS, ["8001"])
     with pytest.raises(ConfigurationError, match=r"8002@zhen04\.cc was not asked for"):

@@ -15,7 +15,7 @@ from cti_listener.errors import ConnectError
 from cti_listener.event_base import Delivery
 from cti_listener.interest import Interest
 from cti_listener.notices import GapReason
-from cti_listener.wire.base import MessageBad, WireName
+from cti_listener.wire.base import MessageBad, Recall, WireName
 
 
 class Receiver(Protocol):
@@ -33,8 +33,12 @@ class Receiver(Protocol):
     def message_bad(self, bad: MessageBad) -> None:
         """Take note of a message that was no event."""
 
-    def message_received(self, delivery: Delivery, wire: WireName = "other") -> None:
-        """Count a WebSocket message; its events follow with the same delivery."""
+    def message_received(self, delivery: Delivery, wire: WireName = "other") -> Recall | None:
+        """Count a WebSocket message; its events follow with the same delivery.
+
+        Returns:
+            What may be asked about a text before it is read; None while that does not pay.
+        """
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Call once all events taken before are committed: at once where nothing keeps them."""

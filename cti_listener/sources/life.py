@@ -337,12 +337,13 @@ class Life:
         if delivery is None:
             delivery = Delivery(self._clock.now(), self.plan.feed, self.plan.zone)
             self._delivery = delivery
-        self._receiver.message_received(delivery, codec.wire)
-        lone = codec.lone_event(data) if self.stood and self.durable is None else None
+        recall = self._receiver.message_received(delivery, codec.wire)
+        lone = codec.lone_event(data, recall) if self.stood and self.durable is None else None
         if lone is not None:
             payload, destination, text = lone
             self._heard_of.add(destination)
-            self._receiver.event_received(payload, destination, delivery, text)
+            if payload is not None:
+                self._receiver.event_received(payload, destination, delivery, text)
         else:
             codec.receive_data(data)
             self._take_events(delivery)

@@ -6,7 +6,7 @@ sent. It knows no socket, no clock and no task. One codec lives for one connecti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -111,8 +111,14 @@ WireEvent = (
 WireName = Literal["stomp", "json", "other"]
 """What a message is in; `other`: by a source of a user's own. A closed set, fit for a label."""
 
-LoneEvent = tuple[dict[str, Any], str | None, bytes]
-"""An event object, the destination it came by, and the JSON text it was read from."""
+LoneEvent = tuple[dict[str, Any] | None, str | None, bytes]
+"""An event object, the destination it came by, and the JSON text it was read from.
+
+No object: the text was recalled, and there was no need to read it.
+"""
+
+Recall = Callable[[bytes], bool]
+"""Tells whether the text of an event came before, to the byte; then all is done that is to do."""
 
 
 class Codec(Protocol):
@@ -127,8 +133,12 @@ class Codec(Protocol):
     def open(self) -> None:
         """Begin the session; call once, when the WebSocket stands."""
 
-    def lone_event(self, data: bytes) -> LoneEvent | None:
+    def lone_event(self, data: bytes, recall: Recall | None = None) -> LoneEvent | None:
         """Read a message that is one event and nothing else, as nearly all are, at little cost.
+
+        Args:
+            data: The message.
+            recall: Asked before the text is read; None: it is read.
 
         Returns:
             None: `receive_data` has to look at it.

@@ -16,6 +16,7 @@ from cti_listener.wire.base import (
     EventReceived,
     LoneEvent,
     MessageBad,
+    Recall,
     SessionOpened,
     WireEvent,
     WireName,
@@ -70,10 +71,12 @@ class JsonCodec:
         self._opened = True
         self._events.append(SessionOpened())
 
-    def lone_event(self, data: bytes) -> LoneEvent | None:
+    def lone_event(self, data: bytes, recall: Recall | None = None) -> LoneEvent | None:
         """Read a short message that is one object; None: `receive_data` has to look at it."""
         if len(data) > self._short or not data.startswith(b"{"):
             return None
+        if recall is not None and recall(data):
+            return None, None, data
         try:
             payload = from_json(data, cache_strings="keys")
         except ValueError:

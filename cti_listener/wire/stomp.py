@@ -20,6 +20,7 @@ from cti_listener.wire.base import (
     LateEvent,
     LoneEvent,
     MessageBad,
+    Recall,
     SessionDenied,
     SessionEnded,
     SessionOpened,
@@ -161,7 +162,7 @@ class StompCodec:
 
     # Receiving
 
-    def lone_event(self, data: bytes) -> LoneEvent | None:
+    def lone_event(self, data: bytes, recall: Recall | None = None) -> LoneEvent | None:
         """Read a message that is one short MESSAGE frame; None: `receive_data` has to look at it.
 
         So it has to at whatever is not plain: escapes, STOMP 1.0, a body that is no event, a
@@ -182,10 +183,12 @@ class StompCodec:
         if data[end:] not in _FRAME_ENDS:
             return None
         text = data[begin:end]
+        recalled = recall is not None and recall(text)
         try:
-            return from_json(text, cache_strings="keys"), destination, text
+            payload = None if recalled else from_json(text, cache_strings="keys")
         except ValueError:
             return None
+        return payload, destination, text
 
     def receive_data(self, data: bytes) -> None:
         """Take a whole WebSocket message: part of a frame, one, or several.

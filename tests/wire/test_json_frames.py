@@ -51,6 +51,12 @@ def test_a_short_message_that_is_one_object_is_read_at_once(message: bytes, lone
     assert JsonCodec().lone_event(message) == lone
 
 
+def test_a_text_that_is_recalled_is_not_read() -> None:
+    assert JsonCodec().lone_event(b"{", lambda text: text == b"{") == (None, None, b"{")
+    assert JsonCodec().lone_event(b"{}", lambda _: False) == ({}, None, b"{}")
+    assert JsonCodec().lone_event(b"[]", lambda _: True) is None
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [

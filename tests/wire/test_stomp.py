@@ -622,6 +622,20 @@ def test_what_is_not_plain_is_left_to_be_looked_at(data: bytes) -> None:
     assert session(A).codec.lone_event(data) is None
 
 
+def test_a_text_that_is_recalled_is_not_read() -> None:
+    server, asked = session(A), list[bytes]()
+
+    def recall(text: bytes) -> bool:
+        asked.append(text)
+        return text == b"{"
+
+    assert server.codec.lone_event(lone_frame(body="{"), recall) == (None, A, b"{")
+    assert server.codec.lone_event(lone_frame(), recall) == ({"serial": 7}, A, b'{"serial": 7}')
+    assert server.codec.lone_event(lone_frame(body="["), recall) is None
+    assert server.codec.lone_event(lone_frame("a\n"), recall) is None
+    assert asked == [b"{", b'{"serial": 7}']
+
+
 def test_nothing_is_a_lone_event_in_the_middle_of_a_frame_or_in_version_1_0() -> None:
     server = session(A)
     server.codec.receive_data(b"MESSAGE\n")
