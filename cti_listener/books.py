@@ -19,7 +19,7 @@ from cti_listener.derived import Derived, read_derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import JournalError
 from cti_listener.event_base import Delivery, Event
-from cti_listener.events import parse_event
+from cti_listener.events import event_in, load_object, parse_event
 from cti_listener.journal import NO_DEVICE, OURS, Entry, Journal, Seqs
 from cti_listener.lanes import Lane
 from cti_listener.log import log
@@ -145,10 +145,24 @@ def read_notice(entry: Entry) -> Derived | None:
     return notice and replace(notice, redelivered=entry.redelivered)
 
 
-def read_event(payload: dict[str, Any], device: str | None, delivery: Delivery) -> Event | None:
-    """Build an event's model; a bug of ours on one is logged, and the next one goes on."""
+def read_event(
+    payload: dict[str, Any] | bytes,
+    device: str | None,
+    delivery: Delivery,
+    kind: type[Event] | None = None,
+) -> Event | None:
+    """Build an event's model; a bug of ours on one is logged, and the next one goes on.
+
+    Args:
+        payload: The object as received, or its JSON text.
+        device: Its routing key.
+        delivery: What is ours about it.
+        kind: Its class, if it is the text.
+    """
     try:
+        if type(payload) is bytes and kind is not None:
+            return event_in(payload, kind, device, delivery)
         return parse_event(payload, device=device, delivery=delivery)
     except Exception:  # noqa: BLE001 - told, and no more
-        log.exception("event_failed", keys=list(payload)[:50])
+        log.exception("event_failed", keys=list(load_object(payload))[:50])
         return None

@@ -146,6 +146,7 @@ class Commits:
         *,
         digest: int,
         event: Event | None,
+        kind: type[Event],
         handlers: Sequence[Handler],
         text: bytes | None,
     ) -> None:
@@ -156,16 +157,23 @@ class Commits:
             device: Its routing key.
             delivery: What is ours about it.
             digest: Tells it from all others.
-            event: Its model, if it had to be read; else it is read when it is handed over. A model
-                is some objects, and thousands may wait: the garbage collector would go over them
-                again and again.
+            event: Its model, if it had to be read; else it is read when it is handed over, from
+                its text if that is at hand. An event that waits is then one piece of memory, where
+                thousands may wait, which the garbage collector would go over again and again, and
+                which fall out of the processor's cache.
+            kind: Its class.
             handlers: Who wants it.
             text: The JSON text it was read from, where that is at hand.
         """
         wanting, owed = self._who(handlers)
         call = payload.get("callId")
+        if event is None and text is not None:
+            what: Any = text
+        else:
+            what = payload if event is None else event
         self._journal.append(
-            payload if event is None else event,
+            what,
+            kind,
             device,
             delivery,
             wanting,
@@ -194,6 +202,7 @@ class Commits:
         call = getattr(notice, "call", None)
         self._journal.append(
             notice,
+            None,
             notice.device,
             None,
             wanting,
@@ -285,15 +294,18 @@ class Commits:
         """Hand a group over, event by event."""
         behind, give = self._behind, self._handover.give
         each = iter(contexts)
-        for seq, (what, device, delivery, handlers) in enumerate(
-            zip(each, each, each, each, strict=True), first
+        for seq, (what, kind, device, delivery, handlers) in enumerate(
+            zip(each, each, each, each, each, strict=True), first
         ):
             self._landed += 1
             self.given = seq
             if delivery is None:
                 self._handover.follow(what, handlers, seq)
-            elif event := read_event(what, device, delivery) if type(what) is dict else what:
-                give(event, device, handlers, seq)
+            else:
+                unread = type(what) is bytes or type(what) is dict
+                event = read_event(what, device, delivery, kind) if unread else what
+                if event is not None:
+                    give(event, device, handlers, seq)
             while behind and behind[0][0] <= self._landed:
                 behind.popleft()[1]()
             yield

@@ -99,6 +99,20 @@ class WireObject(BaseModel):
         return made  # type: ignore[no-any-return]  # validate_python is untyped
 
     @classmethod
+    def read_text(cls, text: bytes) -> Self | None:
+        """Do the same from its JSON text, in one go; None: it has to be read as an object.
+
+        So it has to where a value is not of its field's type, or an extra one has a field's name.
+        """
+        try:
+            made = cls.__pydantic_validator__.validate_json(text)
+        except ValidationError:
+            return None
+        extra = made.__pydantic_extra__
+        odd = bool(extra) and not cls._names.isdisjoint(extra)
+        return None if odd else made
+
+    @classmethod
     def _read_leniently(cls, payload: Payload) -> Self:
         """Take the odd values by their plain meaning and keep them, as received, beside it."""
         readings = cls._readings

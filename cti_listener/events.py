@@ -298,6 +298,18 @@ def event_of(payload: Payload, device: str | None, delivery: Delivery) -> Event:
     return event
 
 
+def event_in(text: bytes, kind: type[Event], device: str | None, delivery: Delivery) -> Event:
+    """Do as `event_of` with the JSON text of an object of this class."""
+    event = kind.read_text(text)
+    if event is None:
+        return event_of(load_object(text), device, delivery)
+    own = event.__dict__
+    if device is not None:
+        own["device"] = device
+    own["delivery"] = delivery
+    return event
+
+
 def class_of(payload: Payload) -> type[Event]:
     """Return the class that an event object is read as."""
     name = payload.get("eventName")

@@ -316,7 +316,8 @@ class Pipeline:
                 following.give(notices)
             return
         read: Event | None = None
-        handlers = router.match_unread(class_of(payload), device)
+        kind = class_of(payload)
+        handlers = router.match_unread(kind, device)
         if handlers is None:
             read = event_of(payload, device, delivery)
             handlers = router.match(read, device)
@@ -324,7 +325,14 @@ class Pipeline:
         if self._following.tracking is not None:
             follow = self._following.fold(read or event_of(payload, device, delivery), key)
         self._commits.append(
-            payload, device, delivery, digest=name, event=read, handlers=handlers, text=text
+            payload,
+            device,
+            delivery,
+            digest=name,
+            event=read,
+            kind=kind,
+            handlers=handlers,
+            text=text,
         )
         if follow is not None:
             self._following.give(follow)

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from cti_listener.derived import read_derived
 from cti_listener.errors import BadMessageError, BadReason, ConfigurationError
 from cti_listener.event_base import Delivery
-from cti_listener.events import CATALOGUE, load_json, parse_event
+from cti_listener.events import (
+    CATALOGUE,
+    UnknownEvent,
+    event_in,
+    event_of,
+    load_json,
+    load_object,
+    parse_event,
+)
 from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import EventReceived, LoneEvent, MessageBad, WireEvent
@@ -310,6 +318,30 @@ def test_the_order_of_names_makes_no_other_event(payload: dict[str, Any], chance
     chance.shuffle(names)
     shuffled = {name: payload[name] for name in names}
     assert same(identity(shuffled, None)) == same(identity(payload, None))
+
+
+@given(st.sampled_from(list(CATALOGUE)), OBJECTS, OBJECTS, st.randoms())
+def test_an_event_read_from_its_text_is_the_one_read_from_its_object(
+    name: str, payload: dict[str, Any], more: dict[str, Any], chance: Any
+) -> None:
+    """Names that come twice included."""
+    members = [*payload.items(), *more.items(), ("eventName", name)]
+    chance.shuffle(members)
+    whole = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in members)
+    text = f"{{{whole}}}".encode()
+    try:
+        read = load_object(text)
+    except BadMessageError:
+        assume(False)
+    delivery = Delivery()
+    made = event_of(read, "8002@a.cc", delivery)
+    if type(made) is not UnknownEvent:
+        other = event_in(text, type(made), "8002@a.cc", delivery)
+        event(f"in one go: {type(made).read_text(text) is not None}")
+        assert type(other) is type(made)
+        assert same(other.as_received()) == same(made.as_received())
+        assert repr(vars(other)) == repr(vars(made))
+        assert other.model_fields_set == made.model_fields_set
 
 
 @given(json_bytes() | st.text(st.characters(), max_size=60))
