@@ -177,20 +177,16 @@ class Feeds:
         found, self._proven = self._proven, []
         return found
 
-    def reached(self, feed: str, silent: float, hold: float, sure: float | None = None) -> float:
+    def reached(self, feed: str, silent: float, hold: float) -> float:
         """Return how far a feed has come, at least: it brought all that came until then.
 
         Beside one that is being spliced in, it may be behind by as much as that one is held back
         for, until it has been seen to have come as far as that one began.
 
-        It is not behind by more than its answer to a ping says, and by what the server had yet to
-        send then. How much that is nobody knows: so it is not in step with one that began before.
-
         Args:
             feed: Which one.
             silent: When its last byte came.
             hold: For how long a feed is held back, in seconds.
-            sure: Up to when all is here that the server sent; None: nothing says so.
         """
         reached = self._sightings.reached(self._standing[feed], silent)
         for other, joining in self._current.items():
@@ -198,10 +194,7 @@ class Feeds:
                 continue
             if not joining.shared or not self._standing[feed].has_reached(joining.life):
                 reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
-        if sure is None:
-            return reached
-        began = [life.since for one, life in self._standing.items() if one != feed]
-        return max(reached, min([sure, silent, *began]))
+        return reached
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.

@@ -58,7 +58,6 @@ def _feed(
         zone=zone,
         clock=clock,
         feed=feed,
-        probing=len(feeds) > 1,
     )
 
 

@@ -482,16 +482,7 @@ class Pipeline:
     def _caught_up(self, feed: str, *, recovered: bool) -> None:
         self.standing.caught_up(feed, recovered=recovered)
 
-    def lost(
-        self,
-        url: str,
-        *,
-        feed: str,
-        since: datetime,
-        reason: GapReason,
-        detail: str,
-        proven: datetime | None = None,
-    ) -> None:
+    def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended: what no other feed covers is a gap."""
         if self._inquiry is not None and self.standing.stands.keys() <= {feed}:
             self._inquiry.doubt()
@@ -499,8 +490,7 @@ class Pipeline:
         silent = self._clock.monotonic() - (self._clock.now() - since).total_seconds()
         if self._feeds is not None and not self._ledger.apart:
             # What it had yet to bring happened before its last byte came, and others may lack it.
-            sure = None if proven is None else silent - (since - proven).total_seconds()
-            reached = self._feeds.reached(feed, silent, self._hold, sure)
+            reached = self._feeds.reached(feed, silent, self._hold)
             covered -= timedelta(seconds=silent - reached)
         self.standing.lost(
             url,

@@ -36,10 +36,8 @@ class Merged:
         for one, late in self.feeds.spliced(number, self.now):
             self._handle(one.key, late=late)
 
-    def reached(
-        self, feed: str, silent: float, hold: float = 0.0, sure: float | None = None
-    ) -> float:
-        return self.feeds.reached(feed, silent, hold, sure)
+    def reached(self, feed: str, silent: float, hold: float = 0.0) -> float:
+        return self.feeds.reached(feed, silent, hold)
 
     def bring(
         self,
@@ -626,22 +624,6 @@ def test_a_feed_that_was_behind_has_come_as_far_as_it_brought_what_the_other_did
     assert merged.reached("a", 100.5) == 99.0
     merged.bring("a", 100)
     assert merged.reached("a", 100.5) == 100.5
-
-
-def test_a_feed_that_answered_a_ping_has_come_as_far_as_that_was_sent() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 103.0
-    merged.stood("b")
-    merged.bring("b", 103)
-    merged.now = 105.0
-    behind = merged.reached("a", 104.0)
-    assert behind < 100.0  # it lacks what the other began with
-    assert merged.reached("a", 104.0, sure=102.0) == 102.0
-    assert merged.reached("a", 104.0, sure=90.0) == behind
-    # What the server had yet to send then is not told by that: the other is not stood for.
-    assert merged.reached("a", 104.0, sure=103.9) == 103.0
-    assert merged.reached("b", 104.0, sure=103.5) == 104.0
 
 
 def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_since() -> None:

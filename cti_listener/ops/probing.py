@@ -163,9 +163,6 @@ class Session:
     def bytes_received(self, *, more: bool) -> None:
         """Note nothing, as above."""
 
-    def pong_received(self, data: bytes) -> None:
-        """Note nothing, as above."""
-
     def bytes_taken(self, *, whole: bool) -> None:
         """Note nothing, as above."""
 

@@ -62,20 +62,8 @@ class Receiver(Protocol):
     def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
         """Keep for later runs that these queues were empty then; None: rely on them no more."""
 
-    def lost(
-        self,
-        url: str,
-        *,
-        feed: str,
-        since: datetime,
-        reason: GapReason,
-        detail: str,
-        proven: datetime | None = None,
-    ) -> None:
-        """A subscribed connection ended; `since` is its last sign of life.
-
-        `proven` is up to when all that the server sent is here, if an answer of its says so.
-        """
+    def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
+        """A subscribed connection ended; `since` is its last sign of life."""
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""

@@ -86,7 +86,6 @@ class Life:
         on_standing: Called with it when every destination stands, and whether that is confirmed.
         past: What is known of the queues that a broker keeps for us, from before; None for a life
             that is not to acknowledge anything.
-        probing: Whether to ask all the time how far it has come.
     """
 
     def __init__(
@@ -96,8 +95,6 @@ class Life:
         clock: Clock,
         on_standing: Callable[[Life, bool], None],
         past: Past | None = None,
-        *,
-        probing: bool = False,
     ) -> None:
         """Prepare; nothing is opened yet."""
         self.durable: Durable | None = None
@@ -118,7 +115,7 @@ class Life:
         self._confirmed: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[ConnectError] = loop.create_future()
         self._stood_at: float | None = None
-        self._liveness = Liveness(plan.options, clock, probing=probing)
+        self._liveness = Liveness(plan.options, clock)
         self._closing = False
         self._paused = False
         self._read_on_at: float | None = None
@@ -256,11 +253,6 @@ class Life:
         return self._last_sign if self._ended.done() else self._liveness.last_sign
 
     @property
-    def proven(self) -> datetime | None:
-        """Up to when all that the server sent is here, aware; None: no answer to a ping says."""
-        return self._liveness.proven
-
-    @property
     def codec(self) -> Codec | None:
         """The session; None before the handshake."""
         return self._codec
@@ -347,11 +339,6 @@ class Life:
         else:
             codec.receive_data(data)
             self._take_events(delivery)
-
-    def pong_received(self, data: bytes) -> None:
-        """Note how far the server has come, unless a frame of STOMP has come in part."""
-        if self._codec is None or not self._codec.unfinished:
-            self._liveness.answered(data)
 
     def bytes_taken(self, *, whole: bool) -> None:
         """Note that what came in part happened before this read, if the rest of it never comes."""
@@ -484,7 +471,8 @@ class Life:
                 detail = f"nothing came for {liveness.silence:.0f} s, not even answers to pings"
                 self.end(ConnectError(self.url, detail), "half_open")
             elif not self._paused and liveness.ping_due:
-                transport.post_ping(liveness.ask())
+                transport.post_ping()
+                liveness.asked()
             self._mind_silent_destinations()
             self._mind_backlog()
 

@@ -2,15 +2,11 @@
 
 A reader that was paused, or a loop that was held up, is no evidence against the peer, nor is the
 silence of one that was not asked.
-
-A peer that answers a ping says more: what it had sent before is here. That is asked at every tick
-where several feeds have to stand for each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,9 +16,6 @@ from cti_listener.sources.options import ConnectionOptions
 READ: Final = 2
 """After so many turns of the loop something of what waited in a socket has been read."""
 
-UNANSWERED: Final = 100
-"""So many pings that are not answered are remembered."""
-
 
 class Liveness:
     """Keeps when bytes came and went, and judges by it.
@@ -30,15 +23,10 @@ class Liveness:
     Args:
         options: `ping_interval` and `silence_limit`.
         clock: The one clock.
-        probing: Whether to ask at every tick how far the peer has come.
     """
 
-    def __init__(self, options: ConnectionOptions, clock: Clock, *, probing: bool = False) -> None:
+    def __init__(self, options: ConnectionOptions, clock: Clock) -> None:
         """Begin now."""
-        self._probing = probing
-        self._probes: deque[tuple[bytes, tuple[float, datetime]]] = deque(maxlen=UNANSWERED)
-        self._number = 0
-        self._proven: tuple[float, datetime] | None = None
         self._ping_interval = options.ping_interval
         self._limit = options.silence_limit
         self._clock = clock
@@ -68,25 +56,9 @@ class Liveness:
             self._emptied = self._reading
         self._flooded = more
 
-    def ask(self) -> bytes:
-        """Note that a ping is sent now; return what it is to say (RFC 6455, 5.5.2)."""
+    def asked(self) -> None:
+        """Note that a ping was sent."""
         self._asked = True
-        self._number += 1
-        ping = self._number.to_bytes(8)
-        self._probes.append((ping, (self._clock.monotonic(), self._clock.now())))
-        return ping
-
-    def answered(self, pong: bytes) -> None:
-        """Note that a ping was answered: all is here that the peer had sent before.
-
-        Args:
-            pong: What it says: the same as its ping (RFC 6455, 5.5.3), which may not be the last
-                one. One that we did not ask for says nothing.
-        """
-        while any(ping == pong for ping, _ in self._probes):
-            ping, at = self._probes.popleft()
-            if ping == pong:
-                self._proven = at
 
     def sent(self) -> None:
         """Note that something was sent."""
@@ -108,27 +80,10 @@ class Liveness:
         peer may have had more to send than there was room for. Not when the last byte was read:
         others may have come meanwhile, or waited behind it.
 
-        Or when a ping was sent that was answered, if that was later.
+        The earlier of two answers, so that no gap begins too late: monotonic time stands still
+        while the machine is suspended, and the wall clock may have been set since.
         """
-        proven = self.proven
-        sign = self._earlier(*self._emptied)
-        return sign if proven is None else max(sign, proven)
-
-    @property
-    def proven(self) -> datetime | None:
-        """Up to when all that the peer sent is here, by its answer to a ping; None: it gave none.
-
-        That holds on the way between us, whatever waits in it; the last sign only says that nothing
-        waited here.
-        """
-        return None if self._proven is None else self._earlier(*self._proven)
-
-    def _earlier(self, at: float, on: datetime) -> datetime:
-        """Return the earlier of two answers, so that no gap begins too late.
-
-        Monotonic time stands still while the machine is suspended, and the wall clock may have been
-        set since.
-        """
+        at, on = self._emptied
         return min(on, self._clock.now() - timedelta(seconds=self._clock.monotonic() - at))
 
     @property
@@ -152,7 +107,7 @@ class Liveness:
     @property
     def ping_due(self) -> bool:
         """Whether the peer should be asked for a sign."""
-        return self._ping_interval > 0 and (self._probing or self._ping_interval <= self.silence)
+        return 0 < self._ping_interval <= self.silence
 
     @property
     def heartbeat_due(self) -> bool:

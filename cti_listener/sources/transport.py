@@ -24,7 +24,7 @@ from websockets.exceptions import (
     InvalidProxy,
     InvalidURI,
 )
-from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.protocol import OPEN, Event
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
@@ -68,9 +68,6 @@ class Ears(Protocol):
 
     def message_received(self, data: bytes) -> None:
         """Take a whole message."""
-
-    def pong_received(self, data: bytes) -> None:
-        """Note that a ping was answered, between two messages."""
 
     def bytes_taken(self, *, whole: bool) -> None:
         """Note that what was read is taken, and whether no message came in part."""
@@ -173,8 +170,6 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
                 self.ears.handshake_done(self.protocol.subprotocol)
         elif not isinstance(event, Frame) or event.opcode not in DATA_OPCODES:
             super().process_event(event)
-            if isinstance(event, Frame) and event.opcode is Opcode.PONG and self._fragments is None:
-                self.ears.pong_received(bytes(event.data))
         elif event.fin and self._fragments is None:
             data = event.data
             self.ears.message_received(data if type(data) is bytes else bytes(data))
@@ -225,10 +220,10 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
             self.protocol.send_text(data)
             self.send_data()
 
-    def post_ping(self, data: bytes) -> None:
-        """Send a ping now, which its pong repeats."""
+    def post_ping(self) -> None:
+        """Send a ping now; any byte that comes back counts as its answer."""
         if self.protocol.state is OPEN:
-            self.protocol.send_ping(data)
+            self.protocol.send_ping(b"")
             self.send_data()
 
     def abort(self) -> None:

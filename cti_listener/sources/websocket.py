@@ -52,7 +52,6 @@ class WebSocketSource:
         zone: Where the server's clock hangs; None: China Standard Time.
         clock: For tests.
         feed: The name of this connection.
-        probing: Whether to ask all the time how far it has come: it is one of several.
 
     Raises:
         ConfigurationError: A URL that is none.
@@ -68,7 +67,6 @@ class WebSocketSource:
         zone: tzinfo | None = None,
         clock: Clock | None = None,
         feed: str = "a",
-        probing: bool = False,
     ) -> None:
         """Keep where and how to connect; nothing is opened yet."""
         self._options = options or ConnectionOptions()
@@ -77,7 +75,6 @@ class WebSocketSource:
         )
         self._clock = clock or SystemClock()
         self._feed = feed
-        self._probing = probing
         self._wait = wait_outage(self._options.max_wait)
         self._receiver: Receiver
         self._interest: Interest
@@ -318,7 +315,6 @@ class WebSocketSource:
             life.url,
             feed=self._feed,
             since=life.last_sign,
-            proven=life.proven,
             reason=life.reason,
             detail=error.problem
             if error is not None
@@ -344,9 +340,7 @@ class WebSocketSource:
     async def _conceive(self, index: int) -> Life:
         """Prepare a life at this endpoint, with all that is wanted and not refused."""
         plan = await self._endpoints.plan(index, self._interest, self._plan_destinations())
-        life = Life(
-            plan, self._receiver, self._clock, self._stands, self._past, probing=self._probing
-        )
+        life = Life(plan, self._receiver, self._clock, self._stands, self._past)
         if self._paused:
             life.pause()
         return life

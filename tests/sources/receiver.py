@@ -54,7 +54,6 @@ class Kept:
     recovered: list[bool] = field(default_factory=list)
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
     uncommitted: list[Callable[[], None]] | None = None  # None: all is committed at once
-    proven: datetime | None = None  # of the last that was lost
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -115,18 +114,8 @@ class Kept:
             else:
                 self.queues_emptied[name] = at
 
-    def lost(
-        self,
-        url: str,
-        *,
-        feed: str,
-        since: datetime,
-        reason: GapReason,
-        detail: str,
-        proven: datetime | None = None,
-    ) -> None:
+    def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         del url, feed
-        self.proven = proven
         self.lost_.append(Lost(since, reason, detail))
         self.told.set()
 
@@ -150,22 +139,12 @@ class Kept:
 
 
 def source_of(
-    *urls: str,
-    clock: Clock | None = None,
-    wire: Any = "auto",
-    auth: Any = None,
-    probing: bool = False,
-    **options: Any,
+    *urls: str, clock: Clock | None = None, wire: Any = "auto", auth: Any = None, **options: Any
 ) -> WebSocketSource:
     """Return a source that goes straight to `urls`, and waits for no slow goodbye."""
     settings = {"proxy": None, "close_timeout": 0.2, **options}
     return WebSocketSource(
-        urls,
-        wire=wire,
-        auth=auth,
-        clock=clock,
-        options=ConnectionOptions(**settings),
-        probing=probing,
+        urls, wire=wire, auth=auth, clock=clock, options=ConnectionOptions(**settings)
     )
 
 

@@ -181,7 +181,6 @@ class Ears:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.whole: list[bool] = []
-        self.pongs: list[tuple[int, bytes]] = []  # and how many messages had come before each
 
     def about_to_read(self) -> None:
         pass
@@ -194,9 +193,6 @@ class Ears:
 
     def message_received(self, data: bytes) -> None:
         self.messages.append(data)
-
-    def pong_received(self, data: bytes) -> None:
-        self.pongs.append((len(self.messages), data))
 
     def bytes_taken(self, *, whole: bool) -> None:
         self.whole.append(whole)
@@ -252,18 +248,6 @@ async def test_the_head_may_be_cut_anywhere_and_a_frame_begin_right_behind_it(be
         ears = hear(body, [cut, HEAD + behind])
         assert ears.messages == messages
         assert ears.whole[-1]
-
-
-@pytest.mark.parametrize("cut", range(0, 60, 7))
-async def test_a_pong_is_heard_behind_what_came_before_it_and_not_within_a_message(
-    cut: int,
-) -> None:
-    one, two = frame(b"one", opcode=Opcode.PONG), frame(b"two", opcode=Opcode.PONG)
-    begun, ended = frame(b"be", fin=False), frame(b"gun", opcode=Opcode.CONT)
-    body = frame(b"first") + one + begun + two + ended + frame(b"last") + one
-    ears = hear(body, [HEAD, HEAD + cut])
-    assert ears.messages == [b"first", b"begun", b"last"]
-    assert ears.pongs == [(1, b"one"), (3, b"one")]
 
 
 async def test_what_follows_a_close_is_not_waited_for() -> None:

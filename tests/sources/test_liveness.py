@@ -116,68 +116,6 @@ async def test_a_wall_clock_set_back_leaves_no_sign_in_the_future(
     assert liveness.last_sign == clock.now() - timedelta(seconds=5)
 
 
-# How far the peer has come
-
-
-@pytest.fixture
-def probing(clock: SteppedClock) -> Liveness:
-    return Liveness(ConnectionOptions(), clock, probing=True)
-
-
-async def test_all_that_was_sent_before_a_ping_is_here_once_it_is_answered(
-    clock: SteppedClock, probing: Liveness
-) -> None:
-    """However full the socket is: what waits in it was sent later."""
-    pings = []
-    for _ in range(3):
-        await clock.advance(1)
-        assert probing.ping_due
-        pings.append(probing.ask())
-        probing.reading()
-        probing.heard(more=True)
-    assert (probing.proven, probing.last_sign) == (None, START)
-    probing.answered(pings[1])
-    assert probing.proven == probing.last_sign == START + timedelta(seconds=2)
-    probing.answered(pings[0])  # an earlier one says nothing new
-    assert probing.proven == START + timedelta(seconds=2)
-    await clock.advance(10)
-    probing.reading()
-    probing.heard()
-    probing.heard()
-    assert probing.last_sign == START + timedelta(seconds=13)
-    probing.answered(pings[2])
-    assert probing.proven == START + timedelta(seconds=3)
-    assert probing.last_sign == START + timedelta(seconds=13)
-
-
-@pytest.mark.parametrize("pong", [b"", b"unasked", (7).to_bytes(8)])
-async def test_a_pong_that_answers_no_ping_says_nothing(
-    clock: SteppedClock, probing: Liveness, pong: bytes
-) -> None:
-    await clock.advance(1)
-    ping = probing.ask()
-    probing.answered(pong)
-    assert probing.proven is None
-    probing.answered(ping)
-    assert probing.proven == START + timedelta(seconds=1)
-
-
-async def test_what_is_proven_is_never_in_the_future(
-    clock: SteppedClock, probing: Liveness
-) -> None:
-    await clock.advance(10)
-    probing.answered(probing.ask())
-    clock.step = timedelta(hours=-3)
-    await clock.advance(5)
-    assert probing.proven == clock.now() - timedelta(seconds=5)
-
-
-async def test_nobody_is_asked_who_is_not_to_be(clock: SteppedClock, liveness: Liveness) -> None:
-    never = Liveness(ConnectionOptions(ping_interval=0), clock, probing=True)
-    await clock.advance(1)
-    assert (liveness.ping_due, never.ping_due) == (False, False)  # one feed: only when it is silent
-
-
 # Who is dead
 
 TICK = 1.0
@@ -193,7 +131,7 @@ async def tick(clock: SteppedClock, liveness: Liveness, *, held_up: float = 0.0)
         await clock.advance(TICK)
         assert ticking.done()
     if liveness.ping_due:
-        liveness.ask()
+        liveness.asked()
 
 
 async def ticks_to_death(clock: SteppedClock, liveness: Liveness, *, held_up: float = 0.0) -> int:
@@ -264,7 +202,7 @@ async def test_a_peer_that_was_not_asked_is_not_dead(clock: SteppedClock) -> Non
         tasks.create_task(liveness.tick())
         await clock.advance(TICK)
     assert not await liveness.is_dead()
-    liveness.ask()
+    liveness.asked()
     assert await liveness.is_dead()
 
 
@@ -277,7 +215,7 @@ async def test_what_waits_is_read_before_the_peer_is_judged(
     clock: SteppedClock, liveness: Liveness
 ) -> None:
     await clock.advance(12)
-    liveness.ask()
+    liveness.asked()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)

@@ -44,9 +44,6 @@ class Deaf:
     def message_received(self, data: bytes) -> None:
         pass
 
-    def pong_received(self, data: bytes) -> None:
-        pass
-
     def bytes_taken(self, *, whole: bool) -> None:
         pass
 

@@ -184,28 +184,6 @@ async def test_a_server_that_stops_answering_is_noticed_within_15_seconds() -> N
 
 
 @pytest.mark.parametrize("wire", ["stomp", "json"])
-@pytest.mark.parametrize("probing", [False, True])
-async def test_one_of_several_feeds_tells_how_far_it_surely_came(
-    cti_server: SimulatorServer, wire: str, *, probing: bool
-) -> None:
-    clock = ManualClock()
-    url = cti_server.stomp_url if wire == "stomp" else cti_server.json_url
-    source = source_of(url, clock=clock, probing=probing)
-    async with running(source) as kept:
-        await kept.until(lambda: kept.connected)
-        await clock.advance(1.0)
-        asked_at = clock.now()
-        await cti_server.send(make())
-        await kept.until(lambda: kept.events)
-        if probing:
-            await until(lambda: source._life and source._life.proven)  # noqa: SLF001 - told at the end alone
-        await clock.advance(0.5)
-        await cti_server.disconnect()
-        await kept.until(lambda: kept.lost_)
-    assert kept.proven == (asked_at if probing else None)
-
-
-@pytest.mark.parametrize("wire", ["stomp", "json"])
 async def test_a_loop_held_up_during_the_handshake_has_the_time_left_that_it_had(
     wire: str,
 ) -> None:
