@@ -115,8 +115,7 @@ class ConnectionOptions:
         soft_size: A larger message (JSON) or frame (STOMP) is left out, and the connection lives: a
             `Gap` (`oversized`). So is what a smaller one holds beyond what events of its length
             could: above some thousand, events of less than 130 bytes on average.
-        ping_interval: A WebSocket ping is sent after this long without a byte; 0: never. One of
-            several connections is asked every second, so that it is known how far it has come.
+        ping_interval: A WebSocket ping is sent after this long without a byte; 0: never.
         silence_limit: After this long without a byte the peer is dead; any byte counts as life. 0:
             never.
         max_attempts: Attempts in a row before giving up; None: never.
