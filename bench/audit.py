@@ -92,12 +92,6 @@ class Handled(NamedTuple):
             return bool(serial > other_serial)
         return bool(time > other_time)
 
-    def is_beside(self, other: Handled) -> bool:
-        """Tell whether neither follows: of one second, and counted apart."""
-        _, kind, _, _, _, time, _ = self.key
-        _, other_kind, _, _, _, other_time, _ = other.key
-        return bool(time == other_time and kind != other_kind)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -141,9 +135,8 @@ class Account:
             told while a server had a live subscription.
         idly_late: Of these, those that none of their device was handled before which was told
             later.
-        disorderly_late: Late, and behind none but by time and number, or beside one of which
-            neither tells: just after an outage the server's own disorder cannot be told from that
-            of the feeds. Without one it is idle.
+        disorderly_late: Late, and behind none but by time and number: just after an outage the
+            server's own disorder cannot be told from that of the feeds. Without one it is idle.
         unknown: Handled and never told.
         findings: Sentences on the first of whatever is wrong.
     """
@@ -316,15 +309,13 @@ class Audit:
         evidence, account = self._evidence, self._account
         told = evidence.told[self._numbers[one.key][0]].at
         if all(place > last for place in self._places(one)):
-            passed = [other for _, other in earlier if other.follows(one) or other.is_beside(one)]
+            passed = [other for _, other in earlier if other.follows(one)]
             since = min((other.received_at for other in passed), default=one.received_at)
             if passed and self._down.touch(Span(since, one.received_at)):
                 account.disorderly_late += 1
             else:
                 account.idly_late += 1
                 self._find(f"late, and behind nothing: the one before is number {last}", one.key)
-                if earlier:
-                    self._find("which is", max(earlier, key=lambda each: each[0])[1].key)
             return
         behind = (one.received_at - told).total_seconds()
         if behind < evidence.hold and told not in evidence.uncovered:

@@ -35,8 +35,8 @@ without any tolerance; both processes read one wall clock:
   be behind one of its device that was told later; and it must have been behind the centre for at
   least the hold, for so long the feeds are waited for, unless it was told while no server had a
   live subscription, when there was none to be waited for. *Disorderly late*: behind none but by
-  time and number, or beside one of the same second that is counted apart, and a feed was away
-  meanwhile; what the server itself put out of order looks the same then.
+  time and number, and a feed was away meanwhile; what the server itself put out of order looks
+  the same then.
 - **Gap seconds**: the union of the named gaps, but for `server_restarted`, from the first
   connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
   own books: from the last byte out to the next RECEIPT out, and before it the time of which nothing
