@@ -94,8 +94,6 @@ class Texts:
 
     Attributes:
         due: After so many events in all it is time to look again.
-        newer: What is kept, by text; the caller puts it there.
-        older: What was kept before that.
     """
 
     def __init__(self, share: float = 1 / 3, look: int = LOOK) -> None:
@@ -105,11 +103,20 @@ class Texts:
         self._on = False
         self._rest_until = -inf
         self._events = self._repeats = self._recalled = 0  # when it was looked last
-        self.newer: dict[bytes, Said] = {}
-        self.older: dict[bytes, Said] = {}
+        self._newer: dict[bytes, Said] = {}
+        self._older: dict[bytes, Said] = {}
 
     def __repr__(self) -> str:
-        return f"<Texts {len(self.newer) + len(self.older)} kept>"
+        return f"<Texts {len(self._newer) + len(self._older)} kept>"
+
+    def keep(self, text: bytes, said: Said) -> None:
+        """Keep what a text said, while texts are kept."""
+        if len(text) <= LONGEST:
+            self._newer[text] = said
+
+    def said(self, text: bytes) -> Said | None:
+        """Return what a text said; None: it is not kept."""
+        return self._newer.get(text) or self._older.get(text)
 
     def look(self, events: int, repeats: int, recalled: int, now: float) -> bool:
         """Tell whether texts should be kept from now on.
@@ -126,8 +133,8 @@ class Texts:
         elif recalled - self._recalled < many / 2:
             self._on = False
             self._rest_until = now + REST
-            self.newer = {}
-        self.older, self.newer = self.newer, {}
+            self._newer = {}
+        self._older, self._newer = self._newer, {}
         self._events, self._repeats, self._recalled = events, repeats, recalled
         self.due = events + (KEPT if self._on else self._look)
         return self._on

@@ -99,18 +99,23 @@ class WireObject(BaseModel):
         return made  # type: ignore[no-any-return]  # validate_python is untyped
 
     @classmethod
-    def read_text(cls, text: bytes) -> Self | None:
-        """Do the same from its JSON text, in one go; None: it has to be read as an object.
+    def read_text(cls, text: bytes, load: Callable[[bytes], Payload]) -> Self:
+        """Do the same from the JSON text of an object, in one go.
 
-        So it has to where a value is not of its field's type, or an extra one has a field's name.
+        Args:
+            text: The text.
+            load: Makes the object of it, for odd values and extra names.
         """
+        payload = None
         try:
             made = cls.__pydantic_validator__.validate_json(text)
         except ValidationError:
-            return None
+            payload = load(text)
+            made = cls._read_leniently(payload)
         extra = made.__pydantic_extra__
-        odd = bool(extra) and not cls._names.isdisjoint(extra)
-        return None if odd else made
+        if extra and not cls._names.isdisjoint(extra):
+            _unset_namesakes(made, load(text) if payload is None else payload)
+        return made  # type: ignore[no-any-return]  # as above
 
     @classmethod
     def _read_leniently(cls, payload: Payload) -> Self:

@@ -300,9 +300,7 @@ def event_of(payload: Payload, device: str | None, delivery: Delivery) -> Event:
 
 def event_in(text: bytes, kind: type[Event], device: str | None, delivery: Delivery) -> Event:
     """Do as `event_of` with the JSON text of an object of this class."""
-    event = kind.read_text(text)
-    if event is None:
-        return event_of(load_object(text), device, delivery)
+    event = kind.read_text(text, load_object)
     own = event.__dict__
     if device is not None:
         own["device"] = device

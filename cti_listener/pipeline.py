@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, get_args
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits, last_before
 from cti_listener.counters import Counters
-from cti_listener.dedupe import LONGEST, Dedupe, Texts
+from cti_listener.dedupe import Dedupe, Texts
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import CATALOGUE, class_of, event_of
@@ -199,8 +199,8 @@ class Pipeline:
             elif self._feeds is None:
                 name = hash(key) if self._commits is None else digest(key)
                 self._admit(payload, device, key, name, delivery, text=text)
-                if self._recall is not None and text is not None and len(text) <= LONGEST:
-                    self._texts.newer[text] = key, name
+                if self._recall is not None and text is not None:
+                    self._texts.keep(text, (key, name))
             else:
                 name = hash(key) if self._commits is None else digest(key)
                 kept = None if self._commits is None else text
@@ -218,7 +218,7 @@ class Pipeline:
 
     def _recall_text(self, text: bytes) -> bool:
         """Take a text for a repeat, as `event_received` would; False: it has to be read."""
-        said = self._texts.newer.get(text) or self._texts.older.get(text)
+        said = self._texts.said(text)
         if said is None:
             return False
         key, name = said

@@ -337,11 +337,11 @@ def test_an_event_read_from_its_text_is_the_one_read_from_its_object(
     made = event_of(read, "8002@a.cc", delivery)
     if type(made) is not UnknownEvent:
         other = event_in(text, type(made), "8002@a.cc", delivery)
-        event(f"in one go: {type(made).read_text(text) is not None}")
         assert type(other) is type(made)
         assert same(other.as_received()) == same(made.as_received())
         assert repr(vars(other)) == repr(vars(made))
-        assert other.model_fields_set == made.model_fields_set
+        known = type(made).model_fields.keys()
+        assert other.model_fields_set & known == made.model_fields_set & known
 
 
 @given(json_bytes() | st.text(st.characters(), max_size=60))

@@ -356,10 +356,10 @@ def test_texts_are_kept_once_so_many_of_the_latest_events_were_repeats() -> None
 def test_they_are_kept_no_more_and_not_at_once_again_when_few_come_again_to_the_byte() -> None:
     texts = Texts(share=0.24)
     assert texts.look(LOOK, LOOK, 0, 5.0)
-    texts.newer[b"{}"] = ((), 0)
+    texts.keep(b"{}", said := ((), 0))
     assert texts.look(LOOK + KEPT, LOOK + KEPT, few := 3 * KEPT // 25, 6.0)
-    assert (texts.newer, texts.older) == ({}, {b"{}": ((), 0)})
-    texts.newer[b"[]"] = ((), 0)
+    texts.keep(b"[]", said)
+    assert (texts.said(b"{}"), texts.said(b"[]"), texts.said(b"")) == (said, said, None)
     assert not texts.look(LOOK + 2 * KEPT, LOOK + 2 * KEPT, 2 * few - 1, 7.0)
     assert repr(texts) == "<Texts 0 kept>"
     assert not texts.look(2 * LOOK + 2 * KEPT, 2 * LOOK + 2 * KEPT, 2 * few, 6.9 + REST)
@@ -373,7 +373,8 @@ def test_no_more_are_kept_than_twice_the_number_and_what_one_read_brings() -> No
         data = json.dumps(make(serial=number)).encode()
         way.take(data, "json")
         way.take(data, "json")
-    assert KEPT // 2 <= len(texts.newer) + len(texts.older) <= 2 * KEPT
+    kept = int(repr(texts).split()[1])
+    assert KEPT // 2 <= kept <= 2 * KEPT
     assert way.recalled >= 2 * KEPT - LOOK
 
 
