@@ -57,6 +57,8 @@ class Ring:
         self._hole = -1  # the number of the last mark of what was dropped
         self._items: list[Event | Notice | int] = [0] * SIZE
         self._seqs = [0] * SIZE
+        self._befores = [0] * SIZE
+        self._count = 0  # how many happenings all of them are, those that passed by among them
         self._texts: list[bytes | None] = [None] * SIZE
         self._waiting: list[asyncio.Future[None]] = []
         self._woken = False
@@ -110,6 +112,8 @@ class Ring:
         self._items[at] = item
         self._seqs[at] = seq
         self._texts[at] = None
+        self._befores[at] = self._count
+        self._count += item if isinstance(item, int) else 1
         self.end += 1
 
     def _mark(self) -> None:
@@ -131,6 +135,10 @@ class Ring:
         A number in its stead is of so many that passed by, the last of them of that place.
         """
         return self._items[number & _MASK], self._seqs[number & _MASK]
+
+    def before(self, number: int) -> int:
+        """Return how many happenings came before one that is there, or is the next to come."""
+        return self._count if number == self.end else self._befores[number & _MASK]
 
     def text(self, number: int, item: Event | Notice, seq: int) -> bytes:
         """Return one that is there as it is sent: written once, for all readers."""
@@ -171,15 +179,23 @@ class Ring:
         """Tell whether something of what came from this number on is not there."""
         return number < self.begin() or self._hole >= number or self._passing > 0
 
+    def behind(self, number: int, seq: int) -> int:
+        """Return the next number from this one on that is of no event up to this place."""
+        while number < self.end and 0 < self._seqs[number & _MASK] <= seq:
+            number += 1
+        return number
+
     async def changed(self, number: int, timeout: float) -> bool:
         """Wait until there is more than up to this number; tell whether there is, in time."""
         if self.end > number or self.over:
             return True
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        await asyncio.wait((waiter,), timeout=timeout)
-        if not waiter.done():
-            self._waiting.remove(waiter)
+        try:
+            await asyncio.wait((waiter,), timeout=timeout)
+        finally:  # one that goes while it waits is not kept until the next happening
+            if not waiter.done():
+                self._waiting.remove(waiter)
         return waiter.done()
 
     def _wake(self) -> None:

@@ -11,7 +11,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from datetime import datetime
+from typing import Final, NamedTuple, Self, TypeVar
 
 from cti_listener.admin.ring import TICK, Ring, message, said
 from cti_listener.admin.showing import Shown
@@ -19,7 +20,7 @@ from cti_listener.event_base import Event
 from cti_listener.events import load_object
 from cti_listener.journal.reader import Kept, Reader
 from cti_listener.listener import Listener
-from cti_listener.notices import Notice
+from cti_listener.notices import Gap, Notice
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -29,6 +30,9 @@ AT_ONCE: Final = 100
 
 MOST_BYTES: Final = 1 << 18
 """After so many bytes in a tick the rest waits for the next, however few these were."""
+
+KEPT: Final = 1000
+"""So many gaps of the journal are looked at, the latest; as many as a run remembers."""
 
 CHUNK: Final = 500
 """How many rows are read from the journal at once."""
@@ -125,8 +129,13 @@ class Stream:
         self._wanted = wanted
         self._after = after
         self._catching_up = catching_up
-        self._number = ring.now()
+        self._number: int
+        self._had: int  # how many happenings came before that number
+        self._go_to(ring.now())
         self._seq = listener.given  # up to here it has had all, or asked for no more
+        self._since: datetime | None = None  # when the last event came that it had before
+        self._earlier: list[Gap] = []  # of all runs on this journal
+        self._told: set[tuple[int, datetime]] = set()  # gaps that were told ahead of the ring
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield what to send, some at a time; each is sent before the next is asked for."""
@@ -149,26 +158,28 @@ class Stream:
     async def _missed(self, reader: Reader, after: Place) -> AsyncIterator[bytes]:
         """Yield what is in the journal behind a place, until all is sent that the ring lacks."""
         given = self._seq
-        if after.journal not in (None, self._listener.journal_id):
-            self._seq = 0  # the whole of this one is behind whatever was had of another
-            yield self._unknown(after)
-        elif after.seq > given:
-            yield self._unknown(after)
-            return
-        else:
-            self._seq = after.seq
         try:
-            since = await self._look(reader.came, self._seq)
+            if after.journal not in (None, self._listener.journal_id):
+                self._seq = 0  # the whole of this one is behind whatever was had of another
+                yield self._unknown(after)
+            else:
+                self._since = await self._look(reader.came, after.seq)
+                if after.seq > given and self._since is None:
+                    yield self._unknown(after)
+                    return
+                self._seq = after.seq  # what is in the file may have yet to be handed over
+            self._earlier = await self._look(reader.gaps, KEPT)
             behind = True
             while behind:
-                yield self._gaps_since(since)
-                since = self._listener.stats().last_frame_at
                 async for chunk in self._on_disk(reader):
                     yield chunk
                 # What is committed by now and not in the ring was in the journal; what is handed
                 # over from now on is in the ring, and skipped if it was sent from here.
                 behind = self._ring.lacks(self._number)
-                self._number = self._ring.now() if behind else self._number
+                if behind:
+                    given = self._listener.given
+                    self._go_to(self._ring.now())
+            self._go_to(self._ring.behind(self._number, self._seq))
             if self._seq < given:
                 yield self._erased(self._seq + 1, given)
                 self._seq = given
@@ -176,11 +187,15 @@ class Stream:
             await asyncio.to_thread(reader.close)
 
     async def _on_disk(self, reader: Reader) -> AsyncIterator[bytes]:
-        """Yield what is in the journal behind what was sent, until there is no more."""
+        """Yield what is in the journal behind what was sent, until there is no more.
+
+        A gap is told ahead of what came after it, for who breaks off behind that is told of it no
+        more.
+        """
         more = True
         while more:
             chunk, more = await self._look(self._next, reader)
-            yield chunk
+            yield self._gaps() + chunk
 
     async def _look(self, look: Callable[[A], B], given: A) -> B:
         """Look into the journal in a thread; one reader at a time does."""
@@ -206,14 +221,17 @@ class Stream:
                 parts.append(message(self._shown.body(body), self._ring.place(row.seq)))
         return b"".join(parts)
 
-    def _gaps_since(self, since: Any) -> bytes:
-        """Write the gaps told since then; their `id` tells those that were had already."""
-        found = self._listener.stats().gaps
-        told = [
-            gap for gap in found if gap.until is not None and (since is None or gap.at >= since)
-        ]
-        wanted = [gap for gap in told if self._wanted.admits(gap)]
-        return b"".join(message(self._shown.ours(gap.as_wire()), None) for gap in wanted)
+    def _gaps(self) -> bytes:
+        """Write the gaps that were told by now and not here; their `id` tells what was had."""
+        parts = []
+        known = {gap.id: gap for gap in (*self._earlier, *self._listener.stats().gaps)}
+        for gap in known.values():
+            new = (gap.id, gap.at) not in self._told and gap.until is not None
+            if new and (self._since is None or gap.at >= self._since):
+                self._told.add((gap.id, gap.at))
+                if self._wanted.admits(gap):
+                    parts.append(message(self._shown.ours(gap.as_wire()), None))
+        return b"".join(parts)
 
     # From the ring
 
@@ -234,7 +252,7 @@ class Stream:
         """Return the next to send, and whether there is more than may be sent at once."""
         ring, parts = self._ring, []
         if self._number < ring.begin():
-            parts.append(self._lost(ring.begin() - self._number))
+            parts.append(self._lost(ring.before(ring.begin()) - self._had))
             self._number = ring.begin()
         left, room = AT_ONCE, MOST_BYTES
         while self._number < ring.end and left > 0 < room:
@@ -248,8 +266,13 @@ class Stream:
                 left, room = left - 1, room - len(text)
             self._seq = max(self._seq, seq)
             self._number += 1
+        self._go_to(self._number)
         ring.passed(self._number)
         return b"".join(parts), left <= 0 or room <= 0
+
+    def _go_to(self, number: int) -> None:
+        """Have what comes from this number on be the next."""
+        self._number, self._had = number, self._ring.before(number)
 
     def _lost(self, count: int) -> bytes:
         """Say how many were lost, and with a journal from where they can be had."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from cti_listener.journal import rows, schema
 from cti_listener.journal.base import OURS, Entry, explained
 from cti_listener.journal.rows import text_of
+from cti_listener.notices import Gap
 
 _CHUNK: Final = 500
 """How many events are asked for in one statement."""
@@ -145,6 +146,25 @@ class Reader:
         """
         found, _ = self.texts_after(seq - 1, 1)
         return found[0].received_at if found and found[0].seq == seq else None
+
+    def gaps(self, limit: int) -> list[Gap]:
+        """Return the latest gaps that are over, of all runs, in order.
+
+        Args:
+            limit: How many at most.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        query = "SELECT body FROM gap WHERE until IS NOT NULL ORDER BY id DESC LIMIT ?"
+        with self._lock:
+            try:
+                if self._db is None:
+                    self._db = schema.connect(self._path, "ro")
+                found = self._db.execute(query, (limit,)).fetchall()
+            except sqlite3.Error as error:
+                raise explained(self._path, error) from error
+        return [rows.gap_of(body) for (body,) in reversed(found)]
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""

@@ -51,6 +51,16 @@ def forget(path: Path, *seqs: int) -> None:
         db.executemany("DELETE FROM event WHERE seq = ?", [(seq,) for seq in seqs])
 
 
+def entered(
+    it: Served, ring: Ring | None = None, after: Place | None = None
+) -> tuple[Ring, Stream]:
+    """Return what one more reader of a ring is sent; of one of its own if none is given."""
+    ring, shown = ring or Ring(it.listener, Shown(None)), Shown(None)
+    ring.enter()
+    wanted, lock = Filter(), asyncio.Lock()
+    return ring, Stream(ring, it.listener, shown, wanted=wanted, after=after, catching_up=lock)
+
+
 # Without a journal
 
 
@@ -276,6 +286,41 @@ async def test_what_is_erased_is_named_where_it_was(tmp_path: Path) -> None:
             assert (await reader.next()).seq == 11
 
 
+async def test_what_is_erased_while_one_comes_back_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than is held is handed over meanwhile, and is gone when the file is looked at again."""
+    monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.05)
+    path, count, texts_after = tmp_path / "j.db", ROOM + 100, journal.Reader.texts_after
+
+    def late(reader: journal.Reader, seq: int, limit: int) -> Any:
+        forget(path, *range(2, count + 1))
+        found = texts_after(reader, seq, limit)
+        gone.set()
+        return found
+
+    async with served(journal=path) as it:
+        send(it, 1)
+        await until(lambda: it.listener.given == 1)
+        ring, stream = entered(it, after=Place(None, 0))
+        text, behind, live, gone = b"", False, False, threading.Event()
+        async for chunk in stream.chunks():
+            text += chunk
+            if not behind and b"-1\n" in chunk:
+                behind = True
+                send(it, *range(2, count + 1))
+                await until(lambda: it.listener.given == count)
+                monkeypatch.setattr(journal.Reader, "texts_after", late)
+            if chunk.endswith(b": still here\n\n") and gone.is_set() and not live:
+                live = True
+                send(it, count + 1)  # it waits for more at the ring
+            if b"-%d\n" % (count + 1) in chunk:
+                break
+        ring.leave()
+        (gap,) = re.findall(rb'"from":(\d+),"to":(\d+)', text)
+        assert (int(gap[0]), int(gap[1])) == (2, count)
+
+
 async def test_an_id_that_was_never_given_is_said_so(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it, reading(it.client, after=1000) as reader:
         assert (await first(reader)).id is None
@@ -283,6 +328,19 @@ async def test_an_id_that_was_never_given_is_said_so(tmp_path: Path) -> None:
         assert (gap.name, gap.data, gap.seq) == ("gap", {"reason": "unknown_id", "id": "1000"}, 0)
         send(it, 1)
         assert (await reader.next()).seq == 1
+
+
+async def test_an_id_that_was_read_before_it_was_handed_over_is_known(tmp_path: Path) -> None:
+    """What is on disk is read from there, though hundreds before it have yet to be handed over."""
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1, 2, 3)
+        await until(lambda: it.listener.given == 3)
+        it.listener._engine._commits.given = 2  # type: ignore[union-attr]  # noqa: SLF001 - as if 3 had yet to be
+        async with reading(it.client, after=3) as reader:
+            await first(reader)
+            send(it, 4)
+            message = await reader.next()
+            assert (message.name, message.seq) == ("message", 4)
 
 
 async def test_an_id_of_a_journal_that_was_replaced_is_said_so(tmp_path: Path) -> None:
@@ -347,6 +405,51 @@ async def test_a_gap_is_told_to_one_who_comes_back_after_it(tmp_path: Path) -> N
             gap, event = await reader.next(), await reader.next()
             assert (gap.data["eventName"], gap.data["reason"]) == ("gap", "disconnected")
             assert event.data["serial"] == 2
+
+
+async def test_a_gap_is_told_to_one_who_took_its_time_meanwhile(tmp_path: Path) -> None:
+    """It is told of one gap while another opens and closes, and then more comes than is held."""
+    count = 2 + 2 * SIZE
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1)
+        await until(lambda: it.listener.given == 1)
+        it.source.disconnect()
+        it.source.connect()
+        send(it, 2)
+        await until(lambda: it.listener.given == 2)
+        text, slow = b"", True
+        ring, stream = entered(it, after=Place(None, 1))
+        async for chunk in stream.chunks():
+            text += chunk
+            if slow and b'"gap"' in chunk:
+                slow = False
+                it.source.disconnect("half_open")
+                it.source.connect()
+                send(it, *range(3, count + 1))
+                await until(lambda: it.listener.given == count)
+            if b"-%d\n" % count in chunk:
+                break
+        ring.leave()
+        assert re.findall(rb'"gap".*"reason":"(\w+)"', text) == [b"disconnected", b"half_open"]
+
+
+async def test_a_gap_of_an_earlier_run_is_told_to_one_who_comes_back(tmp_path: Path) -> None:
+    async with served(journal=tmp_path / "j.db") as it:
+        send(it, 1)
+        await until(lambda: it.listener.given == 1)
+        it.source.disconnect("half_open")
+        it.source.connect()
+        send(it, 2)
+        await until(lambda: it.listener.given == 2)
+    async with served(journal=tmp_path / "j.db") as it:
+        for after, expected in ((1, ["half_open", "listener_down"]), (2, ["listener_down"])):
+            async with reading(it.client, after=after) as reader:
+                await first(reader)
+                send(it, 2 + after)
+                reasons = []
+                while (message := await reader.next()).data.get("serial") != 2 + after:
+                    reasons += [message.data["reason"]] if "reason" in message.data else []
+                assert reasons == expected
 
 
 async def test_what_earlier_runs_had_can_be_resumed_from(tmp_path: Path) -> None:
@@ -422,6 +525,31 @@ async def test_one_that_others_have_overtaken_is_told_so() -> None:
                 pass
         assert b"no journal" in await anext(slow)
         assert b"event: lost" in await anext(slow)
+        ring.leave()
+
+
+async def test_one_that_others_have_overtaken_is_told_of_what_passed_by_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What passed by before the others came stands in the ring as one mark, and is overwritten."""
+    for room in ("ring", "stream"):
+        monkeypatch.setattr(f"cti_listener.admin.{room}.TICK", 0.0)
+    async with served() as it:
+        count = ROOM + 1000
+        ring, slow = entered(it)
+        send(it, *range(1, count + 1))
+        quick = entered(it, ring)[1].chunks()
+        while ring.begin() <= ROOM + 1:
+            send(it, *range(count + 1, count + 101))
+            count += 100
+            while b'"serial":%d,' % count not in await anext(quick):
+                pass
+        text, chunks = b"", slow.chunks()
+        while b'"serial":%d,' % count not in text:
+            text += await anext(chunks)
+        lost = sum(int(one) for one in re.findall(rb'"lost":(\d+)', text))
+        assert lost + len(re.findall(rb'"serial":', text)) == count
+        ring.leave()
         ring.leave()
 
 
@@ -509,5 +637,7 @@ async def test_a_reader_that_leaves_ends_its_stream() -> None:
         async with reading(it.client) as reader:
             await first(reader)
             assert ring.readers == 1
+            await until(lambda: ring._waiting)  # noqa: SLF001 - where it waits for something to come
         await until(lambda: ring.readers == 0)
+        assert not ring._waiting  # noqa: SLF001 - as above
         assert repr(ring) == "<Ring 0 put, 0 readers, 0 lost>"
