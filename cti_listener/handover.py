@@ -77,11 +77,11 @@ class Handover:
         for handler in handlers:
             self._dispatcher.put(handler, device, event, seq)
         taps = self.taps.match(event, device) if self.taps.any else ()
+        if not (handlers or any(tap.counts for tap in taps)):
+            self.unrouted += 1
         if taps:
             for tap in list(taps):  # one that has what it waited for goes away
                 tap.offer(event, seq)
-        elif not handlers:
-            self.unrouted += 1
 
     def follow(
         self, notice: Derived, handlers: Sequence[Handler] | None = None, seq: int = 0

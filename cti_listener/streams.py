@@ -21,17 +21,25 @@ E_co = TypeVar("E_co", covariant=True)
 
 
 class Tap:
-    """What the router holds: it passes happenings on, to whoever still wants them."""
+    """What the router holds: it passes happenings on, to whoever still wants them.
 
-    __slots__ = ("_ended", "_offer", "wish")
+    Attributes:
+        wish: Which.
+        counts: Whether what it takes is wanted by somebody.
+    """
+
+    __slots__ = ("_ended", "_offer", "counts", "wish")
 
     def __init__(
         self,
         wish: Wish,
         offer: Callable[[Happening, int], None],
         ended: Callable[[BaseException | None], None],
+        *,
+        counts: bool,
     ) -> None:
         self.wish = wish
+        self.counts = counts
         self._offer = weakref.WeakMethod(offer)
         self._ended = weakref.WeakMethod(ended)
 
@@ -49,10 +57,12 @@ class Tap:
 class Tapping:
     """Something with a tap, until it is closed or forgotten."""
 
+    _counts = True
+
     def __init__(self, wish: Wish, taps: Router[Tap]) -> None:
         self.wish = wish
         self._taps = taps
-        self._tap = Tap(wish, self._offer, self._end)
+        self._tap = Tap(wish, self._offer, self._end, counts=self._counts)
         taps.add(self._tap)
         self._finalizer = weakref.finalize(self, taps.discard, self._tap)
         self._waiters: set[asyncio.Future[None]] = set()
@@ -140,7 +150,8 @@ class Tail(Tapping):
     """Everything that is handed over, as it is, with its place in the journal.
 
     For the admin endpoint, whose readers share one: what it calls must be as quick as an append.
-    While it is paused, what is handed over costs what it costs without it.
+    While it is paused, what is handed over costs what it costs without it. What nobody else wants
+    is unrouted all the same.
 
     Args:
         wish: What is wanted.
@@ -151,6 +162,8 @@ class Tail(Tapping):
     Attributes:
         paused: Whether what is handed over passes by.
     """
+
+    _counts = False
 
     def __init__(
         self,

@@ -74,6 +74,18 @@ async def test_events_come_as_received_and_without_an_id() -> None:
         assert (message.name, message.id, message.data) == ("message", None, event)
 
 
+async def test_what_a_reader_alone_takes_is_wanted_by_nobody() -> None:
+    """Else an open page would hide that no handler takes an event."""
+    async with served() as it, reading(it.client) as reader:
+        await first(reader)
+        send(it, 1, 2)
+        assert await serials(reader, 2) == [1, 2]
+        assert it.listener.stats().unrouted == 2
+        async with it.listener.events():
+            send(it, 3)
+            assert it.listener.stats().unrouted == 2
+
+
 async def test_notices_of_ours_come_in_between() -> None:
     async with served() as it, reading(it.client) as reader:
         await first(reader)
