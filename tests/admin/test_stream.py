@@ -565,6 +565,47 @@ async def test_one_that_others_have_overtaken_is_told_of_what_passed_by_too(
         ring.leave()
 
 
+@pytest.mark.parametrize(("more", "lost"), [(SIZE + 90, 0), (2 * SIZE, 10)])
+async def test_one_that_others_overtake_when_it_has_all_from_the_file_lost_none_of_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, lost: int
+) -> None:
+    """It is about to let go of the file, and stands in the ring before what it had from there."""
+    for room in ("ring", "stream"):
+        monkeypatch.setattr(f"cti_listener.admin.{room}.TICK", 0.0)
+    count, loop = SIZE - 10, asyncio.get_running_loop()
+    async with served(journal=tmp_path / "j.db") as it:
+        ring, stream = entered(it, after=Place(None, 0))
+        quick = entered(it, ring)[1].chunks()
+
+        async def overtake(begin: int, end: int) -> None:
+            for number in range(begin, end, CHUNK):
+                last = min(number + CHUNK, end) - 1
+                send(it, *range(number, last + 1))
+                while b"-%d\n" % last not in await anext(quick):
+                    pass
+
+        def late(reader: journal.Reader) -> None:
+            monkeypatch.setattr(journal.Reader, "close", close)  # others close theirs as ever
+            overtaking = overtake(count + 1, more + 1)
+            asyncio.run_coroutine_threadsafe(overtaking, loop).result(PATIENCE)
+            close(reader)
+
+        close = journal.Reader.close
+        await overtake(1, count + 1)
+        monkeypatch.setattr(journal.Reader, "close", late)
+        text = b""
+        async for chunk in stream.chunks():
+            text += chunk
+            if b"-%d\n" % more in chunk:
+                break
+        assert ring.begin() == more - SIZE
+        assert [int(one) for one in re.findall(rb'"lost":(\d+)', text)] == [lost] * bool(lost)
+        had = [*range(1, count + 1), *range(count + 1 + lost, more + 1)]
+        assert [int(one) for one in re.findall(rb"id: \w+-(\d+)\n", text)] == had
+        ring.leave()
+        ring.leave()
+
+
 async def test_with_a_journal_it_can_take_up_what_it_lost(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it, reading(it.client) as reader:
         await first(reader)
