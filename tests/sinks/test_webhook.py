@@ -182,22 +182,35 @@ async def turns_to_be_handled(*urls: str, busy: Receiver | None = None) -> list[
         for one in spread(40):
             source.send(one)
         await until(lambda: len(handled) == 40)
-        if busy is not None:
-            await until(lambda: busy.stalling == DEVICES)
+        if busy is not None:  # every device has had its answer, or is without one
+            await until(lambda: busy.stalling + outlets[0].counts["tried_again"] >= DEVICES)
         for one in spread(40, first=100):
             source.send(one)
             turns = 0
-            while handled[-1] != one["serial"]:
+            while handled[-1] != one["serial"] and turns < 1000:
                 await asyncio.sleep(0)
                 turns += 1
             counts.append(turns)
+        if busy is not None:  # none of them was given up meanwhile, which would cost nothing either
+            assert (busy.accepted, listener.stats().handlers[outlets[0].name].failed) == ([], 0)
         await listener.stop(drain=0.0)
     return counts
 
 
-async def test_a_webhook_that_stalls_delays_no_other_handler_by_a_turn() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(stall=True),
+        Answer(status=429, headers={"Retry-After": "2"}),
+        Answer(status=500),
+        Answer(cut="before"),
+        Answer(cut="within"),
+    ],
+    ids=["stalls", "busy", "fails", "closes", "closes half-way"],
+)
+async def test_a_webhook_that_fails_delays_no_other_handler_by_a_turn(answer: Answer) -> None:
     async with receiving() as receiver:
-        receiver.answer = Answer(stall=True)
+        receiver.answer = answer
         alone = await turns_to_be_handled()
         beside = await turns_to_be_handled(receiver.url, busy=receiver)
     assert max(beside) <= max(alone)
@@ -360,6 +373,21 @@ async def test_a_receiver_that_is_busy_holds_up_all_devices_and_a_failing_event_
             await until(lambda: len(receiver.serials) + len(clock.slept) >= 10)
             await running.listener.stop(drain=0.0)
         assert len(receiver.serials) == others
+
+
+@pytest.mark.parametrize("status", [500, 429, 503])
+async def test_a_receiver_that_does_not_accept_holds_up_no_other_webhook(status: int) -> None:
+    async with receiving() as failing, receiving() as well:
+        failing.answer = Answer(status=status)
+        urls, made_with = (failing.url, well.url), options(clock=Endless())
+        async with listening(*urls, made_with=made_with, kinds=(Event,)) as running:
+            running.source.send(make(serial=0))
+            await until(lambda: running.outlets[0].counts["tried_again"])
+            for one in spread(20, first=1):
+                running.source.send(one)
+            await until(lambda: len(well.serials) == 21)
+            await running.listener.stop(drain=0.0)
+        assert failing.accepted == []
 
 
 async def test_an_answer_without_an_end_is_not_read_to_it() -> None:
