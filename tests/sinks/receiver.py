@@ -11,12 +11,12 @@ import json
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 KEY = "whsec_" + base64.b64encode(b"made up, for the tests only.").decode()
 OTHER_KEY = "whsec_" + base64.b64encode(b"another one, as much made up").decode()
@@ -54,6 +54,7 @@ class Receiver:
         accepted: The CloudEvents, in order, each once: a repeat is told by its id, as it should be.
         repeats: How many were accepted before.
         headers: The headers of every request.
+        signed_by: By which of the keys each request verified.
         ids: The id of every request, accepted or not.
         at_once: How many requests went on at once, at most.
         elsewhere: Requests to other paths than `/hook`.
@@ -67,6 +68,7 @@ class Receiver:
         self.accepted: list[dict[str, Any]] = []
         self.repeats = 0
         self.headers: list[Mapping[str, str]] = []
+        self.signed_by: list[list[str]] = []
         self.ids: list[str] = []
         self.at_once = 0
         self.elsewhere = 0
@@ -121,8 +123,9 @@ class Receiver:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.text()
         self.headers.append(dict(request.headers))
-        if self.keys:
-            verified(self.keys, body, request.headers)
+        self.signed_by.append(verifying(self.keys, body, request.headers))
+        if self.keys and not self.signed_by[-1]:
+            return web.Response(status=401)
         event = json.loads(body)
         self.ids.append(event["id"])
         answer = self.answers.popleft() if self.answers else self.answer
@@ -145,10 +148,14 @@ class Receiver:
         return web.Response(status=answer.status, headers=dict(answer.headers))
 
 
-def verified(keys: tuple[str, ...], body: str, headers: Mapping[str, str]) -> None:
-    """Verify as a receiver would that knows these keys, each of them."""
+def verifying(keys: tuple[str, ...], body: str, headers: Mapping[str, str]) -> list[str]:
+    """Return by which of these keys it verifies; one will do for a receiver."""
+    found = []
     for key in keys:
-        Webhook(key).verify(body, dict(headers))
+        with suppress(WebhookVerificationError):
+            Webhook(key).verify(body, dict(headers))
+            found.append(key)
+    return found
 
 
 async def endless(request: web.Request, answer: Answer) -> web.StreamResponse:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import structlog
 import trustme
-from standardwebhooks import WebhookVerificationError
 
 from cti_listener import ConfigurationError, Event, Gap, Listener
 from cti_listener.errors import SinkAwayError, SinkError
@@ -29,7 +28,7 @@ from cti_listener.sinks.running import attach, opened
 from cti_listener.sinks.webhook import WebhookSink
 from cti_listener.testing import FakeSource
 from tests.examples import make
-from tests.sinks.receiver import KEY, OTHER_KEY, Answer, Receiver, receiving, verified
+from tests.sinks.receiver import KEY, OTHER_KEY, Answer, Receiver, receiving, verifying
 from tests.sinks.support import HastyClock, listening, options
 from tests.turns import until
 
@@ -411,8 +410,9 @@ async def test_keys_are_changed_without_a_moment_in_which_none_is_valid(tmp_path
         for keys in ([KEY], [OTHER_KEY, KEY], [OTHER_KEY]):
             file.write_text("\n".join([*keys, ""]))
             await sink.reopen()
-            receiver.keys = tuple(keys)  # each must do
+            receiver.keys = tuple(keys)
             await sink.take(parse_event(make()))
+            assert receiver.signed_by[-1] == keys  # each will do
             signed_by.append(receiver.headers[-1]["webhook-signature"].split(" "))
         receiver.keys = (KEY,)
         with pytest.raises(SinkAwayError):  # the receiver's own verification fails
@@ -433,8 +433,7 @@ async def test_a_body_that_was_changed_on_its_way_is_not_verified(secret_file: P
         await sink.take(parse_event(make()))
         await sink.close()
     headers = receiver.headers[0]
-    with pytest.raises(WebhookVerificationError):
-        verified((KEY,), "{}", headers)
+    assert verifying((KEY,), "{}", headers) == []
     assert headers["User-Agent"].startswith("cti-listener/")
     assert headers["Content-Type"] == "application/cloudevents+json"
     assert headers["webhook-id"] == receiver.accepted[0]["id"]
