@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import signal
 import sqlite3
-from contextlib import closing
+import subprocess
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from cti_listener.simulator import Centre, SimulatorServer
 from tests.examples import make
 from tests.journal.support import undone_in
 from tests.program import listening, read_line, read_until, rest, run
-from tests.sinks.receiver import KEY, Answer, receiving
+from tests.sinks.receiver import KEY, OTHER_KEY, Answer, receiving
 from tests.turns import until
 
 
@@ -183,6 +186,66 @@ async def test_hangup_opens_the_file_anew(tmp_path: Path) -> None:
         _, errors = await rest(process)
         assert process.returncode == 0, errors
     assert (serials_of(aside), serials_of(file)) == ([1], [2])
+
+
+async def test_hangup_has_new_keys_sign_and_until_they_are_read_the_old_ones(
+    secret_file: Path,
+) -> None:
+    """The new file is a pipe, and so is not read to its end before the test has it so."""
+    async with SimulatorServer() as server, receiving(KEY, OTHER_KEY) as receiver:
+        serials = itertools.count()
+
+        async def send() -> list[int]:
+            sent = list(itertools.islice(serials, 20))
+            for serial in sent:
+                await server.send(make(serial=serial, device=8000 + serial % 4))
+            return sent
+
+        async def signed_by(keys: list[str]) -> None:
+            """Send some; each must be signed by these keys, and by no other."""
+            sent = await send()
+            await until(lambda: set(sent) <= set(receiver.serials) or [] in receiver.signed_by)
+            assert [] not in receiver.signed_by
+            taken = zip(receiver.accepted, receiver.signed_by, strict=True)
+            of = {one["data"].get("serial"): sorted(signers) for one, signers in taken}
+            assert [of[serial] for serial in sent] == [sorted(keys)] * len(sent)
+
+        to = ("--to", f"crm={receiver.url}", "--webhook-secret-file", secret_file)
+        async with listening(*arguments(server, *to), stdout=subprocess.DEVNULL) as process:
+            await server.wait_for_subscribers()
+            old = [KEY]
+            await signed_by(old)
+            for new in ([OTHER_KEY, KEY], [OTHER_KEY], [KEY]):
+                pipe = secret_file.with_name("new")
+                os.mkfifo(pipe)
+                pipe.replace(secret_file)
+                process.send_signal(signal.SIGHUP)
+                writer = await opened_by_its_reader(secret_file)
+                await signed_by(old)
+                await send()  # on their way while the keys change
+                os.write(writer, "\n".join([*new, ""]).encode())
+                os.close(writer)
+                await read_until(process.stderr, "sink_reopened")
+                await signed_by(new)
+                old = new
+            process.send_signal(signal.SIGTERM)
+            _, errors = await rest(process)
+            assert process.returncode == 0, errors
+    assert sorted(receiver.serials) == list(range(next(serials)))
+    assert len(receiver.headers) == len(receiver.accepted)  # all verified, and at the first try
+
+
+async def opened_by_its_reader(pipe: Path) -> int:
+    """Wait until somebody reads a pipe; return it open for writing."""
+    opened: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    await until(is_read)
+    return opened[0]
 
 
 async def test_records_go_to_sinks_when_asked_for(tmp_path: Path) -> None:
