@@ -179,11 +179,9 @@ class Ring:
         """Tell whether something of what came from this number on is not there."""
         return number < self.begin() or self._hole >= number or self._passing > 0
 
-    def behind(self, number: int, seq: int) -> int:
-        """Return the next number from this one on that is of no event up to this place."""
-        while number < self.end and 0 < self._seqs[number & _MASK] <= seq:
-            number += 1
-        return number
+    def up_to(self, number: int, seq: int) -> list[int]:
+        """Return the numbers from this one on that are of events up to this place."""
+        return [one for one in range(number, self.end) if 0 < self._seqs[one & _MASK] <= seq]
 
     async def changed(self, number: int, timeout: float) -> bool:
         """Wait until there is more than up to this number; tell whether there is, in time."""

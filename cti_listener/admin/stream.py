@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,6 +132,7 @@ class Stream:
         self._catching_up = catching_up
         self._number: int
         self._had: int  # how many happenings came before that number
+        self._known: list[int] = []  # numbers from there on of what was sent from the file
         self._go_to(ring.now())
         self._seq = listener.given  # up to here it has had all, or asked for no more
         self._since: datetime | None = None  # when the last event came that it had before
@@ -179,7 +181,7 @@ class Stream:
                 if behind:
                     given = self._listener.given
                     self._go_to(self._ring.now())
-            self._go_to(self._ring.behind(self._number, self._seq))
+            self._known = self._ring.up_to(self._number, self._seq)
             if self._seq < given:
                 yield self._erased(self._seq + 1, given)
                 self._seq = given
@@ -251,9 +253,10 @@ class Stream:
     def _some(self) -> tuple[bytes, bool]:
         """Return the next to send, and whether there is more than may be sent at once."""
         ring, parts = self._ring, []
-        if self._number < ring.begin():
-            parts.append(self._lost(ring.before(ring.begin()) - self._had))
-            self._number = ring.begin()
+        if self._number < (begin := ring.begin()):
+            if lost := ring.before(begin) - self._had - bisect_left(self._known, begin):
+                parts.append(self._lost(lost))
+            self._number = begin
         left, room = AT_ONCE, MOST_BYTES
         while self._number < ring.end and left > 0 < room:
             item, seq = ring.at(self._number)
@@ -273,6 +276,8 @@ class Stream:
     def _go_to(self, number: int) -> None:
         """Have what comes from this number on be the next."""
         self._number, self._had = number, self._ring.before(number)
+        if self._known:
+            self._known = self._known[bisect_left(self._known, number) :]
 
     def _lost(self, count: int) -> bytes:
         """Say how many were lost, and with a journal from where they can be had."""

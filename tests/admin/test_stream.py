@@ -566,8 +566,9 @@ async def test_one_that_others_have_overtaken_is_told_of_what_passed_by_too(
 
 
 @pytest.mark.parametrize(("more", "lost"), [(SIZE + 90, 0), (2 * SIZE, 10)])
+@pytest.mark.parametrize("notices", [0, 3])
 async def test_one_that_others_overtake_when_it_has_all_from_the_file_lost_none_of_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, lost: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, lost: int, notices: int
 ) -> None:
     """It is about to let go of the file, and stands in the ring before what it had from there."""
     for room in ("ring", "stream"):
@@ -591,6 +592,9 @@ async def test_one_that_others_overtake_when_it_has_all_from_the_file_lost_none_
             close(reader)
 
         close = journal.Reader.close
+        if notices:  # they stand before all that, and are in no file
+            it.source.disconnect()
+            it.source.connect()
         await overtake(1, count + 1)
         monkeypatch.setattr(journal.Reader, "close", late)
         text = b""
@@ -598,8 +602,9 @@ async def test_one_that_others_overtake_when_it_has_all_from_the_file_lost_none_
             text += chunk
             if b"-%d\n" % more in chunk:
                 break
-        assert ring.begin() == more - SIZE
-        assert [int(one) for one in re.findall(rb'"lost":(\d+)', text)] == [lost] * bool(lost)
+        assert ring.begin() == more + notices - SIZE
+        told = [int(one) for one in re.findall(rb'"lost":(\d+)', text)]
+        assert told == [lost + notices] * bool(lost + notices)
         had = [*range(1, count + 1), *range(count + 1 + lost, more + 1)]
         assert [int(one) for one in re.findall(rb"id: \w+-(\d+)\n", text)] == had
         ring.leave()
