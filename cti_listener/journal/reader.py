@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -70,17 +71,12 @@ class Reader:
             JournalError: The file cannot be read.
         """
         found: list[Entry] = []
-        with self._lock:
-            try:
-                if self._db is None:
-                    self._db = schema.connect(self._path, "ro")
-                for at in range(0, len(seqs), _CHUNK):
-                    chosen = ", ".join(map(str, seqs[at : at + _CHUNK]))
-                    query = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq IN ({chosen})"  # noqa: S608 - whole numbers
-                    rows_found = self._db.execute(f"{query} ORDER BY seq").fetchall()
-                    found += [rows.entry_of(row, earlier) for row in rows_found]
-            except sqlite3.Error as error:
-                raise explained(self._path, error) from error
+        with self._opened() as db:
+            for at in range(0, len(seqs), _CHUNK):
+                chosen = ", ".join(map(str, seqs[at : at + _CHUNK]))
+                query = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq IN ({chosen})"  # noqa: S608 - whole numbers
+                rows_found = db.execute(f"{query} ORDER BY seq").fetchall()
+                found += [rows.entry_of(row, earlier) for row in rows_found]
         return found
 
     def read_after(self, seq: int, *, earlier: int) -> Iterator[Entry]:
@@ -94,15 +90,10 @@ class Reader:
             JournalError: The file cannot be read.
         """
         while True:
-            with self._lock:
-                try:
-                    if self._db is None:
-                        self._db = schema.connect(self._path, "ro")
-                    columns = rows.ENTRY_COLUMNS
-                    query = f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
-                    found = self._db.execute(query, (seq, _CHUNK)).fetchall()
-                except sqlite3.Error as error:
-                    raise explained(self._path, error) from error
+            with self._opened() as db:
+                columns = rows.ENTRY_COLUMNS
+                query = f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
+                found = db.execute(query, (seq, _CHUNK)).fetchall()
             for row in found:
                 yield rows.entry_of(row, earlier)
                 seq = row[0]
@@ -124,18 +115,13 @@ class Reader:
         """
         found: list[Kept] = []
         left = _MOST_TEXT
-        with self._lock:
-            try:
-                if self._db is None:
-                    self._db = schema.connect(self._path, "ro")
-                for place, device, at, feed, again, text in self._db.execute(_KEPT, (seq, limit)):
-                    ours = feed == OURS or bool(again)
-                    found.append(Kept(place, text_of(device), rows.time_of(at), ours, text))
-                    left -= len(text)
-                    if left <= 0:
-                        break
-            except sqlite3.Error as error:
-                raise explained(self._path, error) from error
+        with self._opened() as db:
+            for place, device, at, feed, again, text in db.execute(_KEPT, (seq, limit)):
+                ours = feed == OURS or bool(again)
+                found.append(Kept(place, text_of(device), rows.time_of(at), ours, text))
+                left -= len(text)
+                if left <= 0:
+                    break
         return found, left <= 0 or len(found) == limit
 
     def came(self, seq: int) -> datetime | None:
@@ -157,14 +143,24 @@ class Reader:
             JournalError: The file cannot be read.
         """
         query = "SELECT body FROM gap WHERE until IS NOT NULL ORDER BY id DESC LIMIT ?"
+        with self._opened() as db:
+            found = db.execute(query, (limit,)).fetchall()
+        return [rows.gap_of(body) for (body,) in reversed(found)]
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Have the file to oneself, open.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
         with self._lock:
             try:
                 if self._db is None:
                     self._db = schema.connect(self._path, "ro")
-                found = self._db.execute(query, (limit,)).fetchall()
+                yield self._db
             except sqlite3.Error as error:
                 raise explained(self._path, error) from error
-        return [rows.gap_of(body) for (body,) in reversed(found)]
 
     def close(self) -> None:
         """Close the file; the next question opens it again."""
