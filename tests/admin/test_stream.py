@@ -17,6 +17,7 @@ from cti_listener.admin.showing import Shown
 from cti_listener.admin.stream import CHUNK, Filter, Place, Stream
 from cti_listener.journal import reader as journal
 from cti_listener.journal import visits
+from cti_listener.notices import GapReason
 from cti_listener.ops.masking import Masker
 from cti_listener.testing import FakeSource
 from tests.admin.support import PATIENCE, Message, Reader, Served, reading, served
@@ -45,6 +46,16 @@ def send(it: Served, *numbers: int, **fields: Any) -> None:
         it.source.send(make(serial=number, **fields))
 
 
+async def send_around_a_gap(it: Served, reason: GapReason = "disconnected") -> None:
+    """Have one event, a gap and another event handed over."""
+    send(it, 1)
+    await until(lambda: it.listener.given == 1)
+    it.source.disconnect(reason)
+    it.source.connect()
+    send(it, 2)
+    await until(lambda: it.listener.given == 2)
+
+
 def forget(path: Path, *seqs: int) -> None:
     """Take events out of the journal, as retention and a purge do."""
     with visits.visit(path, write=True) as db:
@@ -52,12 +63,15 @@ def forget(path: Path, *seqs: int) -> None:
 
 
 def entered(
-    it: Served, ring: Ring | None = None, after: Place | None = None
+    it: Served,
+    ring: Ring | None = None,
+    after: Place | None = None,
+    lock: asyncio.Lock | None = None,
 ) -> tuple[Ring, Stream]:
     """Return what one more reader of a ring is sent; of one of its own if none is given."""
     ring, shown = ring or Ring(it.listener, Shown(None)), Shown(None)
     ring.enter()
-    wanted, lock = Filter(), asyncio.Lock()
+    wanted, lock = Filter(), lock or asyncio.Lock()
     return ring, Stream(ring, it.listener, shown, wanted=wanted, after=after, catching_up=lock)
 
 
@@ -219,10 +233,7 @@ async def test_one_who_comes_back_while_much_goes_by_has_all_of_it(
     async with served(journal=tmp_path / "j.db") as it:
         send(it, *range(1, 1001))
         await until(lambda: it.listener.given == 1000)
-        ring, shown = Ring(it.listener, Shown(None)), Shown(None)
-        ring.enter()
-        wanted, after, lock = Filter(), Place(None, 0), asyncio.Lock()
-        stream = Stream(ring, it.listener, shown, wanted=wanted, after=after, catching_up=lock)
+        ring, stream = entered(it, after=Place(None, 0))
         text = b""
         async for chunk in stream.chunks():
             text += chunk
@@ -242,13 +253,9 @@ async def test_one_who_takes_long_over_what_it_missed_holds_up_nobody_else(tmp_p
     async with served(journal=tmp_path / "j.db") as it:
         send(it, *range(1, count + 1))
         await until(lambda: it.listener.given == count)
-        ring, shown, lock = Ring(it.listener, Shown(None)), Shown(None), asyncio.Lock()
-        ring.enter()
+        ring, lock = Ring(it.listener, Shown(None)), asyncio.Lock()
         slow, quick = (
-            Stream(
-                ring, it.listener, shown, wanted=Filter(), after=Place(None, 0), catching_up=lock
-            ).chunks()
-            for _ in range(2)
+            entered(it, ring, after=Place(None, 0), lock=lock)[1].chunks() for _ in range(2)
         )
         while b"id: " not in await anext(slow):
             pass
@@ -406,12 +413,7 @@ async def test_what_comes_from_the_file_is_masked_too(tmp_path: Path) -> None:
 
 async def test_a_gap_is_told_to_one_who_comes_back_after_it(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it:
-        send(it, 1)
-        await until(lambda: it.listener.given == 1)
-        it.source.disconnect()
-        it.source.connect()
-        send(it, 2)
-        await until(lambda: it.listener.given == 2)
+        await send_around_a_gap(it)
         async with reading(it.client, after=1) as reader:
             await first(reader)
             gap, event = await reader.next(), await reader.next()
@@ -423,12 +425,7 @@ async def test_a_gap_is_told_to_one_who_took_its_time_meanwhile(tmp_path: Path) 
     """It is told of one gap while another opens and closes, and then more comes than is held."""
     count = 2 + 2 * SIZE
     async with served(journal=tmp_path / "j.db") as it:
-        send(it, 1)
-        await until(lambda: it.listener.given == 1)
-        it.source.disconnect()
-        it.source.connect()
-        send(it, 2)
-        await until(lambda: it.listener.given == 2)
+        await send_around_a_gap(it)
         text, slow = b"", True
         ring, stream = entered(it, after=Place(None, 1))
         async for chunk in stream.chunks():
@@ -447,12 +444,7 @@ async def test_a_gap_is_told_to_one_who_took_its_time_meanwhile(tmp_path: Path) 
 
 async def test_a_gap_of_an_earlier_run_is_told_to_one_who_comes_back(tmp_path: Path) -> None:
     async with served(journal=tmp_path / "j.db") as it:
-        send(it, 1)
-        await until(lambda: it.listener.given == 1)
-        it.source.disconnect("half_open")
-        it.source.connect()
-        send(it, 2)
-        await until(lambda: it.listener.given == 2)
+        await send_around_a_gap(it, "half_open")
     async with served(journal=tmp_path / "j.db") as it:
         for after, expected in ((1, ["half_open", "listener_down"]), (2, ["listener_down"])):
             async with reading(it.client, after=after) as reader:
@@ -523,13 +515,8 @@ async def test_a_gap_is_told_even_to_one_that_is_too_slow() -> None:
 
 async def test_one_that_others_have_overtaken_is_told_so() -> None:
     async with served() as it:
-        ring, shown = Ring(it.listener, Shown(None)), Shown(None)
-        ring.enter()
-        lock = asyncio.Lock()
-        slow, quick = (
-            Stream(ring, it.listener, shown, wanted=Filter(), after=None, catching_up=lock).chunks()
-            for _ in range(2)
-        )
+        ring = Ring(it.listener, Shown(None))
+        slow, quick = (entered(it, ring)[1].chunks() for _ in range(2))
         assert b"hello" in await anext(slow)
         for turn in range(SIZE // 100 + 2):
             send(it, *range(100 * turn, 100 * turn + 100))
