@@ -181,19 +181,24 @@ class Feeds:
         """Return how far a feed has come, at least: it brought all that came until then.
 
         Beside one that is being spliced in, it may be behind by as much as that one is held back
-        for, until it has been seen to have come as far as that one began.
+        for, until it has been seen to have come as far as that one began. It surely came so far
+        where it brought what that one did.
 
         Args:
             feed: Which one.
             silent: When its last byte came.
             hold: For how long a feed is held back, in seconds.
         """
-        reached = self._sightings.reached(self._standing[feed], silent)
+        mine = self._standing[feed]
+        reached = self._sightings.reached(mine, silent)
         for other, joining in self._current.items():
             if other == feed or joining.life.since > silent or joining.shared >= PROOF:
                 continue
-            if not joining.shared or not self._standing[feed].has_reached(joining.life):
+            if not joining.shared or not mine.has_reached(joining.life):
                 reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
+        for life in self._standing.values():
+            if reached < life.since <= silent and self._sightings.has_met(mine, life):
+                reached = life.since
         return reached
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:

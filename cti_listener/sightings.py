@@ -331,6 +331,20 @@ class Sightings:
             return life.met
         return max(earliest, until - 2 * life.behind)  # it may have been more by then
 
+    def has_met(self, life: Life, other: Life) -> bool:
+        """Tell whether a life has come to where another began: what it brought since, both did.
+
+        Not only what the other was first with, so it shows too of one that is ahead. Some in a row
+        are asked for: the other may bring old events that the server repeats.
+        """
+        in_a_row = 0
+        for one in self._latest_first(other.since):
+            if life in one.lives:
+                in_a_row = in_a_row + 1 if other in one.lives else 0
+                if in_a_row == SURE:
+                    return True
+        return False
+
     def stood_in_name(self, since: float) -> None:
         """Note that only one feed brought anything since then: nothing is shown by what it did."""
         for one in self._latest_first(since):

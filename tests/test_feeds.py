@@ -705,6 +705,34 @@ def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> 
     assert merged.reached("a", 102.5) == 99.0
 
 
+def test_a_feed_that_brought_what_one_that_came_back_did_had_come_to_where_that_began() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    merged.bring("a", *range(200, 200 + SURE))
+    merged.bring("b", *range(200, 200 + SURE - 1), 300)
+    assert merged.reached("a", 102.5, hold=1.0) == 99.0
+    merged.bring("b", 200 + SURE - 1)
+    assert merged.reached("a", 102.5, hold=1.0) == 102.0
+    assert merged.reached("a", 101.5, hold=1.0) == 101.5  # its last byte came before
+
+
+def test_what_one_that_came_back_repeats_shows_not_that_another_had_come_to_where_it_began() -> (
+    None
+):
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    merged.bring("b", 300, 301)
+    for number in range(100, 100 + 10 * SURE):
+        merged.bring("a", number)
+        if number % SURE:
+            merged.bring("b", number)
+    assert merged.reached("a", 102.5) == 99.0
+
+
 def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_behind() -> None:
     merged = in_step()
     merged.lost("b")
