@@ -130,6 +130,23 @@ async def bare_aiohttp(sender: str, load: Load) -> float:
     return check.seconds
 
 
+async def bare_picows(sender: str, load: Load) -> float:
+    """Receive with picows, whose callback is given each frame, `parse_event`: no queue between."""
+    import picows  # noqa: PLC0415 - a peer, which need not be installed
+
+    check = Check(load, repeats=True)
+
+    class Receiving(picows.WSListener):  # type: ignore[misc]  # untyped
+        def on_ws_frame(self, _transport: Any, frame: Any) -> None:
+            check.take(parse_event(frame.get_payload_as_bytes()))
+
+    transport, _ = await picows.ws_connect(Receiving, load.url(sender, "json"))
+    await check.done.wait()
+    transport.disconnect()
+    await transport.wait_disconnected()
+    return check.seconds
+
+
 # Other ways to hand events over
 
 

@@ -13,6 +13,7 @@ from bench.speed.sender import Load
 PEERS: dict[str, Receiver] = {
     "json.loads alone": receivers.json_loads_only,
     "aiohttp": receivers.bare_aiohttp,
+    "picows": receivers.bare_picows,
     "a task for each event": receivers.task_per_event,
     "one queue for all": receivers.single_queue,
 }
@@ -22,7 +23,7 @@ STOMP_PEERS: dict[str, tuple[Receiver, float]] = {
 }
 """How many times as fast the listener should be."""
 
-MODULES = {"stomp.py": "stomp", "aiohttp": "aiohttp", "stompman": "stompman"}
+MODULES = {"stomp.py": "stomp", "aiohttp": "aiohttp", "picows": "picows", "stompman": "stompman"}
 
 
 def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
@@ -59,6 +60,8 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     for name in peers:
         theirs = seconds[name]
         yield row(f"JSON: the listener to {name}", over(theirs, ours), detail=rate(theirs, events))
+    if "picows" in peers:
+        yield row("JSON: picows alone to bare websockets", over(bare, seconds["picows"]))
     yield row(
         "STOMP: the listener to itself in JSON",
         over(ours, stomp),
