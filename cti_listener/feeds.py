@@ -137,7 +137,7 @@ class Feeds:
         self.watching = True
         return joining.number
 
-    def lost(self, feed: str, silent: float) -> list[int]:
+    def lost(self, feed: str, silent: float, *, too_large: bool = False) -> list[int]:
         """Note that a feed stands no more.
 
         What is held back for it stays held.
@@ -145,11 +145,17 @@ class Feeds:
         Args:
             feed: Which one.
             silent: When its last byte came.
+            too_large: A message ended it that will end the others too when they come to it.
 
         Returns:
             The splices to end now, since no feed is left that they could wait for.
         """
-        self._standing.pop(feed).until = silent
+        life = self._standing.pop(feed)
+        life.until = silent
+        if too_large and self._awaited(life) is None:  # else it is the one that others met before
+            for other in self._standing.values():
+                if other.since <= silent:
+                    other.awaiting.append(silent)
         if len(self._standing) == 1:
             self._sightings.stood_in_name(silent)
         self._current.pop(feed, None)
@@ -182,7 +188,8 @@ class Feeds:
 
         Beside one that is being spliced in, it may be behind by as much as that one is held back
         for, until it has been seen to have come as far as that one began. It surely came so far
-        where it brought what that one did.
+        where it brought what that one did; and surely not so far as a message that ended another
+        feed and has yet to end it.
 
         Args:
             feed: Which one.
@@ -197,9 +204,20 @@ class Feeds:
             if not joining.shared or not mine.has_reached(joining.life):
                 reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
         for life in self._standing.values():
-            if reached < life.since <= silent and self._sightings.has_met(mine, life):
+            if reached < life.since <= silent and self._sightings.came_to(mine, life.since):
                 reached = life.since
+        awaited = self._awaited(mine)
+        if awaited is not None:
+            reached = min(reached, max(awaited, silent - WINDOW))
         return reached
+
+    def _awaited(self, life: Life) -> float | None:
+        """Return when another met the message that a feed has yet to come to; None: there is none.
+
+        It came past that, and so began behind it, if it brought what others did that began since.
+        """
+        met = (at for at in life.awaiting if not self._sightings.came_to(life, at))
+        return next(met, None)
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.

@@ -502,7 +502,7 @@ class Pipeline:
             last=self._last_event,
         )
         if self._feeds is not None:
-            for number in self._feeds.lost(feed, silent):
+            for number in self._feeds.lost(feed, silent, too_large=reason == "oversized"):
                 self._splice(self._feeds, number)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:

@@ -103,6 +103,7 @@ class Life:
         behind: How much later it brought that one; 0 if it was the first.
         firsts: The first events it brought, by kind.
         furthest: The one told last of those it brought, by kind.
+        awaiting: When others met a message that ended their connection, and it has yet to.
     """
 
     feed: str
@@ -112,6 +113,7 @@ class Life:
     behind: float = 0.0
     firsts: dict[object, list[Told]] = field(default_factory=dict)
     furthest: dict[object, Told] = field(default_factory=dict)
+    awaiting: list[float] = field(default_factory=list)
 
     def note(self, told: Told) -> None:
         """Take note of an event."""
@@ -331,16 +333,17 @@ class Sightings:
             return life.met
         return max(earliest, until - 2 * life.behind)  # it may have been more by then
 
-    def has_met(self, life: Life, other: Life) -> bool:
-        """Tell whether a life has come to where another began: what it brought since, both did.
+    def came_to(self, life: Life, since: float) -> bool:
+        """Tell whether a feed has come to where another began, then or later: it brought the same.
 
         Not only what the other was first with, so it shows too of one that is ahead. Some in a row
         are asked for: the other may bring old events that the server repeats.
         """
         in_a_row = 0
-        for one in self._latest_first(other.since):
+        for one in self._latest_first(since):
             if life in one.lives:
-                in_a_row = in_a_row + 1 if other in one.lives else 0
+                began = any(other.since >= since for other in one.lives if other is not life)
+                in_a_row = in_a_row + 1 if began else 0
                 if in_a_row == SURE:
                     return True
         return False

@@ -25,8 +25,9 @@ class Merged:
     def stood(self, feed: str) -> int:
         return self.feeds.stood(feed, self.now)
 
-    def lost(self, feed: str, silent: float | None = None) -> None:
-        for number in self.feeds.lost(feed, self.now if silent is None else silent):
+    def lost(self, feed: str, silent: float | None = None, *, too_large: bool = False) -> None:
+        silent = self.now if silent is None else silent
+        for number in self.feeds.lost(feed, silent, too_large=too_large):
             self._end(number)
 
     def splice(self, feed: str) -> None:
@@ -731,6 +732,52 @@ def test_what_one_that_came_back_repeats_shows_not_that_another_had_come_to_wher
         if number % SURE:
             merged.bring("b", number)
     assert merged.reached("a", 102.5) == 99.0
+
+
+def test_a_feed_that_has_yet_to_come_to_what_ended_the_other_has_come_no_farther() -> None:
+    merged = in_step()
+    merged.lost("a", too_large=True)
+    merged.now = 103.0
+    merged.bring("b", 200)
+    assert merged.reached("b", 99.5) == 99.5
+    assert merged.reached("b", 103.0) == 100.0
+    assert merged.reached("b", 300.0) == 300.0 - WINDOW
+
+
+def test_what_ends_a_feed_that_is_behind_is_what_ended_the_other() -> None:
+    merged = in_step()
+    merged.lost("a", too_large=True)
+    merged.now = 101.0
+    merged.stood("a")
+    merged.now = 103.0
+    assert merged.reached("b", 103.0) == 100.0
+    merged.lost("b", too_large=True)
+    assert merged.reached("a", 105.0) == 105.0  # it began behind that
+
+
+def test_a_feed_that_came_past_what_ended_the_other_had_begun_behind_it() -> None:
+    merged = in_step()
+    merged.lost("a", too_large=True)
+    merged.now = 101.0
+    merged.stood("a")
+    merged.bring("b", *range(200, 200 + SURE))
+    merged.bring("a", *range(200, 200 + SURE - 1))
+    assert merged.reached("b", 102.0) == 100.0
+    merged.bring("a", 200 + SURE - 1)
+    assert merged.reached("b", 102.0) == 102.0
+    merged.now = 103.0
+    merged.lost("b", too_large=True)  # by another, to which the other has yet to come
+    assert merged.reached("a", 105.0) == 103.0
+
+
+def test_one_that_began_since_does_not_come_to_what_ended_another() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 100.5
+    merged.stood("b")
+    merged.now = 101.0
+    merged.lost("a", 100.0, too_large=True)
+    assert merged.reached("b", 102.0) == 102.0
 
 
 def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_behind() -> None:
