@@ -33,6 +33,12 @@ asyncio.run(listen())
 """
 """A program that listens to one who says nothing."""
 
+ONE_MODEL = """
+class Model(pydantic.BaseModel):
+    field: int
+"""
+"""What makes pydantic load what it builds models with."""
+
 
 def growth(sender: str, events: int, rounds: int) -> Iterator[Row]:
     """Compare times and memory."""
@@ -48,6 +54,12 @@ def growth(sender: str, events: int, rounds: int) -> Iterator[Row]:
         over(idle, alone),
         at_most=1.2,
         detail=f"{statistics.median(idle):.0f} to {statistics.median(alone):.0f} MiB",
+    )
+    modelled = [_resident(f"{libraries}\n{ONE_MODEL}") for _ in range(rounds)]
+    yield row(
+        "  to the same and one model of one field",
+        over(idle, modelled),
+        detail=f"{statistics.median(modelled):.0f} MiB",
     )
 
 
