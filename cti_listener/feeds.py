@@ -152,10 +152,11 @@ class Feeds:
         """
         life = self._standing.pop(feed)
         life.until = silent
-        if too_large and self._awaited(life) is None:  # else it is the one that others met before
+        if too_large and self._awaited(life, silent) is None:  # else it is what others met before
             for other in self._standing.values():
                 if other.since <= silent:
-                    other.awaiting.append(silent)
+                    recent = [at for at in other.awaiting if at >= silent - WINDOW]
+                    other.awaiting = [*recent, silent]
         if len(self._standing) == 1:
             self._sightings.stood_in_name(silent)
         self._current.pop(feed, None)
@@ -206,18 +207,19 @@ class Feeds:
         for life in self._standing.values():
             if reached < life.since <= silent and self._sightings.came_to(mine, life.since):
                 reached = life.since
-        awaited = self._awaited(mine)
-        if awaited is not None:
-            reached = min(reached, max(awaited, silent - WINDOW))
-        return reached
+        awaited = self._awaited(mine, silent)
+        return reached if awaited is None else min(reached, awaited)
 
-    def _awaited(self, life: Life) -> float | None:
+    def _awaited(self, life: Life, silent: float) -> float | None:
         """Return when another met the message that a feed has yet to come to; None: there is none.
 
-        It came past that, and so began behind it, if it brought what others did that began since.
+        It came past that, and so began behind it, if it brought what others did that began since,
+        or if it stood for longer than it can be behind.
         """
-        met = (at for at in life.awaiting if not self._sightings.came_to(life, at))
-        return next(met, None)
+        for at in life.awaiting:
+            if at >= silent - WINDOW and not self._sightings.came_to(life, at):
+                return at
+        return None
 
     def spliced(self, number: int, now: float) -> list[tuple[Copy, bool]]:
         """End a splice: hold nothing back for it any more.

@@ -741,7 +741,7 @@ def test_a_feed_that_has_yet_to_come_to_what_ended_the_other_has_come_no_farther
     merged.bring("b", 200)
     assert merged.reached("b", 99.5) == 99.5
     assert merged.reached("b", 103.0) == 100.0
-    assert merged.reached("b", 300.0) == 300.0 - WINDOW
+    assert merged.reached("b", 100.1 + WINDOW) == 100.1 + WINDOW  # it has come past that by then
 
 
 def test_what_ends_a_feed_that_is_behind_is_what_ended_the_other() -> None:
