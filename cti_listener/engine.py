@@ -16,7 +16,6 @@ from typing import Any, Final
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits
 from cti_listener.dedupe import Dedupe
-from cti_listener.derived import Derived
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import NotRunningError
 from cti_listener.feeds import Feeds
@@ -76,7 +75,7 @@ class Engine:
         feeds: Feeds | None,
         hold: float,
         watchdog: Watchdog,
-        make_tracking: Callable[[Container[type[Derived]]], Tracking],
+        make_tracking: Callable[[Container[object]], Tracking],
         make_inquiry: Callable[..., Inquiry] | None = None,
     ) -> None:
         """Put the parts together; nothing is opened yet."""

@@ -6,6 +6,7 @@ once it is committed; notices wait behind what they came after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,19 +15,8 @@ from cti_listener.dispatcher import Dispatcher
 from cti_listener.event_base import Event
 from cti_listener.lanes import NOTICES
 from cti_listener.notices import Notice
-from cti_listener.router import Handler, Router
+from cti_listener.router import Handler, Happening, Router
 from cti_listener.streams import Tap
-
-
-class _Wanted:
-    """The classes that some handler or tap wants."""
-
-    def __init__(self, handlers: Router[Handler], taps: Router[Tap]) -> None:
-        self._handlers = handlers.asked
-        self._taps = taps.asked
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._handlers or kind in self._taps
 
 
 class Handover:
@@ -37,15 +27,15 @@ class Handover:
         taps: Streams and expectations.
         events: How many events were handed over.
         unrouted: How many of them nobody wanted.
-        wanted: The classes that somebody wants, as a container.
+        wanted: How many of them ask for each class or name.
     """
 
     def __init__(self) -> None:
         """Begin with nobody; `attach` the lanes before anything comes."""
-        self.handlers: Router[Handler] = Router()
-        self.taps: Router[Tap] = Router()
+        self.wanted: Counter[type[Happening] | str] = Counter()
+        self.handlers: Router[Handler] = Router(self.wanted)
+        self.taps: Router[Tap] = Router(self.wanted)
         self.events = self.unrouted = 0
-        self.wanted = _Wanted(self.handlers, self.taps)
         self._dispatcher: Dispatcher
 
     def attach(self, dispatcher: Dispatcher) -> None:

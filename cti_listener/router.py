@@ -250,15 +250,17 @@ W = TypeVar("W", bound=Wishful)
 class Router(Generic[W]):
     """An index of wishes by class or name, apart for each device asked for.
 
+    Args:
+        asked: Counts how many ask for each class or name, here and wherever else it is given.
+
     Attributes:
         any: Whether there is anybody.
-        asked: How many ask for each class or name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Counter[type[Happening] | str]) -> None:
         """Start with nobody."""
         self.any = False
-        self.asked: Counter[type[Happening] | str] = Counter()
+        self._asked = asked
         self._anywhere: dict[type[Happening] | str, list[W]] = {}
         self._by_device: dict[str, dict[type[Happening] | str, list[W]]] = {}
         self._all: dict[int, W] = {}
@@ -276,7 +278,7 @@ class Router(Generic[W]):
         )
         for key in (*wish.classes, *wish.names):
             index.setdefault(key, []).append(one)
-            self.asked[key] += 1
+            self._asked[key] += 1
 
     def discard(self, one: W) -> None:
         """Route to it no longer; not an error if it was not routed to."""
@@ -289,9 +291,9 @@ class Router(Generic[W]):
             index[key].remove(one)
             if not index[key]:
                 del index[key]
-            self.asked[key] -= 1
-            if not self.asked[key]:
-                del self.asked[key]
+            self._asked[key] -= 1
+            if not self._asked[key]:
+                del self._asked[key]
         if wish.device is not None and not index:
             del self._by_device[wish.device]
 

@@ -35,7 +35,7 @@ class Tracking:
     """Folds events into calls and agents.
 
     Args:
-        wanted: The classes of derived notices that somebody wants; no others are made.
+        wanted: What somebody wants; no other derived notices are made.
         namespace: Completes short ids when the views are asked.
         internal: A pattern for the whole user part of ids that are ours.
         timeout: Who gave no sign in a call for so long is given up, in seconds.
@@ -53,7 +53,7 @@ class Tracking:
     def __init__(
         self,
         *,
-        wanted: Container[type[Derived]],
+        wanted: Container[object],
         namespace: str | None = None,
         internal: str = INTERNAL,
         timeout: float = TIMEOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -47,7 +48,7 @@ def one(*kinds: Any, **filters: Any) -> One:
 
 
 def routed(*ones: One) -> Router[One]:
-    router: Router[One] = Router()
+    router: Router[One] = Router(Counter())
     for each in ones:
         router.add(each)
     return router

@@ -9,7 +9,7 @@ from typing import Any
 from cti_listener.derived import Derived
 from cti_listener.values import EventKey
 
-Kinds = Container[type[Derived]]
+Kinds = Container[object]
 
 
 class Telling:
