@@ -105,16 +105,16 @@ class Tracking:
     def _apply_to_agent(
         self, event: Event, device: str, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
-        calls = self.call_tracker.calls_at(device)
-        notices = self.agent_tracker.apply(event, key=key, calls=calls)
-        if type(event) is AgentAllocated and calls and event.event_time is not None:
-            self.call_tracker.allocated(device, event.event_time)
-        if not self.agent_tracker.wrap_ups:
+        agents, calls = self.agent_tracker, self.call_tracker
+        notices = agents.apply(event, key=key, calls_at=calls.calls_at)
+        if type(event) is AgentAllocated and event.event_time is not None:
+            calls.allocated(device, event.event_time)
+        if not agents.wrap_ups:
             return notices
         now = event.delivery.received_at or event.event_time or NEVER
         follow = list(notices)
-        for one in self.agent_tracker.wrap_ups:
-            follow += self.call_tracker.worked_after(
+        for one in agents.wrap_ups:
+            follow += calls.worked_after(
                 device, one.agent, one.since, one.until, known=one.known, now=now, key=key
             )
         return follow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -78,6 +78,14 @@ class Seat:
 _KEPT: Final = (
     *("device", "agent", "mode", "reason", "epoch", "since", "timed", "latest", "worked"),
 )
+
+
+CallsAt = Callable[[str], tuple[str, ...]]
+"""Tells the ids of the calls that a device is in, the oldest first."""
+
+
+def _no_calls(_device: str) -> tuple[str, ...]:
+    return ()
 
 
 class WrapUp(NamedTuple):
@@ -168,37 +176,37 @@ class AgentTracker:
     # What comes
 
     def apply(
-        self, event: Event, *, key: tuple[Any, ...] | None = None, calls: tuple[str, ...] = ()
+        self, event: Event, *, key: tuple[Any, ...] | None = None, calls_at: CallsAt = _no_calls
     ) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order.
 
         Args:
             event: The event; one that is not about an agent is passed over.
             key: What dedupe compared, where that is at hand.
-            calls: The calls of its device.
+            calls_at: Tells the calls of a device; asked only where a notice has them.
         """
-        self.wrap_ups = []
-        device = event.device
-        if device is None or type(event) not in AGENT_EVENTS:
+        if self.wrap_ups:
+            self.wrap_ups = []
+        device, kind = event.device, type(event)
+        if device is None or kind not in AGENT_EVENTS:
             return ()
         seat = self._seats.get(device)
         if seat is None:
             seat = self._seats[device] = Seat(device)
+        fields, delivery = event.__dict__, event.delivery
         key = key or event.key
-        received = event.delivery.received_at
-        text = event.event_time_text
-        time = (read_time(text, event.delivery.zone) if text else None) or received or NEVER
-        mode = MODES.get(type(event)) or event.__dict__["agent_mode"] or UNKNOWN
+        received, text = delivery.received_at, fields["event_time_text"]
+        time = (read_time(text, delivery.zone) if text else None) or received or NEVER
+        mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
         serial = key[3] if type(key[3]) is int else -1
         if self._is_late(seat, time, serial, mode):
             return ()
-        agent = full_id(event.agent_id, event.namespace) if event.agent_id else seat.agent
+        name = fields["agent_id"]
+        agent = full_id(name, fields["namespace"]) if name else seat.agent
         telling = Telling(self._wanted, received or time, key)
         self._mind_order(seat, event, agent, telling)
-        reason = event.__dict__.get("reason") or None  # only `agentNotReady` has the field
-        before = seat.agent, seat.mode, seat.reason
+        reason = fields.get("reason") or None  # only `agentNotReady` has the field
         known = seat.mode is not None and seat.timed and seat.epoch == self._epoch
-        seconds = max(0.0, (time - seat.since).total_seconds()) if known else None
         if seat.mode == WORKING:
             began = seat.worked[0] if seat.worked[0] is not None else seat.since
             seat.worked = began, time
@@ -207,19 +215,20 @@ class AgentTracker:
             seat.worked = time, None
             self.wrap_ups.append(WrapUp(agent, time, None))
         seat.latest, seat.epoch = (time, serial), self._epoch
-        if before == (agent, mode, reason):
+        if agent == seat.agent and mode == seat.mode and reason == seat.reason:
             return telling.notices
+        same = known and agent == seat.agent
+        previous, since = (seat.mode, seat.since) if same else (None, None)
         seat.agent, seat.mode, seat.reason = agent, mode, reason
         seat.since, seat.timed = time, True
         self._sit(seat)
-        same = known and before[0] == agent
         if AgentStateChanged in self._wanted:
             telling.add(
                 AgentStateChanged,
                 device,
-                agent=self.snapshot(seat, calls),
-                previous=before[1] if same else None,
-                seconds=seconds if same else None,
+                agent=self.snapshot(seat, calls_at(device)),
+                previous=previous,
+                seconds=None if since is None else max(0.0, (time - since).total_seconds()),
                 reason=reason,
             )
         return telling.notices
@@ -311,7 +320,7 @@ class AgentTracker:
         """Say that an event is of somebody who is not logged on here."""
         if type(event) is events.AgentLoggedOn or seat.epoch != self._epoch:
             return
-        if seat.mode != LOGGED_OFF and seat.agent in {agent, None}:
+        if seat.mode != LOGGED_OFF and (seat.agent == agent or seat.agent is None):
             return
         self.inconsistencies += 1
         on = ("agentLoggedOn",)
@@ -328,7 +337,7 @@ class AgentTracker:
         if seat.agent is None:
             return
         elsewhere = self._where.get(seat.agent)
-        if elsewhere is None or elsewhere is seat or seat.mode != LOGGED_OFF:
+        if elsewhere is not seat and (elsewhere is None or seat.mode != LOGGED_OFF):
             self._where[seat.agent] = seat
 
     # For later runs
