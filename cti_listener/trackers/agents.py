@@ -327,7 +327,7 @@ class AgentTracker:
         telling.add(
             Inconsistency,
             seat.device,
-            call=lambda: None,
+            call=None,
             expected=on if seat.mode == LOGGED_OFF else ("agentLoggedOff", *on),
             got=event.event_name,
         )

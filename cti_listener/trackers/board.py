@@ -109,22 +109,24 @@ class Board:
         if not known:
             return False
         told = _digest(call)
-        ended = next((at for one, at in reversed(known) if one == told), None)
-        if ended is None:
-            return False
-        again = fact is not None and fact[3] == device and fact[2] in BEGINNINGS
-        return not (again and fact is not None and fact[0] > ended)
+        for one, ended in reversed(known):
+            if one == told:
+                again = fact is not None and fact[3] == device and fact[2] in BEGINNINGS
+                return not (again and fact is not None and fact[0] > ended)
+        return False
 
     def consulted_about(self, leg: Leg) -> Leg | None:
         """Find the call that a leg was made to talk about: named, or on hold as it began."""
         at, over = self.at(leg.device), self.over_at(leg.device)
         if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
             return None
-        others = [one for one in (*at, *over) if one is not leg]
         told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
+        if not told and not leg.calls:
+            return None
+        others = [one for one in (*at, *over) if one is not leg]
         if told:
             return next((one for one in others if told in (one.call, *one.former)), None)
-        if not leg.calls or not any(one.holds for one in others):
+        if not any(one.holds for one in others):
             return None
         began = min(fact[0] for fact in leg.facts)
         return next((one for one in others if one.held_at(began)), None)
@@ -141,7 +143,8 @@ class Board:
             leg.ended = False
             _take_out(self._over_at, leg.device, leg)
         device, call = leg.device, leg.call
-        for one in (call, *leg.former):
+        self._legs[device, call] = leg
+        for one in leg.former:
             self._legs[device, one] = leg
         there = self._at.get(device)
         self._at[device] = (leg,) if there is None else (*there, leg)

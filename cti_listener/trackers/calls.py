@@ -6,10 +6,9 @@ read from their facts (`accounts`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from functools import partial
 from operator import attrgetter
 from sys import intern
 from typing import Any, Final
@@ -24,6 +23,7 @@ from cti_listener.derived import (
     CallTransferred,
     Derived,
     Inconsistency,
+    OfCall,
 )
 from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
@@ -53,6 +53,9 @@ _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_R
 
 _NO_CALLS: Final = frozenset({None, "", NO_CALL})
 """What names no call."""
+
+_TOLD: Final = frozenset({steps.HELD, steps.RETRIEVED, steps.TRANSFERRED})
+"""What each device in the call is told."""
 
 _NAMERS: Final = frozenset({steps.TRANSFERRED, steps.CONFERENCED})
 
@@ -91,7 +94,7 @@ class CallTracker:
 
     def calls_at(self, device: str) -> tuple[str, ...]:
         """Return the ids of the calls that a device is in, the oldest first."""
-        return tuple(leg.call for leg in self.board.at(device))
+        return tuple([leg.call for leg in self.board.at(device)])
 
     # What comes
 
@@ -120,33 +123,29 @@ class CallTracker:
         if now > board.due:
             board.forget(now)
         key = key or event.key
-        call = None if event.call_id in _NO_CALLS else event.call_id
-        leg = board.find(device, call)
+        leg, step = board.find(device, event.call_id), kind.step
         if leg is None:
             fact = fact_in(event, kind, device, key, None)
         else:
             device = leg.device  # the same text, kept once
             fact = fact_in(event, kind, device, key, leg.facts[-1])
-        if (
-            leg is not None
-            and kind.step in _SILENT
-            and leg.adopted is None
-            and not leg.told
-            and leg.begun
-            and leg.hears(fact, now)
-        ):
+        in_order = leg is not None and step not in _NAMERS and leg.hears(fact, now)
+        if in_order and step in _SILENT:
             return ()
         telling = Telling(self._wanted, now, key)
         if leg is None or (leg.told and leg.is_begun_anew_by(fact)):
-            leg = self._leg_of_none(call, event, device, fact, telling)
-        elif kind.step in _NAMERS:
+            leg = self._leg_of_none(event, device, fact, telling)
+        elif step in _NAMERS:
             leg = self._follow_ids(leg, device, fact, telling)
         if leg is None:
             return telling.notices
         if leg.agent is None and not leg.told:
             leg.agent = agent
-        if allocated and fact[2] == steps.DELIVERED and fact[3] == device:
-            leg.allocated = True
+        if in_order:  # nearly always
+            self._tell(leg, fact, telling)
+            return telling.notices
+        rings = step == steps.DELIVERED and fact[3] == device
+        leg.allocated = leg.allocated or (allocated and rings)
         self._take(leg, fact, telling)
         return telling.notices
 
@@ -170,7 +169,7 @@ class CallTracker:
                 leg.adopt(beginning(device, one, now), "initiated", now)
                 self.board.enter(leg)
                 leg.begun = True
-                telling.add(CallStarted, device, inferred=True, call=partial(self._call, leg))
+                self._add(CallStarted, leg, telling, inferred=True)
             if not leg.ended:
                 self._adopt_state(leg, one, telling)
         return telling.notices
@@ -187,7 +186,6 @@ class CallTracker:
     def _adopt_state(self, leg: Leg, one: CallSnapshot, telling: Telling) -> None:
         """Bring a leg that goes on to the state that is said of it; nothing goes backwards."""
         device, now = leg.device, telling.now
-        call = partial(self._call, leg)
         if one.state in {"initiated", "alerting"}:
             if leg.state == "initiated" and one.state == "alerting":
                 leg.adopt(ringing(device, one, now), "initiated" if leg.calls else "alerting", now)
@@ -196,13 +194,13 @@ class CallTracker:
             leg.adopt(answer(device, one, now), "connected", now)
             if not leg.answered:
                 leg.answered = True
-                telling.add(CallAnswered, device, inferred=True, call=call)
+                self._add(CallAnswered, leg, telling, inferred=True)
         if leg.state == "connected" and one.state == "held":
             leg.adopt([inferred(steps.HELD, device, now)], "held", now)
-            telling.add(CallHeld, device, inferred=True, call=call, by=device)
+            self._add(CallHeld, leg, telling, inferred=True, by=device)
         elif leg.state == "held" and one.state == "connected":
             leg.adopt([inferred(steps.RETRIEVED, device, now)], "connected", now)
-            telling.add(CallRetrieved, device, inferred=True, call=call, by=device)
+            self._add(CallRetrieved, leg, telling, inferred=True, by=device)
 
     def _note_sign(self, event: Event, device: str | None, now: datetime) -> None:
         """Take an event of a name that is not listed for a sign of life of its call."""
@@ -210,14 +208,12 @@ class CallTracker:
         if leg is not None:
             leg.sign = now
 
-    def _leg_of_none(
-        self, call: str | None, event: Event, device: str, fact: Fact, telling: Telling
-    ) -> Leg | None:
+    def _leg_of_none(self, event: Event, device: str, fact: Fact, telling: Telling) -> Leg | None:
         """Find the leg of an event whose call is none that goes on, or is just over."""
-        step = fact[2]
+        step, call = fact[2], event.call_id
         if step in _RECORDS:
-            return self._recorded_leg(fact, device) if call is None else None
-        if call is None:
+            return self._recorded_leg(fact, device) if call in _NO_CALLS else None
+        if call is None or call in _NO_CALLS:
             return None
         if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
             return leg
@@ -324,7 +320,7 @@ class CallTracker:
             telling.add(
                 Inconsistency,
                 leg.device,
-                call=lambda: leg.call,
+                call=leg.call,
                 expected=tuple([steps.WIRE_NAMES[one] for one in sorted(expected)]),
                 got=steps.WIRE_NAMES[step],
             )
@@ -333,31 +329,46 @@ class CallTracker:
     def _tell(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Tell what a step means for a leg that goes on."""
         step, party = fact[2], fact[3]
-        call = partial(self._call, leg)
         if leg.ended:  # its end came before its beginning
             self.board.enter(leg)
         if not leg.begun:
             leg.begun = True
-            telling.add(CallStarted, leg.device, call=call)
-        match step:
-            case steps.ESTABLISHED:
-                if not leg.answered and (party == leg.device or leg.calls is not False):
-                    leg.answered = True
-                    telling.add(CallAnswered, leg.device, call=call)
-            case steps.HELD:
-                telling.add(CallHeld, leg.device, call=call, by=party)
-            case steps.RETRIEVED:
-                telling.add(CallRetrieved, leg.device, call=call, by=party)
-            case steps.TRANSFERRED:
-                said = said_in(fact, leg.namespace)
-                by, to = said.get("by"), said.get("to")
-                if leg.handed != (by, to):
-                    leg.handed = by, to
-                    telling.add(CallTransferred, leg.device, call=call, by=by, to=to)
-            case _:
-                pass
+            self._add(CallStarted, leg, telling)
+        if step == steps.ESTABLISHED:
+            if not leg.answered and (party == leg.device or leg.calls is not False):
+                leg.answered = True
+                self._add(CallAnswered, leg, telling)
+        elif step in _TOLD:
+            self._tell_of(leg, fact, telling)
         if leg.state == "cleared" or (step == steps.CONNECTION_CLEARED and party == leg.device):
             self._end(leg, telling)
+
+    def _tell_of(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+        """Tell of a step what each device in the call is told."""
+        step, party = fact[2], fact[3]
+        if step == steps.HELD:
+            self._add(CallHeld, leg, telling, by=party)
+        elif step == steps.RETRIEVED:
+            self._add(CallRetrieved, leg, telling, by=party)
+        else:
+            said = said_in(fact, leg.namespace)
+            by, to = said.get("by"), said.get("to")
+            if leg.handed != (by, to):
+                leg.handed = by, to
+                self._add(CallTransferred, leg, telling, by=by, to=to)
+
+    def _add(
+        self,
+        kind: Callable[..., OfCall],
+        leg: Leg,
+        telling: Telling,
+        *,
+        inferred: bool = False,
+        **fields: object,
+    ) -> None:
+        """Tell this of a leg's call as it stands, if somebody wants it."""
+        if kind in self._wanted:  # to put the call together costs more than all else
+            telling.add(kind, leg.device, inferred=inferred, call=self._call(leg), **fields)
 
     # Ends
 
@@ -373,7 +384,7 @@ class CallTracker:
             leg.original = about.call
         if CallEnded in self._wanted or CallRevised in self._wanted:
             leg.record = self._record(leg)
-            telling.add(CallEnded, leg.device, call=lambda: leg.record, inferred=inferred)
+            telling.add(CallEnded, leg.device, call=leg.record, inferred=inferred)
         leg.told = 1
         if about is not None and leg.call not in about.consults:
             about.add_consult(leg.call)
@@ -396,7 +407,7 @@ class CallTracker:
         record = self._record(leg)
         if _substance(record) != _substance(before):
             leg.told, leg.record = record.revision, record
-            telling.add(CallRevised, leg.device, call=lambda: record)
+            telling.add(CallRevised, leg.device, call=record)
 
     # Wrap-up
 

@@ -85,6 +85,14 @@ def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
     return said
 
 
+def ends_in(fact: Fact, namespace: str | None) -> tuple[str | None, str | None]:
+    """Return who calls and who is called, as full ids; None: it does not say."""
+    if not steps.ORIGINATED <= fact[2] <= steps.ESTABLISHED:
+        return None, None
+    calling, called = fact[4][:2]
+    return calling and full_id(calling, namespace), called and full_id(called, namespace)
+
+
 def packed(data: Any) -> Any:
     """Return user data as JSON text, as facts keep them: a dict takes four times as much memory."""
     try:

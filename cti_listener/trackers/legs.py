@@ -13,7 +13,7 @@ from typing import Final
 
 from cti_listener.records import CallRecord, State
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import INFERRED, Fact, in_order, said_in
+from cti_listener.trackers.facts import INFERRED, Fact, ends_in, in_order
 from cti_listener.trackers.steps import Step
 
 _ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
@@ -186,7 +186,9 @@ class Leg:
     def is_late(self, fact: Fact) -> bool:
         """Tell whether a later step than this is known; one of long before it is none."""
         latest = self.latest
-        if latest is None or fact[0] > latest[0] or fact[:3] >= latest[:3]:
+        if latest is None or fact[0] > latest[0]:
+            return False
+        if fact[0] == latest[0] and fact[1:3] >= latest[1:3]:
             return False
         if latest[0] - fact[0] <= FAR:
             return True
@@ -220,7 +222,9 @@ class Leg:
         return _NO_STEP if step in allowed else allowed
 
     def hears(self, fact: Fact, now: datetime) -> bool:
-        """Take what is as it should be, and tells nothing new: the quick way of most events."""
+        """Take what is as it should be in a call that goes on: the quick way of most events."""
+        if not self.begun or self.told or self.adopted is not None:
+            return False
         if self.is_late(fact) or self.refuses(fact):
             return False
         self.sign = now
@@ -286,14 +290,14 @@ class Leg:
 
     def _is_called_by(self, fact: Fact) -> bool:
         """Tell whether a fact says that the device is the one who calls."""
-        return said_in(fact, self.namespace).get("calling") == self.device
+        return ends_in(fact, self.namespace)[0] == self.device
 
     def _note_who_calls(self, fact: Fact) -> None:
         step, own = fact[2], fact[3] == self.device
-        said = said_in(fact, self.namespace)
-        if said.get("calling") == self.device or (own and step in _CALLING):
+        calling, called = ends_in(fact, self.namespace)
+        if calling == self.device or (own and step in _CALLING):
             self.calls = True
-        elif said.get("called") == self.device or (own and step in _CALLED):
+        elif called == self.device or (own and step in _CALLED):
             self.calls = False
 
     def held_at(self, time: datetime) -> bool:

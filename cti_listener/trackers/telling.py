@@ -36,7 +36,6 @@ class Telling:
         device: str,
         *,
         inferred: bool = False,
-        call: Callable[[], Any] | None = None,
         **fields: object,
     ) -> None:
         """Tell this, if somebody wants it.
@@ -45,12 +44,9 @@ class Telling:
             kind: The class of notice.
             device: Whose it is.
             inferred: No event said so.
-            call: Makes its `call`, if it has one, which costs more than all else.
             **fields: Its other fields.
         """
         if kind in self._wanted:
-            if call is not None:
-                fields["call"] = call()
             self.notices.append(
                 kind(
                     at=self.now,
