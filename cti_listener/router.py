@@ -328,7 +328,8 @@ class Router(Generic[W]):
     def match_notice(self, notice: Notice) -> Sequence[W]:
         """Return whoever wants this notice: of its devices, or of all if it concerns all."""
         kind = type(notice)
-        found = list(self._anywhere.get(kind, ()))
-        for device in notice.concerns or tuple(self._by_device):
-            found += self._by_device.get(device, {}).get(kind, ())
+        found: Sequence[W] = self._anywhere.get(kind, ())
+        if self._by_device:
+            for device in notice.concerns or tuple(self._by_device):
+                found = [*found, *self._by_device.get(device, {}).get(kind, ())]
         return [one for one in found if one.wish.plain or one.wish.admits(notice)]
