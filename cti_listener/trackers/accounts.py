@@ -88,10 +88,12 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
     ended = max(_end_of(leg, read) or read.started, read.started)
     hold = _seconds_on_hold(read, ended)
     other = _other_party(read)
-    handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
-    handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
-    consulted = [*leg.consults]
-    consulted += [one for by, _, _, one in read.transfers if one and by == leg.device]
+    handed_on = handed_in = None
+    consulted = leg.consults
+    if read.transfers:
+        handed_on = next((to for by, to, _, _ in read.transfers if by == leg.device), None)
+        handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
+        consulted += tuple([one for by, _, _, one in read.transfers if one and by == leg.device])
     answered = read.answered if read.answered is None else min(read.answered, ended)
     return CallRecord(
         id=leg.call,
@@ -129,7 +131,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         inferred=leg.expired is not None and read.ended is None,
         uncertain=leg.uncertain or leg.epoch < epoch,
         revision=leg.told + 1,
-        events=tuple([_key(leg, fact) for fact in read.facts if fact[1] != INFERRED]),
+        events=_keys(leg, read.facts),
     )
 
 
@@ -233,6 +235,8 @@ def _holds(readings: list[Reading]) -> tuple[Hold, ...]:
 
 
 def _recordings(read: Reading) -> tuple[Recording, ...]:
+    if not read.recordings:
+        return ()
     return tuple(
         Recording(id=name, file_name=file, started=started, stopped=stopped, successful=success)
         for name, (file, started, stopped, success) in read.recordings.items()
@@ -241,6 +245,8 @@ def _recordings(read: Reading) -> tuple[Recording, ...]:
 
 def _seconds_on_hold(read: Reading, ended: datetime) -> float:
     """Return for how long the device itself had the call on hold."""
+    if not read.holds:
+        return 0.0
     begin = read.answered or read.started
     spans = [
         (max(since, begin), min(until or ended, ended))
@@ -277,11 +283,16 @@ def _distinct_by(values: Iterable[tuple[Any, ...]], length: int) -> list[tuple[A
     return list(found.values())
 
 
-def _key(leg: Leg, fact: Fact) -> EventKey:
-    """Put together what dedupe compared."""
-    known_by = fact[5]
-    if type(known_by) is EventKey:
-        return known_by
-    _, serial, step, _, _, text, call = fact
-    parts = leg.namespace, "csta", leg.device, serial, steps.WIRE_NAMES[step], text, call, None
-    return tuple.__new__(EventKey, parts)  # some dozens of them for each record
+def _keys(leg: Leg, facts: Iterable[Fact]) -> tuple[EventKey, ...]:
+    """Put together what dedupe compared of each event."""
+    namespace, device, names, new = leg.namespace, leg.device, steps.WIRE_NAMES, tuple.__new__
+    keys = []
+    for _, serial, step, _, _, known_by, call in facts:
+        if serial == INFERRED:
+            continue
+        if type(known_by) is EventKey:
+            keys.append(known_by)
+        else:
+            parts = namespace, "csta", device, serial, names[step], known_by, call, None
+            keys.append(new(EventKey, parts))  # as its own way does, which is twice as long
+    return tuple(keys)

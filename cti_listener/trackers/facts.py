@@ -72,11 +72,10 @@ NOTHING: Final[Said] = MappingProxyType({})
 
 def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
     """Return what else a fact says, by name; parties as full ids."""
-    names = TOLD[fact[2]]
     said = {
         name: one
-        for name, one in zip(names, fact[4], strict=False)
-        if one is not None and one != ""
+        for name, one in zip(TOLD[fact[2]], fact[4], strict=False)
+        if one or (one is not None and one != "")  # False and 0 say something
     }
     for name in _PARTIES[fact[2]]:
         party = said.get(name)
@@ -178,7 +177,9 @@ class Reading:
                 said: Mapping[str, Any] = NOTHING
             else:
                 said = said_in(fact, namespace)
-                self._note_ends(said)
+                self.said.update(said)
+                if step <= steps.ESTABLISHED:
+                    self._note_ends(said)
                 line = told if step == steps.DELIVERED else line
             if self.calls is None and party == device and step <= steps.ESTABLISHED:
                 self.calls = step <= steps.ORIGINATED
@@ -186,7 +187,6 @@ class Reading:
 
     def _note_ends(self, said: Mapping[str, Any]) -> None:
         """Note who calls whom, as the first says it."""
-        self.said.update(said)
         calling, called = said.get("calling"), said.get("called")
         if calling is None and called is None:
             return
