@@ -21,7 +21,7 @@ from cti_listener.events import AgentAllocated, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call, State
 from cti_listener.snapshots import DeviceSnapshot
-from cti_listener.trackers.agents import AGENT_EVENTS, LOGGED_OFF, AgentTracker
+from cti_listener.trackers.agents import AGENT_EVENTS, ALLOCATED, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.base import Tracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
 from cti_listener.trackers.kinds import NEVER
@@ -76,7 +76,10 @@ class Tracking:
         """Begin anew with nothing known; the views look at that."""
         self.agent_tracker = AgentTracker(wanted=self._wanted)
         self.call_tracker = CallTracker(
-            is_internal=self.is_internal, wanted=self._wanted, timeout=self._timeout
+            is_internal=self.is_internal,
+            sits_at=self._sits_at,
+            wanted=self._wanted,
+            timeout=self._timeout,
         )
         self._both: tuple[Tracker, ...] = self.agent_tracker, self.call_tracker
 
@@ -88,23 +91,23 @@ class Tracking:
         user = party.partition("@")[0]
         return bool(self._internal.fullmatch(user)) or self.agent_tracker.at(party) is not None
 
+    def _sits_at(self, device: str) -> tuple[str | None, bool]:
+        """Tell who sits at a device, and whether that agent is set aside for a call."""
+        seat = self.agent_tracker.at(device)
+        if seat is None or seat.mode == LOGGED_OFF:
+            return None, False
+        return seat.agent, seat.mode == ALLOCATED
+
     def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order."""
+        if type(event) in AGENT_EVENTS:
+            return self._apply_to_agent(event, key)
+        return self.call_tracker.apply(event, key=key)
+
+    def _apply_to_agent(self, event: Event, key: tuple[Any, ...] | None) -> Sequence[Derived]:
         device = event.device
         if device is None:
             return ()
-        if type(event) in AGENT_EVENTS:
-            return self._apply_to_agent(event, device, key)
-        seat = self.agent_tracker.at(device)
-        if seat is None:
-            return self.call_tracker.apply(event, key=key)
-        sits = seat.agent if seat.mode != LOGGED_OFF else None
-        allocated = seat.mode == "Allocated"
-        return self.call_tracker.apply(event, key=key, agent=sits, allocated=allocated)
-
-    def _apply_to_agent(
-        self, event: Event, device: str, key: tuple[Any, ...] | None
-    ) -> Sequence[Derived]:
         agents, calls = self.agent_tracker, self.call_tracker
         notices = agents.apply(event, key=key, calls_at=calls.calls_at)
         if type(event) is AgentAllocated and event.event_time is not None:

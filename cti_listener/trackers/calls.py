@@ -65,6 +65,8 @@ class CallTracker:
 
     Args:
         is_internal: Tells whether a party, as a full id, is one of ours.
+        sits_at: Tells who sits at a device, and whether that agent was set aside for a call that
+            the server dials.
         timeout: A device in a call that gave no sign for so long is given up, in seconds.
         wanted: The classes of notices that somebody wants; no others are made.
 
@@ -73,10 +75,18 @@ class CallTracker:
         inconsistencies: How many steps could not follow.
     """
 
-    def __init__(self, *, is_internal: IsInternal, wanted: Kinds, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        *,
+        is_internal: IsInternal,
+        sits_at: Callable[[str], tuple[str | None, bool]],
+        wanted: Kinds,
+        timeout: float = TIMEOUT,
+    ) -> None:
         """Begin with no call, and every device uncertain."""
         self.board = Board()
         self._is_internal = is_internal
+        self._sits_at = sits_at
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
         self._wrap_ups = WrapUps()
@@ -98,21 +108,12 @@ class CallTracker:
 
     # What comes
 
-    def apply(
-        self,
-        event: Event,
-        *,
-        key: tuple[Any, ...] | None = None,
-        agent: str | None = None,
-        allocated: bool = False,
-    ) -> Sequence[Derived]:
+    def apply(self, event: Event, *, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order.
 
         Args:
             event: The event; one that is not about a call is passed over.
             key: What dedupe compared, where that is at hand.
-            agent: Who sits at its device.
-            allocated: Whether that agent was set aside for a call that the server dials.
         """
         device, kind = event.device, KINDS.get(type(event))
         now = event.delivery.received_at or NEVER
@@ -140,13 +141,11 @@ class CallTracker:
         if leg is None:
             return telling.notices
         if leg.agent is None and not leg.told:
-            leg.agent = agent
+            leg.agent, _ = self._sits_at(device)
         if in_order:  # nearly always
             self._tell(leg, fact, telling)
-            return telling.notices
-        rings = step == steps.DELIVERED and fact[3] == device
-        leg.allocated = leg.allocated or (allocated and rings)
-        self._take(leg, fact, telling)
+        else:
+            self._take(leg, fact, telling)
         return telling.notices
 
     def adopt(self, device: str, snapshot: DeviceSnapshot, now: datetime) -> Sequence[Derived]:
@@ -285,6 +284,8 @@ class CallTracker:
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact, and tell what follows."""
         step, late = fact[2], leg.is_late(fact)
+        if step == steps.DELIVERED and fact[3] == leg.device and not leg.allocated:
+            _, leg.allocated = self._sits_at(leg.device)
         leg.sign = telling.now
         if leg.catches_up(fact, late=late):
             return
