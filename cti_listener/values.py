@@ -70,7 +70,10 @@ def canonical_id(text: str) -> str:
 
 def full_id(text: str, namespace: str | None) -> str:
     """Complete a short id with its namespace: `8002` in `zhen04.cc` is `8002@zhen04.cc`."""
-    if "@" in text or not namespace:
+    times = text.count("@")
+    if times == 1:  # nearly always
+        return text
+    if times or not namespace:
         return canonical_id(text)
     return f"{text}@{namespace}"
 
