@@ -223,9 +223,10 @@ class Leg:
 
     def hears(self, fact: Fact, now: datetime) -> bool:
         """Take what is as it should be in a call that goes on: the quick way of most events."""
-        if not self.begun or self.told or self.adopted is not None:
+        if not self.begun or self.told or self.adopted is not None or self.is_late(fact):
             return False
-        if self.is_late(fact) or self.refuses(fact):
+        state, own = self.state, fact[3] == self.device
+        if state is None or fact[2] not in (MAY_FOLLOW if own else OTHERS_MAY)[state]:
             return False
         self.sign = now
         self.take(fact, late=False)
