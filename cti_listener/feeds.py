@@ -16,6 +16,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from cti_listener.sightings import WINDOW, FeedStats, Life, Sightings, Told
@@ -59,6 +60,7 @@ class _Joining:
 
     number: int
     life: Life
+    until: float = inf  # when it was spliced in
     shared: int = 0  # events that another feed brought as well, since it stands
     held: dict[int, Copy] = field(default_factory=dict)  # in order of arrival
     by_device: dict[str | None, dict[int, None]] = field(default_factory=dict)
@@ -187,10 +189,10 @@ class Feeds:
     def reached(self, feed: str, silent: float, hold: float) -> float:
         """Return how far a feed has come, at least: it brought all that came until then.
 
-        Beside one that is being spliced in, it may be behind by as much as that one is held back
-        for, until it has been seen to have come as far as that one began. It surely came so far
-        where it brought what that one did; and surely not so far as a message that ended another
-        feed and has yet to end it.
+        Beside one that was being spliced in when its last byte came, it may be behind by as much as
+        that one is held back for, unless it has been seen to have come as far as that one began. It
+        surely came so far where it brought what that one did; and surely not so far as a message
+        that ended another feed and has yet to end it.
 
         Args:
             feed: Which one.
@@ -199,11 +201,13 @@ class Feeds:
         """
         mine = self._standing[feed]
         reached = self._sightings.reached(mine, silent)
-        for other, joining in self._current.items():
-            if other == feed or joining.life.since > silent or joining.shared >= PROOF:
+        for joining in (*self._current.values(), *self._ahead.values()):
+            since = joining.life.since
+            held = since <= silent <= joining.until
+            if joining.feed == feed or not held or joining.shared >= PROOF:
                 continue
             if not joining.shared or not mine.has_reached(joining.life):
-                reached = min(reached, max(joining.life.since - hold, silent - WINDOW))
+                reached = min(reached, max(since - hold, silent - WINDOW))
         for life in self._standing.values():
             if reached < life.since <= silent and self._sightings.came_to(mine, life.since):
                 reached = life.since
@@ -236,6 +240,7 @@ class Feeds:
         feed = ending.feed
         if self._current.get(feed) is ending:
             del self._current[feed]
+            ending.until = now
             if self._in_step() - {feed} and ending.shared < PROOF:
                 self._ahead[feed] = ending
         found: list[tuple[Copy, bool]] = []

@@ -801,6 +801,18 @@ def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_be
     assert merged.reached("a", 102.5, hold=1.0) == 102.5
 
 
+def test_what_was_spliced_in_when_a_feed_fell_silent_counts_though_it_is_found_dead_later() -> None:
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    merged.now = 103.0
+    merged.splice("b")
+    merged.now = 114.0
+    assert merged.reached("a", 102.5, hold=1.0) == 101.0
+    assert merged.reached("a", 103.5, hold=1.0) == 103.5  # it was no more
+
+
 def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
     merged = Merged()
     merged.stood("a")
