@@ -199,6 +199,8 @@ class Life:
             self._ended.set_result(error)
             if reason is not None:
                 self.reason = reason
+            if self._transport is not None:
+                self._liveness.last_came(self._transport.silent_for)
             self._last_sign = self._liveness.last_sign
             if self.durable is not None:
                 unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None

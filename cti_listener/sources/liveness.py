@@ -56,6 +56,15 @@ class Liveness:
             self._emptied = self._reading
         self._flooded = more
 
+    def last_came(self, ago: float) -> None:
+        """Note how many seconds ago the last bytes came, by the system.
+
+        Where the loop was held up they were read later, and so was the end that came behind them.
+        """
+        at, on = self._emptied
+        now, today = self._clock.monotonic(), self._clock.now()
+        self._emptied = min(at, now - ago), min(on, today - timedelta(seconds=ago))
+
     def asked(self) -> None:
         """Note that a ping was sent."""
         self._asked = True

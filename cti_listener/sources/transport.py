@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import socket
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, Protocol
 
 from websockets.asyncio.client import (  # type: ignore[attr-defined]  # they moved; here in all
@@ -50,6 +53,10 @@ READ_SIZE = 32 * 1024
 
 HEAD_END: Final = b"\r\n\r\n"
 """Behind the head of an HTTP response."""
+
+_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
+_LAST_DATA_RECV: Final = slice(52, 56)
+"""Where Linux tells in it how many milliseconds ago the last data came (`tcp_info`, tcp(7))."""
 
 _Hold = Literal["asked", "unsent"]
 
@@ -225,6 +232,20 @@ class Transport(ClientConnection, asyncio.BufferedProtocol):
         if self.protocol.state is OPEN:
             self.protocol.send_ping(b"")
             self.send_data()
+
+    @property
+    def silent_for(self) -> float:
+        """For how long the system has had nothing from the peer, in seconds.
+
+        0 where it does not say: on other systems than Linux, and once the socket is closed.
+        """
+        connection = self.transport.get_extra_info("socket")
+        if connection is None or _TCP_INFO is None:
+            return 0.0
+        with suppress(OSError):
+            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA_RECV.stop)
+            return int.from_bytes(info[_LAST_DATA_RECV], sys.byteorder) / 1000
+        return 0.0
 
     def abort(self) -> None:
         """Drop the connection without a word."""

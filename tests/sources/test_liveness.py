@@ -94,6 +94,20 @@ async def test_what_was_read_and_not_taken_came_after_the_read_before(
     assert liveness.last_sign == START + timedelta(seconds=10)
 
 
+async def test_bytes_that_were_read_late_came_when_the_system_says(
+    clock: SteppedClock, liveness: Liveness
+) -> None:
+    await clock.advance(10)
+    liveness.reading()
+    liveness.heard()
+    liveness.last_came(3.0)
+    assert liveness.last_sign == START + timedelta(seconds=7)
+    await clock.advance(10)
+    liveness.last_came(0.0)  # it does not say
+    liveness.last_came(11.0)
+    assert liveness.last_sign == START + timedelta(seconds=7)
+
+
 async def test_hours_that_only_the_wall_clock_saw_come_after_the_last_sign(
     clock: SteppedClock, liveness: Liveness
 ) -> None:

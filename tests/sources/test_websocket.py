@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -385,6 +386,32 @@ async def test_an_event_of_which_only_the_beginning_came_lies_in_the_gap(how: st
         await kept.until(lambda: len(kept.connected) == 2)
     (lost,) = kept.lost_
     assert lost.since <= sent[0]
+
+
+@pytest.mark.parametrize("code", [None, 1011])
+async def test_what_is_lost_while_the_loop_is_held_up_lies_in_the_gap(code: int | None) -> None:
+    held_up = 0.2
+
+    async def lose(server: SimulatorServer) -> datetime:
+        await server.send(make())
+        with suppress(TimeoutError):  # its goodbye is not answered
+            async with asyncio.timeout(held_up / 4):
+                await server.disconnect(code)
+                await asyncio.sleep(held_up)
+        at = datetime.now(UTC)
+        await asyncio.sleep(held_up)
+        return at
+
+    async with (
+        simulator_elsewhere() as elsewhere,
+        running(source_of(elsewhere.server.json_url)) as kept,
+    ):
+        await kept.until(lambda: kept.connected)
+        losing = asyncio.run_coroutine_threadsafe(lose(elsewhere.server), elsewhere.loop)
+        at = losing.result(PATIENCE)  # holds the loop up
+        await kept.until(lambda: kept.lost_)
+    assert len(kept.events) == 1
+    assert kept.lost_[0].since <= at
 
 
 # Outages
