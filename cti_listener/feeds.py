@@ -102,6 +102,7 @@ class Feeds:
         """Start with none that stands."""
         self.watching = False
         self._standing: dict[str, Life] = {}
+        self._alone_since = inf  # when the last but one was found lost; inf: none stands alone
         self._early: dict[str, Life] = {}  # of feeds that bring events before they stand
         self._numbers = itertools.count(1)
         self._leaving = False
@@ -132,6 +133,7 @@ class Feeds:
         others = self._in_step()
         self._early.pop(feed, None)
         life = self._standing[feed] = Life(feed, now)
+        self._alone_since = now if len(self._standing) == 1 else inf
         if not others or self._leaving:
             return 0
         joining = _Joining(next(self._numbers), life)
@@ -139,7 +141,7 @@ class Feeds:
         self.watching = True
         return joining.number
 
-    def lost(self, feed: str, silent: float, *, too_large: bool = False) -> list[int]:
+    def lost(self, feed: str, silent: float, now: float, *, too_large: bool = False) -> list[int]:
         """Note that a feed stands no more.
 
         What is held back for it stays held.
@@ -147,6 +149,7 @@ class Feeds:
         Args:
             feed: Which one.
             silent: When its last byte came.
+            now: Monotonic seconds.
             too_large: A message ended it that will end the others too when they come to it.
 
         Returns:
@@ -159,6 +162,7 @@ class Feeds:
                 if other.since <= silent:
                     recent = [at for at in other.awaiting if at >= silent - WINDOW]
                     other.awaiting = [*recent, silent]
+        self._alone_since = now if len(self._standing) == 1 else inf
         if len(self._standing) == 1:
             self._sightings.stood_in_name(silent)
         self._current.pop(feed, None)
@@ -200,7 +204,7 @@ class Feeds:
             hold: For how long a feed is held back, in seconds.
         """
         mine = self._standing[feed]
-        reached = self._sightings.reached(mine, silent)
+        reached = self._sightings.reached(mine, silent, self._alone_since)
         for joining in (*self._current.values(), *self._ahead.values()):
             since = joining.life.since
             held = since <= silent <= joining.until

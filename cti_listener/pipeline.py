@@ -486,8 +486,8 @@ class Pipeline:
         """A subscribed connection ended: what no other feed covers is a gap."""
         if self._inquiry is not None and self.standing.stands.keys() <= {feed}:
             self._inquiry.doubt()
-        covered = since
-        silent = self._clock.monotonic() - (self._clock.now() - since).total_seconds()
+        covered, now = since, self._clock.monotonic()
+        silent = now - (self._clock.now() - since).total_seconds()
         if self._feeds is not None and not self._ledger.apart:
             # What it had yet to bring happened before its last byte came, and others may lack it.
             reached = self._feeds.reached(feed, silent, self._hold)
@@ -502,7 +502,7 @@ class Pipeline:
             last=self._last_event,
         )
         if self._feeds is not None:
-            for number in self._feeds.lost(feed, silent, too_large=reason == "oversized"):
+            for number in self._feeds.lost(feed, silent, now, too_large=reason == "oversized"):
                 self._splice(self._feeds, number)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:

@@ -37,9 +37,6 @@ SURE: Final = 5
 One is not enough: it may be an old event that the server repeated to the other.
 """
 
-BEHIND: Final = 0.05
-"""By more than that, in seconds, a feed is behind another, and may be more so with each event."""
-
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
 
@@ -297,17 +294,19 @@ class Sightings:
         seen = self._newer.get(key) or self._older.get(key)
         return seen is not None and seen.at >= since
 
-    def reached(self, life: Life, until: float) -> float:
+    def reached(self, life: Life, until: float, alone_since: float) -> float:
         """Return how far a feed has come, at least: up to when it brought all that others brought.
 
-        Where it lacks nothing, that is to the end, unless it was behind with the latest of them.
-        Where it does, the last events that it brought of those that others were first with say how
+        Where it lacks nothing, that is to the end, unless it was behind with the latest of them and
+        has not stood alone for twice as long since: what happens then only itself can miss. Where
+        it does, the last events that it brought of those that others were first with say how
         far it had come; if they are too few, since the other had just begun, or too old, it is
         taken to be behind by `WINDOW`. It never is by more.
 
         Args:
             life: Of which feed, and since when.
             until: When its last byte came.
+            alone_since: Since when no other stands; infinite while one does.
         """
         earliest = min(until, max(life.since, until - WINDOW))
         last: Sighting | None = None  # of those in a row
@@ -329,9 +328,8 @@ class Sightings:
                 last, in_a_row, lacking = None, 0, True
         if lacking:
             return earliest
-        if life.behind > BEHIND and life.met >= earliest:
-            return life.met
-        return max(earliest, until - 2 * life.behind)  # it may have been more by then
+        short = until - 2 * life.behind  # it may have been more by then
+        return until if short >= alone_since else min(until, max(earliest, short, life.met))
 
     def came_to(self, life: Life, since: float) -> bool:
         """Tell whether a feed has come to where another began, then or later: it brought the same.

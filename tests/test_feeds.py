@@ -27,7 +27,7 @@ class Merged:
 
     def lost(self, feed: str, silent: float | None = None, *, too_large: bool = False) -> None:
         silent = self.now if silent is None else silent
-        for number in self.feeds.lost(feed, silent, too_large=too_large):
+        for number in self.feeds.lost(feed, silent, self.now, too_large=too_large):
             self._end(number)
 
     def splice(self, feed: str) -> None:
@@ -636,7 +636,7 @@ def test_a_feed_that_was_behind_with_the_latest_may_have_had_more_of_what_came_s
     merged.now = 102.0
     merged.bring("a", 101)
     assert merged.reached("a", 102.0) == 100.0
-    assert merged.reached("a", 150.0) == 148.0
+    assert merged.reached("a", 150.0) == 150.0  # what nobody else was told is its own to miss
 
 
 def test_a_feed_that_was_a_little_behind_may_have_been_so_to_the_end() -> None:
@@ -689,7 +689,7 @@ def test_what_was_read_after_the_last_byte_of_a_connection_counts_as_come_with_i
     merged.stood("b")
     merged.now = 2.0
     merged.bring("b", *range(SURE))
-    merged.feeds.lost("b", 1.0)
+    merged.feeds.lost("b", 1.0, merged.now)
     merged.stood("b")
     merged.bring("b", 100)
     merged.bring("a", *range(SURE))
