@@ -612,6 +612,15 @@ def in_step(*, until: float = 100.0) -> Merged:
     return merged
 
 
+def came_back() -> Merged:
+    """The same, but `b` was lost then, and came back two seconds later."""
+    merged = in_step()
+    merged.lost("b")
+    merged.now = 102.0
+    merged.stood("b")
+    return merged
+
+
 def test_a_feed_that_lacks_nothing_has_come_to_its_end() -> None:
     merged = in_step()
     assert merged.reached("a", 100.0) == 100.0
@@ -669,10 +678,7 @@ def test_what_came_after_its_last_byte_says_nothing_of_a_feed_that_fell_silent()
 
 
 def test_beside_one_that_has_just_begun_a_feed_that_lacks_something_had_not_come_so_far() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     merged.bring("b", *range(200, 200 + SURE))
     merged.bring("a", 150, *range(200, 200 + SURE - 1))
     assert merged.reached("a", 102.5) == 99.0
@@ -697,20 +703,14 @@ def test_what_was_read_after_the_last_byte_of_a_connection_counts_as_come_with_i
 
 
 def test_old_events_that_are_repeated_show_not_that_a_feed_has_come_so_far() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     merged.bring("b", 150, 200, 201, 151, 202, 203)
     merged.bring("a", 149, 150, 151)
     assert merged.reached("a", 102.5) == 99.0
 
 
 def test_a_feed_that_brought_what_one_that_came_back_did_had_come_to_where_that_began() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     merged.bring("a", *range(200, 200 + SURE))
     merged.bring("b", *range(200, 200 + SURE - 1), 300)
     assert merged.reached("a", 102.5, hold=1.0) == 99.0
@@ -722,10 +722,7 @@ def test_a_feed_that_brought_what_one_that_came_back_did_had_come_to_where_that_
 def test_what_one_that_came_back_repeats_shows_not_that_another_had_come_to_where_it_began() -> (
     None
 ):
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     merged.bring("b", 300, 301)
     for number in range(100, 100 + 10 * SURE):
         merged.bring("a", number)
@@ -781,10 +778,7 @@ def test_one_that_began_since_does_not_come_to_what_ended_another() -> None:
 
 
 def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_behind() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     assert merged.reached("a", 101.5, hold=1.0) == 101.5  # its last byte came before
     assert merged.reached("a", 102.5, hold=1.0) == 101.0
     merged.bring("b", 99)  # an old one, repeated
@@ -802,10 +796,7 @@ def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_be
 
 
 def test_what_was_spliced_in_when_a_feed_fell_silent_counts_though_it_is_found_dead_later() -> None:
-    merged = in_step()
-    merged.lost("b")
-    merged.now = 102.0
-    merged.stood("b")
+    merged = came_back()
     merged.now = 103.0
     merged.splice("b")
     merged.now = 114.0
