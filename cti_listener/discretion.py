@@ -21,8 +21,11 @@ TELLING_NAMES: Final = (
 )
 """A name that ends in one of these is that of a secret."""
 
+NAMES_OF_WHO_IS_HEARD: Final = r"(?:namespace|ns|device|agent)(?:_?id)?s?"
+"""What stands under one of these is in every event and no secret, an "@" in it or not."""
+
 _SECRET_NAME: Final = re.compile(rf"(?:{TELLING_NAMES})$", re.IGNORECASE)
-_WHO_IS_HEARD: Final = re.compile(r"(?:namespace|ns|device|agent)(?:_?id)?s?", re.IGNORECASE)
+_WHO_IS_HEARD: Final = re.compile(NAMES_OF_WHO_IS_HEARD, re.IGNORECASE)
 _BETWEEN_WORDS: Final = re.compile(r"[\s;,]+")
 _BETWEEN_VALUES: Final = re.compile(r"[^\w.\-+/@%=]+")
 _PATH_PARAMETER: Final = re.compile(r";([^/;]*)")

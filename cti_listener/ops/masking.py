@@ -9,7 +9,13 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cti_listener.discretion import MASK, TELLING_NAMES, Discretion, looks_secret
+from cti_listener.discretion import (
+    MASK,
+    NAMES_OF_WHO_IS_HEARD,
+    TELLING_NAMES,
+    Discretion,
+    looks_secret,
+)
 from cti_listener.ops.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -32,6 +38,7 @@ _QUERY_NAME: Final = re.compile(r"[\w.\-]+")
 _PLACEHOLDER: Final = re.compile(r"\{\w+\}")
 _AFTER_AUTHORITY: Final = re.compile(r"[/?#]")
 _BEFORE_QUERY: Final = re.compile(r"[?#]")
+_WHO_IS_HEARD: Final = re.compile(rf"[?&](?:{NAMES_OF_WHO_IS_HEARD})=[^?&#]*", re.IGNORECASE)
 _SECRET_PARAMETER: Final = re.compile(rf";[\w.\-]*(?:{TELLING_NAMES})=", re.IGNORECASE)
 _PATH_PARAMETER: Final = re.compile(r";([\w.\-]+=)?[^/;]*")
 _SPACE: Final = re.compile(r"\s")
@@ -100,7 +107,8 @@ def _mask_address(rest: str) -> str:
     _, at, host = authority.rpartition("@")
     after = rest[len(authority) :]
     path = _BEFORE_QUERY.split(after, maxsplit=1)[0]
-    doubtful = (at and "@" in path) or "://" in path or _SPACE.search(path)
+    again = at and "@" in _WHO_IS_HEARD.sub("", after)
+    doubtful = again or "://" in path or _SPACE.search(path)
     if doubtful or not _HOST.fullmatch(host):
         # No telling where the password ends: it may hold any of what divides an address.
         _, at, tail = rest.rpartition("@")
