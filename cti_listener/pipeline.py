@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from math import inf
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 from cti_listener.clock import Clock
 from cti_listener.commits import Commits, last_before
@@ -21,7 +20,7 @@ from cti_listener.dedupe import Dedupe, Texts
 from cti_listener.errors import BadReason, ConnectError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import CATALOGUE, class_of, event_of
-from cti_listener.feeds import Copy, Feeds
+from cti_listener.feeds import Feeds
 from cti_listener.following import Following
 from cti_listener.handover import Handover
 from cti_listener.histogram import LONG, Histogram
@@ -29,40 +28,16 @@ from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
 from cti_listener.journal import JournalStats, Opened, digest
 from cti_listener.log import log
-from cti_listener.notices import FeedsApart, Gap, GapReason, Notice
-from cti_listener.sightings import Told
+from cti_listener.notices import Gap, GapReason, Notice
+from cti_listener.splicing import Later, Splicing, Taken
 from cti_listener.standing import Standing
 from cti_listener.stats import HandlerStats, Stats
 from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, read_time, routing_key
 from cti_listener.wire.base import MessageBad, Recall, WireName
 
-Later = Callable[[float, Callable[[], None]], None]
-"""Has something called after so many seconds."""
-
-
 LAG_INTERVAL: Final = 0.05
 """The age of one event is taken so often at most, in seconds."""
-
-
-class _Taken(NamedTuple):
-    """An event object on its way.
-
-    Attributes:
-        payload: As received.
-        device: Its routing key.
-        key: Its identity.
-        name: What dedupe knows it by.
-        delivery: What is ours about it.
-        text: The JSON text it was read from, where that is at hand.
-    """
-
-    payload: dict[str, Any]
-    device: str | None
-    key: tuple[Any, ...]
-    name: int
-    delivery: Delivery
-    text: bytes | None
 
 
 class Pipeline:
@@ -113,10 +88,19 @@ class Pipeline:
         self._handover = handover
         self._dedupe = dedupe
         self._commits = commits
-        self._feeds = feeds
-        self._hold = hold
-        self._later = later
-        self._behind_held: list[Callable[[], None]] = []  # wait until nothing is held back
+        self._splicing: Splicing | None = None
+        if feeds is not None:
+            self._splicing = Splicing(
+                feeds,
+                clock,
+                self._ledger,
+                dedupe=dedupe,
+                hold=hold,
+                later=later,
+                admit=self._admit,
+                tell=self.tell,
+                go_on=self.when_committed,
+            )
         self._following = following or Following(
             partial(Tracking, wanted=handover.wanted), handover, clock, commits
         )
@@ -196,7 +180,7 @@ class Pipeline:
             self._mind_counter(key, delivery.received_at)
             if not self.interest.wants(payload, device, destination):
                 self._not_asked_for += 1
-            elif self._feeds is None:
+            elif self._splicing is None:
                 name = hash(key) if self._commits is None else digest(key)
                 self._admit(payload, device, key, name, delivery, text=text)
                 if self._recall is not None and text is not None:
@@ -204,14 +188,14 @@ class Pipeline:
             else:
                 name = hash(key) if self._commits is None else digest(key)
                 kept = None if self._commits is None else text
-                taken = _Taken(payload, device, key, name, delivery, kept)
-                self._take_in_step(self._feeds, taken)
+                taken = Taken(payload, device, key, name, delivery, kept)
+                self._splicing.take(taken, self._now)
         except Exception:  # noqa: BLE001 - counted and told, and the next one goes on
             self._mind_failed(payload)
 
     def _mind_texts(self) -> None:
         """Keep the texts of events while many come again, which costs each of them something."""
-        if self._feeds is None:  # several have to know of each copy
+        if self._splicing is None:  # several feeds have to know of each copy
             events = self._distinct + self._repeated
             on = self._texts.look(events, self._repeated, self._recalled, self._now)
             self._recall = self._recall_text if on else None
@@ -355,8 +339,8 @@ class Pipeline:
 
     def when_committed(self, call: Callable[[], None]) -> None:
         """Call once all events taken before are committed; without a journal, at once."""
-        if self._feeds is not None and self._feeds.holding:
-            self._behind_held.append(call)
+        if self._splicing is not None and self._splicing.holding:
+            self._splicing.behind(call)
         elif self._inquiry is not None and self._inquiry.holding:
             self._inquiry.behind(partial(self._when_on_disk, call))
         else:
@@ -378,49 +362,6 @@ class Pipeline:
         if self._commits is not None:
             self._commits.queues_empty(names, at)
 
-    # Several feeds
-
-    def _take_in_step(self, feeds: Feeds, taken: _Taken) -> None:
-        """Have an event handed over, unless its feed may be ahead of the others with it."""
-        feed, name = taken.delivery.feed, taken.name
-        told = Told(time=taken.key[5], kind=taken.key[:2], serial=taken.key[3])
-        copy = Copy(taken.device, name, told, taken)
-        new = feeds.note(feed, copy, self._now)
-        for one in feeds.take_proven():
-            self._splice(feeds, feeds.splice_of(one))
-        if feeds.apart is not None and feeds.apart is not self._ledger.apart:
-            self._mind_share(feeds, apart=feeds.apart)
-        known = name in self._dedupe
-        if known and not feeds.watching:
-            self._admit_in_step(taken, late=False)
-            return
-        if known or not feeds.holds(feed, copy, self._now):
-            late = feeds.is_late(feed, copy, self._now, known=known)
-            self._admit_in_step(taken, late=late)
-            feeds.handled(feed, copy, new=new, in_turn=not (known or late))
-        elif feeds.full(feed):
-            self._splice(feeds, feeds.splice_of(feed))
-        self._mind_held(feeds)
-
-    def _admit_in_step(self, taken: _Taken, *, late: bool) -> None:
-        payload, device, key, name, delivery, text = taken
-        if late:
-            delivery = replace(delivery, late=True)
-        self._admit(payload, device, key, name, delivery, text=text)
-
-    def _mind_held(self, feeds: Feeds) -> None:
-        """Let go on what waits for events that are held back, once none is."""
-        if self._behind_held and not feeds.holding:
-            calls, self._behind_held = self._behind_held, []
-            for call in calls:
-                self.when_committed(call)
-
-    def _splice(self, feeds: Feeds, number: int) -> None:
-        """End a splice now, whatever its feed may be ahead of."""
-        for one, late in feeds.spliced(number, self._clock.monotonic()):
-            self._admit_in_step(one.what, late=late)
-        self._mind_held(feeds)
-
     def inquire(self, devices: Iterable[str]) -> None:
         """Ask how devices stand that are listened to from now on."""
         if self._inquiry is not None and self._inquired:
@@ -432,7 +373,7 @@ class Pipeline:
         Args:
             sign: When the source last showed a sign of life.
         """
-        if self._feeds is not None and self._feeds.holding:
+        if self._splicing is not None and self._splicing.holding:
             return None
         since = None if self._inquiry is None else self._inquiry.holding_since
         return sign if since is None or sign is None else min(sign, since)
@@ -441,21 +382,8 @@ class Pipeline:
         """Hold nothing back any more: what reached us is handled, though nobody else brings it."""
         if self._inquiry is not None:
             self._inquiry.leave()
-        if self._feeds is not None:
-            for number in self._feeds.leave():
-                self._splice(self._feeds, number)
-
-    def _mind_share(self, feeds: Feeds, *, apart: bool) -> None:
-        """Say so if the feeds bring different events: then each is missed when it is lost."""
-        self._ledger.apart = apart
-        if apart:
-            log.error(
-                "feeds_apart",
-                share=round(feeds.share, 3),
-                advice="the server gives each event to one session only, or numbers the events of"
-                " each on its own: two feeds do not stand for each other here",
-            )
-            self.tell(FeedsApart(at=self._clock.now(), share=feeds.share))
+        if self._splicing is not None:
+            self._splicing.leave()
 
     # Connections
 
@@ -464,9 +392,8 @@ class Pipeline:
     ) -> None:
         """Every destination stands that is not refused: tell it, and the gap that this closes."""
         self.standing.subscribed(url, feed=feed, confirmed=confirmed, attempts=attempts)
-        number = 0 if self._feeds is None else self._feeds.stood(feed, self._clock.monotonic())
-        if self._feeds is not None and self._later is not None and number:
-            self._later(self._hold, partial(self._splice, self._feeds, number))
+        if self._splicing is not None:
+            self._splicing.stood(feed)
         since = self.standing.stands[feed].since
         self.standing.covers(feed, since, backlog=backlog)
         if self._commits is not None and self.covered(since) == since:
@@ -486,12 +413,9 @@ class Pipeline:
         """A subscribed connection ended: what no other feed covers is a gap."""
         if self._inquiry is not None and self.standing.stands.keys() <= {feed}:
             self._inquiry.doubt()
-        covered, now = since, self._clock.monotonic()
-        silent = now - (self._clock.now() - since).total_seconds()
-        if self._feeds is not None and not self._ledger.apart:
-            # What it had yet to bring happened before its last byte came, and others may lack it.
-            reached = self._feeds.reached(feed, silent, self._hold)
-            covered -= timedelta(seconds=silent - reached)
+        covered, splices = since, list[int]()
+        if self._splicing is not None:
+            covered, splices = self._splicing.lost(feed, since, too_large=reason == "oversized")
         self.standing.lost(
             url,
             feed=feed,
@@ -501,9 +425,8 @@ class Pipeline:
             detail=detail,
             last=self._last_event,
         )
-        if self._feeds is not None:
-            for number in self._feeds.lost(feed, silent, now, too_large=reason == "oversized"):
-                self._splice(self._feeds, number)
+        if self._splicing is not None:
+            self._splicing.end(splices)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""
@@ -549,7 +472,7 @@ class Pipeline:
         """Return a frozen snapshot."""
         stands = self.standing.stands.values()
         handover, tracking = self._handover, self._following.tracking
-        feeds = {} if self._feeds is None else self._feeds.stats()
+        feeds = {} if self._splicing is None else self._splicing.stats()
         kept = None if self._commits is None else self._commits.stats()
         oldest_at, oldest_by = self._oldest_unhandled(kept)
         return Stats(
