@@ -16,6 +16,7 @@ from cti_listener.event_base import Event
 from cti_listener.lanes import NOTICES
 from cti_listener.notices import Notice
 from cti_listener.router import Handler, Happening, Router
+from cti_listener.stats import HandlerStats
 from cti_listener.streams import Tap
 
 
@@ -103,3 +104,18 @@ class Handover:
                 self._dispatcher.put(handler, handler.wish.device or NOTICES, notice)
         for tap in self.taps.match_notice(notice):
             tap.offer(notice, 0)
+
+    def stats(self) -> dict[str, HandlerStats]:
+        """Return how each handler fares, by name."""
+        return {
+            one.name: HandlerStats(
+                handled=one.handled,
+                failed=one.failed,
+                dropped=one.dropped,
+                waiting=one.waiting,
+                halted=one.halted,
+                withheld=one.withheld,
+                durations=one.durations.distribution(),
+            )
+            for one in self.handlers
+        }

@@ -31,7 +31,7 @@ from cti_listener.log import log
 from cti_listener.notices import Gap, GapReason, Notice
 from cti_listener.splicing import Later, Splicing, Taken
 from cti_listener.standing import Standing
-from cti_listener.stats import HandlerStats, Stats
+from cti_listener.stats import Stats
 from cti_listener.tracking import Tracking
 from cti_listener.values import EventKey, identity, read_time, routing_key
 from cti_listener.wire.base import MessageBad, Recall, WireName
@@ -492,18 +492,7 @@ class Pipeline:
             bad=dict(self._bad),
             remembered=len(self._dedupe),
             waiting=handover.waiting,
-            handlers={
-                one.name: HandlerStats(
-                    handled=one.handled,
-                    failed=one.failed,
-                    dropped=one.dropped,
-                    waiting=one.waiting,
-                    halted=one.halted,
-                    withheld=one.withheld,
-                    durations=one.durations.distribution(),
-                )
-                for one in handover.handlers
-            },
+            handlers=handover.stats(),
             last_frame_at=self._last_frame_at,
             last_event_at=self._last_event_at,
             gaps=self._ledger.gaps,
