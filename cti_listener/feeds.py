@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NamedTuple
 
-from cti_listener.sightings import WINDOW, FeedStats, Life, Sightings, Told
+from cti_listener.lives import WINDOW, Life, Told
+from cti_listener.sightings import FeedStats, Sightings
 
 MOST_HELD: Final = 10_000
 """How many events are held back for one feed; with more, it is spliced in at once."""

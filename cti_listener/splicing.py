@@ -17,9 +17,10 @@ from cti_listener.dedupe import Dedupe
 from cti_listener.event_base import Delivery
 from cti_listener.feeds import Copy, Feeds
 from cti_listener.gaps import GapLedger
+from cti_listener.lives import Told
 from cti_listener.log import log
 from cti_listener.notices import FeedsApart
-from cti_listener.sightings import FeedStats, Told
+from cti_listener.sightings import FeedStats
 
 Later = Callable[[float, Callable[[], None]], None]
 """Has something called after so many seconds."""

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.feeds import MOST_HELD, PROOF, STALE, Copy, Feeds
-from cti_listener.sightings import FIRSTS, JUDGED, KEPT, KINDS, SURE, WINDOW, Life, Sighting, Told
+from cti_listener.lives import FIRSTS, KINDS, WINDOW, Life, Told
+from cti_listener.sightings import JUDGED, KEPT, SURE, Sighting
 
 
 class Merged:
