@@ -22,6 +22,7 @@ from bench.speed.growth import growth
 from bench.speed.journalled import journalled
 from bench.speed.latency import latency
 from bench.speed.many import many
+from bench.speed.profiled import profiled
 from bench.speed.ratios import Row
 from bench.speed.reconnecting import reconnecting
 from bench.speed.scraped import scraped
@@ -53,6 +54,7 @@ def main() -> int:
         "many": lambda sender: many(sender, rounds),
         "starting": lambda sender: starting(sender, rounds),
         "reconnecting": lambda _: reconnecting(rounds, crowd=not given.quick),
+        "profile": lambda sender: profiled(sender, events, rounds),
     }
     unknown = set(given.only or ()) - parts.keys()
     if unknown:

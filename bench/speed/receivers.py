@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
-from bench.speed.sender import NAMESPACE, TOPIC, Load
+from bench.speed.sender import FIRST_SERIAL, NAMESPACE, TOPIC, Load, event_of
 from cti_listener import Delivered, Event, Listener, parse_event
 from cti_listener.events import CATALOGUE
 from cti_listener.sources import frames
@@ -25,8 +25,14 @@ Receiver = Callable[[str, Load], Coroutine[None, None, float]]
 """Takes the sender's URL and what to ask it for; returns seconds."""
 
 
+LOOKED_INTO = 500
+"""Of so many events one is held to every value it was sent with."""
+
+
 class Check:
     """Counts events, takes the time, and holds them to their class and their device's order.
+
+    Now and then one is held to all it was sent with, too.
 
     It raises nothing where it is told, in a handler, a task or a thread that might swallow it: the
     first fault ends the race, and `seconds` raises it.
@@ -34,22 +40,19 @@ class Check:
     Args:
         load: What is to come.
         repeats: Whether each repeat comes as well.
-        ordered: Whether each device's events must come in order; if not, each must come once.
         of_calls: Whether all sorts of events come, in the order of their serials for each kind.
 
     Attributes:
         done: All came, or one that should not have.
     """
 
-    def __init__(
-        self, load: Load, *, repeats: bool = False, ordered: bool = True, of_calls: bool = False
-    ) -> None:
+    def __init__(self, load: Load, *, repeats: bool = False, of_calls: bool = False) -> None:
         self.done = asyncio.Event()
         self.fault = ""
         self._events = self._left = load.events * (load.times if repeats else 1)
-        self._ordered = ordered
         self._of_calls = of_calls
-        self._seen: set[int] = set()
+        self._devices = load.devices
+        self._as_made = not (of_calls or load.rate)  # with the time in it, none is as another
         self._last: dict[str | None, int] = {}
         self._began = self._ended = 0.0
 
@@ -59,16 +62,19 @@ class Check:
             self._fail(f"a {type(event).__name__} came")
         elif serial is None:
             self._fail("an event without a serial came")
-        elif self._ordered:
+        else:
             lane = f"{event.device} {event.event_type}" if self._of_calls else event.src_device_id
             if self._last.get(lane, -1) >= serial:
                 self._fail(f"{serial} of {lane} came behind {self._last[lane]}")
             self._last[lane] = serial
-        elif serial in self._seen:
-            self._fail(f"{serial} came twice")
-        else:
-            self._seen.add(serial)
+            if self._as_made and self._left % LOOKED_INTO == 0:
+                self._look_into(event, serial)
         self.count()
+
+    def _look_into(self, event: Event, serial: int) -> None:
+        sent = parse_event(event_of(serial - FIRST_SERIAL, self._devices))
+        if event.model_dump(exclude={"delivery"}) != sent.model_dump(exclude={"delivery"}):
+            self._fail(f"{serial} came with other values")
 
     def count(self) -> None:
         if not self._began:
@@ -151,8 +157,8 @@ async def bare_picows(sender: str, load: Load) -> float:
 
 
 async def task_per_event(sender: str, load: Load) -> float:
-    """Begin a task for each event, as python-socketio does for its handlers; no order is kept."""
-    check = Check(load, repeats=True, ordered=False)
+    """Begin a task for each event, as python-socketio does; none waits here, so they keep order."""
+    check = Check(load, repeats=True)
     tasks: set[asyncio.Task[None]] = set()
 
     async def handle(event: Event) -> None:
@@ -211,9 +217,10 @@ async def _listen(
     async with listener:
         await check.done.wait()
         stats = listener.stats()
+    seconds = check.seconds
     assert stats.distinct == load.events
     assert stats.repeated == load.events * (load.times - 1)
-    return check.seconds
+    return seconds
 
 
 async def ours_json(sender: str, load: Load) -> float:
@@ -256,7 +263,7 @@ async def stompman_client(sender: str, load: Load) -> float:
     import stompman  # noqa: PLC0415 - as above
     from stompman.connection_ws import WebSocketConnection  # noqa: PLC0415 - as above
 
-    check = Check(load, repeats=True, ordered=False)
+    check = Check(load, repeats=True)
     address = urlsplit(load.url(sender, "stomp"))
     assert address.hostname is not None
     assert address.port is not None

@@ -35,6 +35,8 @@ TOPIC = "/topic/events"
 CHUNK = 100
 """How many frames are written at once."""
 
+FIRST_SERIAL = 121_000
+
 TICK = 0.001
 """How often those are sent that are due, in seconds, where there is a rate."""
 
@@ -72,7 +74,7 @@ def event_of(number: int, devices: int, call: str = "") -> dict[str, Any]:
         "eventSrc": device,
         "eventTime": "2018.04.10 15:39:56",
         "eventType": "csta",
-        "serial": 121_000 + number,
+        "serial": FIRST_SERIAL + number,
         "namespace": NAMESPACE,
         "srcDeviceId": device,
         "callId": call,
