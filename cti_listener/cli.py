@@ -283,8 +283,12 @@ def healthcheck(
     return quick.healthcheck(file, config, max_age)
 
 
-# Not imported before it is asked for.
-app.command("cti_listener.journal.cli:journal_app", name="journal")
+# Not imported before it is asked for, so what it says of itself is said here.
+app.command(
+    "cti_listener.journal.cli:journal_app",
+    name="journal",
+    help="Look into a journal and put it in order, also while a listener runs.",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

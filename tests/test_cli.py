@@ -119,6 +119,14 @@ class TestUsage:
         cli.app(arguments)
         assert shown == capsys.readouterr().out
 
+    def test_help_says_of_each_command_what_it_is_for(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(["--help"])
+        said = capsys.readouterr().out
+        for command, what in (("check", "Print"), ("journal", "Look into"), ("simulate", "Serve")):
+            assert re.search(rf"\b{command} +{what}", said)
+
     def test_only_the_help_of_what_has_settings_tells_of_them(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
