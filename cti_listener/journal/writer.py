@@ -9,7 +9,7 @@ import sqlite3
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -80,11 +80,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-_SIGN: Final = """
-    UPDATE state SET last_sign = CASE
-        WHEN ? < last_sign - 60 THEN ?  -- the clock was set back
-        ELSE max(coalesce(last_sign, 0), ?) END
-"""
+_SIGN: Final = "UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)"
 
 
 class Writer:
@@ -161,12 +157,26 @@ class Writer:
         (self._last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
         self._debts = Registry(db, self._clock)
         db.execute("BEGIN IMMEDIATE")
+        self._mind_clock()
         db.execute("UPDATE handler SET active = 0")
         for name in handlers:
             self._debts.register(name, self._last_seq)
         self._take_retries()
         self._upkeep.look(db)
         db.execute("COMMIT")
+
+    def _mind_clock(self) -> None:
+        """Mistrust a last sign of life that has yet to come: the clock was set back since.
+
+        How far, and so since when nobody has listened, is not known. It is taken to lie as far back
+        as it lies ahead, and no queue to have been empty.
+        """
+        db, now = self._db, rows.stamp(self._clock.now())
+        (ahead,) = db.execute("SELECT last_sign - ? FROM state", (now,)).fetchone()
+        if ahead is not None and ahead > 0:
+            db.execute("UPDATE state SET last_sign = ?", (now - ahead,))
+            db.execute("DELETE FROM queue WHERE emptied > ?", (now - ahead,))
+            log.warning("clock_set_back", seconds=round(ahead, 3))
 
     def _opened(self) -> Opened:
         db = self._db
@@ -175,6 +185,8 @@ class Writer:
         last_sign, tracked, tracked_seq, identity = db.execute(
             "SELECT last_sign, tracked, tracked_seq, identity FROM state"
         ).fetchone()
+        now = self._clock.now()
+        open_gaps = [rows.gap_of(body) for (body,) in gaps]
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
@@ -185,7 +197,9 @@ class Writer:
             last_seq=self._last_seq,
             last_event=rows.last_payload(db),
             last_gap=last_gap,
-            open_gaps=tuple(rows.gap_of(body) for (body,) in gaps),
+            open_gaps=tuple(  # see `_mind_clock`
+                replace(gap, since=min(gap.since, now - (gap.since - now))) for gap in open_gaps
+            ),
             queues_emptied={
                 name: rows.time_of(at) for name, at in db.execute("SELECT name, emptied FROM queue")
             },
@@ -266,7 +280,7 @@ class Writer:
             db.execute("UPDATE state SET tracked = ?, tracked_seq = ?", (known, seq))
         if batch.sign is not None:
             sign = rows.stamp(batch.sign)
-            db.execute(_SIGN, (sign, sign, sign))
+            db.execute(_SIGN, (sign,))
         if self._upkeep.due:
             self._upkeep.step(db, batch.events)
         db.execute("COMMIT")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cti_listener.errors import ConfigurationError, NotRunningError
 from cti_listener.journal import NO_DEVICE, Journal, JournalStats, visits
@@ -189,6 +190,7 @@ async def test_the_last_sign_of_life_is_kept(path: Path) -> None:
             store.alive(START + timedelta(seconds=tenth / 10))
         await store.settle()
         assert store.stats().commits == commits  # at most one a second of its own
+    await clock.advance(1)
     async with journal(path, clock=clock) as store:
         assert store.opened.last_sign == START + timedelta(seconds=0.9)
         store.add(entry(1, at=START + timedelta(seconds=5)))
@@ -196,6 +198,26 @@ async def test_the_last_sign_of_life_is_kept(path: Path) -> None:
     async with journal(path, clock=clock) as store:
         # An event is none: others that were sent before it may have lain in the socket yet.
         assert store.opened.last_sign == START + timedelta(seconds=0.9)
+
+
+async def test_a_sign_of_life_that_has_yet_to_come_says_that_the_clock_was_set_back(
+    path: Path,
+) -> None:
+    async with journal(path, clock=ManualClock(START + timedelta(seconds=60))) as store:
+        store.alive(START + timedelta(seconds=60))
+        store.queues_empty(["empty then"], START + timedelta(seconds=50))
+        later = START + timedelta(seconds=40)
+        store.gap(Gap(at=later, id=1, since=later, until=None, reason="disconnected"))
+    with capture_logs() as lines:
+        async with journal(path, clock=ManualClock(START)) as store:
+            assert store.opened.last_sign == START - timedelta(seconds=60)
+            assert store.opened.queues_emptied == {}
+            (gap,) = store.opened.open_gaps
+            assert gap.since == START - timedelta(seconds=40)
+            store.alive(START)
+    assert [one["seconds"] for one in lines if one["event"] == "clock_set_back"] == [60.0]
+    async with journal(path, clock=ManualClock(START)) as store:
+        assert store.opened.last_sign == START
 
 
 def retry_all(path: Path) -> None:
