@@ -102,24 +102,22 @@ class Tracking:
         """Take an event; return what follows from it, in order."""
         if type(event) in AGENT_EVENTS:
             return self._apply_to_agent(event, key)
-        return self.call_tracker.apply(event, key=key)
+        return self.call_tracker.apply(event, key)
 
     def _apply_to_agent(self, event: Event, key: tuple[Any, ...] | None) -> Sequence[Derived]:
         device = event.device
         if device is None:
             return ()
         agents, calls = self.agent_tracker, self.call_tracker
-        notices = agents.apply(event, key=key, calls_at=calls.calls_at)
+        notices = agents.apply(event, key, calls.calls_at)
         if type(event) is AgentAllocated and event.event_time is not None:
             calls.allocated(device, event.event_time)
         if not agents.wrap_ups:
             return notices
         now = event.delivery.received_at or event.event_time or NEVER
         follow = list(notices)
-        for one in agents.wrap_ups:
-            follow += calls.worked_after(
-                device, one.agent, one.since, one.until, known=one.known, now=now, key=key
-            )
+        for work in agents.wrap_ups:
+            follow += calls.worked_after(device, work, now, key)
         return follow
 
     @property

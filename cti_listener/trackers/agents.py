@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cti_listener import events
 from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
@@ -15,6 +15,7 @@ from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.kinds import NEVER
 from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
+from cti_listener.trackers.wrap_ups import WrapUp
 from cti_listener.values import full_id, read_time
 
 LOGGED_OFF: Final = "Logout"
@@ -88,22 +89,6 @@ def _no_calls(_device: str) -> tuple[str, ...]:
     return ()
 
 
-class WrapUp(NamedTuple):
-    """What an event said of work after a call.
-
-    Attributes:
-        agent: Whose.
-        since: When it began.
-        until: When it ended; None: it goes on.
-        known: Whether nothing of it was missed.
-    """
-
-    agent: str | None
-    since: datetime
-    until: datetime | None
-    known: bool = True
-
-
 class AgentTracker:
     """Follows the agents of all devices; a `Tracker`.
 
@@ -120,6 +105,7 @@ class AgentTracker:
         self.inconsistencies = 0
         self.wrap_ups: list[WrapUp] = []
         self._wanted = wanted
+        self._telling = Telling(wanted)
         self._epoch = 0
         self._seats: dict[str, Seat] = {}
         self._where: dict[str, Seat] = {}  # by agent
@@ -176,7 +162,7 @@ class AgentTracker:
     # What comes
 
     def apply(
-        self, event: Event, *, key: tuple[Any, ...] | None = None, calls_at: CallsAt = _no_calls
+        self, event: Event, key: tuple[Any, ...] | None = None, calls_at: CallsAt = _no_calls
     ) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order.
 
@@ -198,27 +184,28 @@ class AgentTracker:
         received, text = delivery.received_at, fields["event_time_text"]
         time = (read_time(text, delivery.zone) if text else None) or received or NEVER
         mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
-        serial = key[3] if type(key[3]) is int else -1
-        if self._is_late(seat, time, serial, mode):
+        before, latest = seat.latest, (time, key[3] if type(key[3]) is int else -1)
+        if before is not None and latest < before and self._is_late(seat, before[0], time, mode):
             return ()
-        name = fields["agent_id"]
+        name, left = fields["agent_id"], seat.mode
         agent = full_id(name, fields["namespace"]) if name else seat.agent
-        telling = Telling(self._wanted, received or time, key)
-        self._mind_order(seat, event, agent, telling)
+        same, sure = agent == seat.agent, seat.epoch == self._epoch
+        telling = self._telling.of(key, received or time)
+        if sure and (not same or left == LOGGED_OFF):
+            self._mind_order(seat, event, telling)
         reason = fields.get("reason") or None  # only `agentNotReady` has the field
-        known = seat.mode is not None and seat.timed and seat.epoch == self._epoch
-        if seat.mode == WORKING:
-            began = seat.worked[0] if seat.worked[0] is not None else seat.since
+        known = sure and seat.timed and left is not None
+        if left == WORKING:
+            began = seat.worked[0] or seat.since
             seat.worked = began, time
-            self.wrap_ups.append(WrapUp(seat.agent, began, time, known))
+            self.wrap_ups.append((seat.agent, began, time, known))
         if mode == WORKING:  # again, if another call has ended meanwhile
             seat.worked = time, None
-            self.wrap_ups.append(WrapUp(agent, time, None))
-        seat.latest, seat.epoch = (time, serial), self._epoch
-        if agent == seat.agent and mode == seat.mode and reason == seat.reason:
+            self.wrap_ups.append((agent, time, None, True))
+        seat.latest, seat.epoch = latest, self._epoch
+        if same and mode == left and reason == seat.reason:
             return telling.notices
-        same = known and agent == seat.agent
-        previous, since = (seat.mode, seat.since) if same else (None, None)
+        previous, since = (left, seat.since) if known and same else (None, None)
         seat.agent, seat.mode, seat.reason = agent, mode, reason
         seat.since, seat.timed = time, True
         self._sit(seat)
@@ -275,7 +262,7 @@ class AgentTracker:
         self._sit(seat)
         if not changed:
             return ()
-        telling = Telling(self._wanted, now, None)
+        telling = self._telling.of(None, now)
         if AgentStateChanged in self._wanted:
             telling.add(
                 AgentStateChanged,
@@ -294,33 +281,29 @@ class AgentTracker:
         if seat is not None and snapshot.mode:
             seat.epoch = self._epoch
 
-    def _is_late(self, seat: Seat, time: datetime, serial: int, mode: str) -> bool:
-        """Tell whether a later event is known; of a wrap-up it still tells when it began."""
-        if seat.latest is None or (time, serial) >= seat.latest:
-            return False
-        if (seat.latest[0] - time).total_seconds() > FAR:
+    def _is_late(self, seat: Seat, latest: datetime, time: datetime, mode: str) -> bool:
+        """Tell whether what is before the latest is late; a wrap-up still tells when it began."""
+        if (latest - time).total_seconds() > FAR:
             return False  # the clock was set back
         if seat.mode == WORKING:
             return True
         since, until = seat.worked
         if mode == WORKING:  # it began then, and ended with what came first
             if since is not None and until is not None and since < time < until:
-                self.wrap_ups.append(WrapUp(seat.agent, since, time))
-            since, until = time, seat.since if seat.since >= time else seat.latest[0]
+                self.wrap_ups.append((seat.agent, since, time, True))
+            since, until = time, seat.since if seat.since >= time else latest
         elif since is not None and until is not None and since <= time < until:
             until = time  # it ended before we heard
         else:
             return True
         if since <= until:
             seat.worked = since, until
-            self.wrap_ups.append(WrapUp(seat.agent, since, until))
+            self.wrap_ups.append((seat.agent, since, until, True))
         return True
 
-    def _mind_order(self, seat: Seat, event: Event, agent: str | None, telling: Telling) -> None:
-        """Say that an event is of somebody who is not logged on here."""
-        if type(event) is events.AgentLoggedOn or seat.epoch != self._epoch:
-            return
-        if seat.mode != LOGGED_OFF and (seat.agent == agent or seat.agent is None):
+    def _mind_order(self, seat: Seat, event: Event, telling: Telling) -> None:
+        """Say that an event is of somebody who is not logged on here, unless it logs them on."""
+        if type(event) is events.AgentLoggedOn or (seat.agent is None and seat.mode != LOGGED_OFF):
             return
         self.inconsistencies += 1
         on = ("agentLoggedOn",)

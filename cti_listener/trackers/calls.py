@@ -37,7 +37,7 @@ from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
-from cti_listener.trackers.wrap_ups import WrapUps
+from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
@@ -89,6 +89,7 @@ class CallTracker:
         self._sits_at = sits_at
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
+        self._telling = Telling(wanted)
         self._wrap_ups = WrapUps()
         self.inconsistencies = 0
 
@@ -108,7 +109,7 @@ class CallTracker:
 
     # What comes
 
-    def apply(self, event: Event, *, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
+    def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order.
 
         Args:
@@ -133,7 +134,7 @@ class CallTracker:
         in_order = leg is not None and step not in _NAMERS and leg.hears(fact, now)
         if in_order and step in _SILENT:
             return ()
-        telling = Telling(self._wanted, now, key)
+        telling = self._telling.of(key, now)
         if leg is None or (leg.told and leg.is_begun_anew_by(fact)):
             leg = self._leg_of_none(event, device, fact, telling)
         elif step in _NAMERS:
@@ -156,7 +157,7 @@ class CallTracker:
             snapshot: What is said.
             now: When.
         """
-        telling = Telling(self._wanted, now, None)
+        telling = self._telling.of(None, now)
         for one in snapshot.calls:
             leg = self.board.find(device, one.id)
             if leg is not None and leg.told and is_after(one, leg):
@@ -413,32 +414,21 @@ class CallTracker:
     # Wrap-up
 
     def worked_after(
-        self,
-        device: str,
-        agent: str | None,
-        since: datetime,
-        until: datetime | None,
-        *,
-        known: bool,
-        now: datetime,
-        key: tuple[Any, ...] | None = None,
+        self, device: str, work: WrapUp, now: datetime, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
         """Note that a device's agent works, or worked, after the call that ended last there.
 
         Args:
             device: Where.
-            agent: Who.
-            since: From when.
-            until: Until when; None: it goes on.
-            known: Whether nothing of it was missed.
+            work: What was said of it.
             now: When that came.
             key: What its event is known by.
         """
-        busy = bool(self.board.at(device))
-        leg = self._wrap_ups.worked(device, agent, since, until, busy=busy)
-        if until is None or not known or leg is None:
+        leg = self._wrap_ups.worked(device, work, self.board.at(device))
+        _, since, until, known = work
+        if leg is None or until is None or not known:
             return ()
-        telling = Telling(self._wanted, now, key)
+        telling = self._telling.of(key, now)
         leg.wrap_up = (until - since).total_seconds()
         self._revise(leg, telling)
         return telling.notices
@@ -459,7 +449,7 @@ class CallTracker:
     def expire(self, now: datetime) -> Sequence[Derived]:
         """Give up what has shown no sign for too long; return what follows from that."""
         self.board.forget(now)
-        telling = Telling(self._wanted, now, None)
+        telling = self._telling.of(None, now)
         for leg in self.board.silent_since(now - self._timeout):
             self._give_up(leg, telling)
         return telling.notices

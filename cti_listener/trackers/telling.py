@@ -15,20 +15,27 @@ Kinds = Container[object]
 class Telling:
     """The notices that follow from one event, in order; only those that somebody wants.
 
+    A tracker has one, for one event after the other.
+
     Attributes:
-        now: When it came.
-        event: What identifies the event; None: time alone.
+        now: When the event came.
+        event: What identifies it; None: time alone.
         notices: What follows, so far.
     """
 
     __slots__ = ("_wanted", "event", "notices", "now")
 
-    def __init__(self, wanted: Kinds, now: datetime, event: tuple[Any, ...] | None) -> None:
-        """Begin with nothing to tell."""
+    def __init__(self, wanted: Kinds) -> None:
+        """Wait for an event."""
         self._wanted = wanted
-        self.now = now
-        self.event = event
+        self.now: datetime
+        self.event: tuple[Any, ...] | None
         self.notices: list[Derived] = []
+
+    def of(self, event: tuple[Any, ...] | None, now: datetime) -> Telling:
+        """Begin with nothing to tell of this event; what was told of others stays as it is."""
+        self.event, self.now, self.notices = event, now, []
+        return self
 
     def add(
         self,

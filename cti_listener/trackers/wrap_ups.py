@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
+
+WrapUp: TypeAlias = tuple[str | None, datetime, datetime | None, bool]
+"""What an event said of work after a call: whose, since when, until when (None: it goes on), and
+whether nothing of it was missed."""
 
 
 class WrapUps:
@@ -39,25 +43,24 @@ class WrapUps:
         if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
             self._wrapping[leg.device] = self._last.pop(leg.device), began
 
-    def worked(
-        self, device: str, agent: str | None, since: datetime, until: datetime | None, *, busy: bool
-    ) -> Leg | None:
+    def worked(self, device: str, work: WrapUp, going_on: tuple[Leg, ...]) -> Leg | None:
         """Note that a device's agent works, or worked; return the leg after which that was.
 
         Args:
             device: Where.
-            agent: Who.
-            since: From when.
-            until: Until when; None: it goes on.
-            busy: Whether the device is in a call, whose hang-up may have yet to come.
+            work: What was said of it.
+            going_on: The device's calls, whose hang-ups may have yet to come.
         """
+        agent, since, until, _ = work
         last = self._last.get(device)
         if last is not None and last.agent == agent and last.is_before(since):
             self._wrapping[device] = self._last.pop(device), since
-        elif until is None and busy:
+        elif until is None and going_on:
             self._working[device] = since
+        if until is None:
+            return None
         leg, began = self._wrapping.get(device, (None, None))
-        return leg if until is not None and began == since else None
+        return leg if began == since else None
 
     # For later runs
 
