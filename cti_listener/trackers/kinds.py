@@ -121,27 +121,26 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: F
         key: What dedupe compared.
         last: What was said before it of the same call: what is said again is kept once.
     """
-    fields = event.__dict__
+    fields, delivery = event.__dict__, event.delivery
     step, whose, told = kind
-    party = fields[whose]
-    if party is None or step in _RECORDS:
-        party = _unnamed(step, fields["device_id"], device, fields["namespace"])
-    elif party == device:
+    party, call, text = fields[whose], fields["call_id"], fields["event_time_text"]
+    if party == device:
         party = device
+    elif party is None or step in _RECORDS:
+        party = _unnamed(step, fields["device_id"], device, fields["namespace"])
     else:
         party = full_id(party, fields["namespace"])
-    text, serial, delivery = fields["event_time_text"], key[3], event.delivery
     time = read_time(text, delivery.zone) if text else None
-    said, call = told(fields), fields["call_id"] or ""
+    said = told(fields)
     if fields.get("user_data") is not None:
         said = _kept(said, device)
-    if type(serial) is int and key[7] is None and key[1] == "csta" and (key[6] or "") == call:
-        known_by: str | EventKey | None = key[5]
-    else:
+    _, source, _, serial, _, known_by, named, content = key
+    if content is not None or named != call or source != "csta" or type(serial) is not int:
         known_by = EventKey(*key)
         serial = serial if type(serial) is int else -1
+    call = call or ""
     if last is not None:
-        if last[2] == steps.DELIVERED and step == steps.ESTABLISHED and last[4][:-1] == said:
+        if step == steps.ESTABLISHED and last[2] == steps.DELIVERED and last[4][:-1] == said:
             said = last[4]  # with what only the ringing says behind it, which nobody asks there
         known_by = last[5] if last[5] == known_by else known_by
         call = last[6] if last[6] == call else call
