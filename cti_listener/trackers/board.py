@@ -11,8 +11,9 @@ from zlib import crc32
 from cti_listener.records import State
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import Fact
-from cti_listener.trackers.legs import BEGINNINGS, RANKS, Leg
+from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
+from cti_listener.trackers.states import BEGINNINGS, RANKS
 
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
@@ -30,13 +31,14 @@ class Board:
     Attributes:
         epoch: How often events of all devices may have been missed.
         due: When the next leg is to be forgotten.
+        known: The legs that go on or are just over, by device and by all ids each ever had.
     """
 
     def __init__(self) -> None:
         """Begin with no leg, and no device that is sure."""
         self.epoch = 0
         self.due = NOT_DUE
-        self._legs: dict[tuple[str, str], Leg] = {}  # by all ids a leg ever had
+        self.known: dict[tuple[str, str | None], Leg] = {}
         self._at: dict[str, tuple[Leg, ...]] = {}  # by device, those that go on
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
         self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
@@ -75,10 +77,6 @@ class Board:
         for legs in self._in.values():
             counts[max((_shown(leg) for leg in legs), key=RANKS.__getitem__)] += 1
         return counts
-
-    def find(self, device: str, call: str | None) -> Leg | None:
-        """Return a device's leg by any id it has or had, if it goes on or is just over."""
-        return None if call is None else self._legs.get((device, call))
 
     def at(self, device: str) -> tuple[Leg, ...]:
         """Return the legs of a device that go on, the oldest first."""
@@ -143,9 +141,9 @@ class Board:
             leg.ended = False
             _take_out(self._over_at, leg.device, leg)
         device, call = leg.device, leg.call
-        self._legs[device, call] = leg
+        self.known[device, call] = leg
         for one in leg.former:
-            self._legs[device, one] = leg
+            self.known[device, one] = leg
         there = self._at.get(device)
         self._at[device] = (leg,) if there is None else (*there, leg)
         there = self._in.get(call)
@@ -157,7 +155,7 @@ class Board:
         leg.ended = True
         device, over = leg.device, self._over
         self._leave(leg)
-        self._legs[device, leg.call] = leg
+        self.known[device, leg.call] = leg
         over.append((now + LINGER, leg))
         there = self._over_at.get(device)
         self._over_at[device] = (leg,) if there is None else (leg, *there)
@@ -166,7 +164,7 @@ class Board:
     def rename(self, leg: Leg, call: str) -> None:
         """Go on with a leg under another id; what is known under that is its own."""
         self._leave(leg)
-        other = self._legs.get((leg.device, call))
+        other = self.known.get((leg.device, call))
         if other is not None and other is not leg:
             self._leave(other)
             leg.absorb(other)
@@ -186,8 +184,8 @@ class Board:
     def _forget(self, leg: Leg) -> None:
         device, ids = leg.device, (leg.call, *leg.former)
         for one in ids:
-            if self._legs.get((device, one)) is leg:
-                del self._legs[device, one]
+            if self.known.get((device, one)) is leg:
+                del self.known[device, one]
         if leg.told:
             ended = leg.facts[0][0] if leg.latest is None else leg.latest[0]
             gone = *self._gone.get(device, ()), *[(_digest(one), ended) for one in ids]
@@ -250,7 +248,7 @@ class Board:
             leg = leg_of(one)
             self.lay_aside(leg, datetime.fromisoformat(until) - LINGER)
             for call in leg.former:
-                self._legs[leg.device, call] = leg
+                self.known[leg.device, call] = leg
 
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):

@@ -118,35 +118,33 @@ class CallTracker:
         """
         device, kind = event.device, KINDS.get(type(event))
         now = event.delivery.received_at or NEVER
-        board = self.board
         if device is None or kind is None:
             self._note_sign(event, device, now)
             return ()
+        board = self.board
         if now > board.due:
             board.forget(now)
         key = key or event.key
-        leg, step = board.find(device, event.call_id), kind.step
-        if leg is None:
-            fact = fact_in(event, kind, device, key, None)
-        else:
-            device = leg.device  # the same text, kept once
-            fact = fact_in(event, kind, device, key, leg.facts[-1])
-        in_order = leg is not None and step not in _NAMERS and leg.hears(fact, now)
-        if in_order and step in _SILENT:
-            return ()
         telling = self._telling.of(key, now)
-        if leg is None or (leg.told and leg.is_begun_anew_by(fact)):
+        leg = known = board.known.get((device, event.call_id))
+        if known is None:
+            fact = fact_in(event, kind, device, key, None)
             leg = self._leg_of_none(event, device, fact, telling)
-        elif step in _NAMERS:
-            leg = self._follow_ids(leg, device, fact, telling)
+        else:
+            device = known.device  # the same text, kept once
+            fact = fact_in(event, kind, device, key, known.facts[-1])
+            if known.told and known.is_begun_anew_by(fact):
+                leg = self._leg_of_none(event, device, fact, telling)
+            elif fact[2] in _NAMERS:
+                leg = self._follow_ids(known, device, fact, telling)
         if leg is None:
             return telling.notices
-        if leg.agent is None and not leg.told:
-            leg.agent, _ = self._sits_at(device)
-        if in_order:  # nearly always
-            self._tell(leg, fact, telling)
-        else:
+        if not leg.hears(fact, now):
             self._take(leg, fact, telling)
+        elif fact[2] not in _SILENT or leg is not known:
+            if leg.agent is None:
+                self._note_seat(leg, fact)
+            self._tell(leg, fact, telling)
         return telling.notices
 
     def adopt(self, device: str, snapshot: DeviceSnapshot, now: datetime) -> Sequence[Derived]:
@@ -159,7 +157,7 @@ class CallTracker:
         """
         telling = self._telling.of(None, now)
         for one in snapshot.calls:
-            leg = self.board.find(device, one.id)
+            leg = self.board.known.get((device, one.id))
             if leg is not None and leg.told and is_after(one, leg):
                 leg = None
             elif leg is None and self.board.is_gone(device, one.id):
@@ -204,7 +202,7 @@ class CallTracker:
 
     def _note_sign(self, event: Event, device: str | None, now: datetime) -> None:
         """Take an event of a name that is not listed for a sign of life of its call."""
-        leg = None if device is None else self.board.find(device, event.call_id)
+        leg = None if device is None else self.board.known.get((device, event.call_id))
         if leg is not None:
             leg.sign = now
 
@@ -251,13 +249,13 @@ class CallTracker:
             return leg
         if leg is not None and said.get("by") == device and leg.call != secondary:
             leg.add_consult(secondary)
-        consulted = self.board.find(device, secondary)
+        consulted = self.board.known.get((device, secondary))
         if fact[2] == steps.TRANSFERRED:
             if said.get("to") != device or consulted is None:
                 return leg
             return self._rename(consulted, into, telling) or leg
-        main = self.board.find(device, into)
-        held = self.board.find(device, said.get("primary"))
+        main = self.board.known.get((device, into))
+        held = self.board.known.get((device, said.get("primary")))
         if held is not None and held is not main and (main is None or main.ended):
             main = self._rename(held, into, telling)
         if consulted is None or consulted is main:
@@ -282,11 +280,18 @@ class CallTracker:
             self.board.lay_aside(leg, telling.now)
         return leg
 
+    def _note_seat(self, leg: Leg, fact: Fact) -> None:
+        """Note who sits there, and whether set aside for the call that rings."""
+        agent, allocated = self._sits_at(leg.device)
+        if leg.agent is None and not leg.told:
+            leg.agent = agent
+        if allocated and fact[2] == steps.DELIVERED and fact[3] == leg.device:
+            leg.allocated = True
+
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
-        """Give a leg a fact, and tell what follows."""
+        """Give a leg a fact that needs a closer look, and tell what follows."""
         step, late = fact[2], leg.is_late(fact)
-        if step == steps.DELIVERED and fact[3] == leg.device and not leg.allocated:
-            _, leg.allocated = self._sits_at(leg.device)
+        self._note_seat(leg, fact)
         leg.sign = telling.now
         if leg.catches_up(fact, late=late):
             return
@@ -476,7 +481,7 @@ class CallTracker:
 
     def _over(self, device: str, call: str) -> Leg | None:
         """Return a leg of the board that is over."""
-        leg = self.board.find(device, call)
+        leg = self.board.known.get((device, call))
         return leg if leg is not None and leg.told else None
 
     # Private

@@ -8,72 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Final
 
 from cti_listener.records import CallRecord, State
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import INFERRED, Fact, ends_in, in_order
+from cti_listener.trackers.states import (
+    AFTER,
+    BEGINNINGS,
+    MAY_FOLLOW,
+    OTHERS_MAY,
+    OTHERS_MOVES,
+    OWN_MOVES,
+    RANKS,
+    after_others,
+)
 from cti_listener.trackers.steps import Step
 
-_ADOPTED: Final[MappingProxyType[Step, State]] = MappingProxyType(
-    {
-        steps.SERVICE_INITIATED: "initiated",
-        steps.ORIGINATED: "initiated",
-        steps.DELIVERED: "alerting",
-        steps.ESTABLISHED: "connected",
-        steps.HELD: "held",
-        steps.RETRIEVED: "connected",
-        steps.CONFERENCED: "connected",
-        steps.CONNECTION_CLEARED: "cleared",
-    }
-)
-"""The device's state after a step of its own, believed whatever was before; else it stays."""
-
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
-
-RANKS: Final[MappingProxyType[State, int]] = MappingProxyType(
-    {"initiated": 0, "alerting": 1, "connected": 2, "held": 3}
-)
-"""Which state a device is in before which."""
-
-_ANY: Final = frozenset(
-    {steps.RECORD_STARTED, steps.RECORD_STOPPED, steps.FAILED, steps.CONNECTION_CLEARED}
-)
-_TALKING: Final = _ANY | {steps.HELD, steps.RETRIEVED, steps.TRANSFERRED, steps.CONFERENCED}
-
-MAY_FOLLOW: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
-    {
-        None: frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED}),
-        # A desk phone may leave out the answer as well.
-        "initiated": _TALKING | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED},
-        "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
-        "connected": _TALKING,
-        "held": _TALKING,
-        "cleared": frozenset({steps.RECORD_STOPPED}),
-    }
-)
-"""Which steps of its own may follow in which state of a device; None: it is not in the call."""
-
-_EVERY: Final = frozenset(range(len(steps.WIRE_NAMES)))
-
-OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
-    {
-        # A desk phone leaves out what came before: the far end rings, or answers, at once. This
-        # goes for the device that calls; at any other it rings first.
-        None: frozenset({steps.DELIVERED, steps.ESTABLISHED}),
-        "initiated": _EVERY,
-        # Who is handed a call that still rings hears that; of several that ring, one answers.
-        "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED, steps.TRANSFERRED},
-        "connected": _EVERY,
-        "held": _EVERY,
-        "cleared": frozenset({steps.CONNECTION_CLEARED, steps.TRANSFERRED}),
-    }
-)
-"""Which steps of others may follow."""
-
-BEGINNINGS: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED})
-"""What begins a call at a device, if it is its own step."""
 
 SETTLED: Final = 2**31
 """The epoch of a leg that is over: what is missed later is not of it."""
@@ -84,8 +36,8 @@ FAR: Final = timedelta(seconds=60)
 SOON: Final = timedelta(seconds=30)
 """An agent's work that begins within so long after a call is work after that call."""
 
-SLACK: Final = timedelta(seconds=2)
-"""So much before its end is still after it."""
+EARLIEST: Final = timedelta(seconds=-2)
+"""What begins so long before its end still counts as after it."""
 
 _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
@@ -208,7 +160,7 @@ class Leg:
     def is_before(self, time: datetime) -> bool:
         """Tell whether the device was out of the call then, and not for long."""
         latest = self.latest
-        return latest is not None and -SLACK <= time - latest[0] <= SOON
+        return latest is not None and EARLIEST <= time - latest[0] <= SOON
 
     def refuses(self, fact: Fact) -> frozenset[Step]:
         """Return what could have followed if this step cannot; else nothing."""
@@ -222,14 +174,25 @@ class Leg:
         return _NO_STEP if step in allowed else allowed
 
     def hears(self, fact: Fact, now: datetime) -> bool:
-        """Take what is as it should be in a call that goes on: the quick way of most events."""
-        if not self.begun or self.told or self.adopted is not None or self.is_late(fact):
+        """Take what is as it should be, if it is: the quick way of most events.
+
+        So is a step that may follow in a call that goes on, and one that begins it at the device.
+        """
+        before, step = self.state, fact[2]
+        # It has a state once it has begun: one without the other needs a closer look.
+        if self.ended or self.adopted is not None or self.begun is (before is None):
             return False
-        state, own = self.state, fact[3] == self.device
-        if state is None or fact[2] not in (MAY_FOLLOW if own else OTHERS_MAY)[state]:
+        own = fact[3] == self.device
+        state = (OWN_MOVES if own else OTHERS_MOVES)[before].get(step)
+        latest = self.latest
+        if state is None or (latest is not None and fact[0] <= latest[0] and self.is_late(fact)):
             return False
-        self.sign = now
-        self.take(fact, late=False)
+        self.facts.append(fact)
+        self.latest, self.sign, self.state = fact, now, state
+        if own and step == steps.HELD:
+            self.holds = True
+        if self.calls is None:
+            self._note_who_calls(fact)
         return True
 
     def take(self, fact: Fact, *, late: bool) -> None:
@@ -240,16 +203,13 @@ class Leg:
         if late:
             return
         self.latest = fact
-        state, step = self.state, fact[2]
+        step = fact[2]
         if fact[3] == self.device:
             self.holds = self.holds or step == steps.HELD
-            self.state = _ADOPTED.get(step, state)
-        elif step == steps.CONFERENCED or (
-            step == steps.ESTABLISHED and (state is None or state == "initiated")
-        ):
-            self.state = "connected"
-        elif state is None:
-            self.state = "initiated" if self.calls and step == steps.DELIVERED else "connected"
+            self.state = AFTER.get(step, self.state)
+        else:
+            rings = self.calls and step == steps.DELIVERED
+            self.state = after_others(self.state, step) or ("initiated" if rings else "connected")
 
     def adopt(self, facts: Iterable[Fact], state: State, now: datetime) -> None:
         """Keep what a snapshot says; nothing is late because of it."""
@@ -266,7 +226,7 @@ class Leg:
             return False
         if step in _HOLDS:
             self._correct(fact)
-        state = _ADOPTED.get(step, adopted)
+        state = AFTER.get(step, adopted)
         if step in _HOLDS or step > steps.ESTABLISHED:
             known = step in _HOLDS and state == adopted
         else:
@@ -295,8 +255,11 @@ class Leg:
 
     def _note_who_calls(self, fact: Fact) -> None:
         step, own = fact[2], fact[3] == self.device
+        if own and step in _CALLING:
+            self.calls = True
+            return
         calling, called = ends_in(fact, self.namespace)
-        if calling == self.device or (own and step in _CALLING):
+        if calling == self.device:
             self.calls = True
         elif called == self.device or (own and step in _CALLED):
             self.calls = False
