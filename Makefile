@@ -6,6 +6,7 @@
 #   make fuzz     the parsers, with chance for bytes    make fuzz MINUTES=60
 #   make check    lint, types, imports
 #   make format   lay the code out as `make lint` wants it
+#   make help-page     lay out what --help prints, after a change of flags
 #   make constraints   look up the newest versions and pin them
 
 # The first of these that runs and is new enough; PYTHON=/path/to/python asks for that one alone.
@@ -32,7 +33,7 @@ unexport PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz lint types imports check format constraints clean
+.PHONY: help demo test bench fuzz lint types imports check format help-page constraints clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,2\}//p' Makefile
@@ -112,6 +113,12 @@ $(BENCH_READY): pyproject.toml constraints.txt bench/constraints.txt bench/requi
 		--constraint bench/constraints.txt --no-build-isolation \
 		--editable '.[http]' --requirement bench/requirements.txt >&2
 	@touch $@
+
+# What `cti-listen --help` prints where there is room: laid out here, and not at each call.
+help-page: $(READY)
+	@mkdir -p build
+	@env -u NO_COLOR COLUMNS=80 FORCE_COLOR=1 TERM=xterm $(BIN)/cti-listen --help > build/help.txt
+	@mv build/help.txt cti_listener/help.txt
 
 constraints:
 	$(call make-venv,build/pins)

@@ -1,7 +1,8 @@
-"""What is answered at once, without the command line's library: `--version` and `healthcheck`.
+"""What is answered at once, without the command line's library.
 
-A container's keeper runs the check every few seconds, on cores that are the listener's. `__main__`
-and `cli` ask here first; what is not plainly one of these is left to `cli`, mistakes included.
+`--version`, `healthcheck`, and `--help`, which was laid out beforehand (`help.txt`). A container's
+keeper runs the check every few seconds, on cores that are the listener's. `__main__` and `cli` ask
+here first; what is not plainly one of these is left to `cli`, mistakes included.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ _OUTPUT: Final = 74
 UNWRITABLE: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG})
 """What the system says of an output that takes nothing more."""
 
+HELP: Final = Path(__file__).with_name("help.txt")
+"""The help as `cli` lays it out on a terminal of so many columns; written by `make help-page`."""
+
+COLUMNS: Final = 80
+
+_LAYOUT: Final = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "UNICODE_VERSION")
+"""What of the environment may change how the help looks."""
+
 _FLAGS: Final = ("--file", "--config", "--max-age")
 
 
@@ -32,11 +41,39 @@ def answer(tokens: Sequence[str]) -> int | None:
     open_standard_streams()
     if tokens == ["--version"]:
         return printed(__version__)
+    if tokens in (["--help"], ["-h"]) and (page := _help_page()) is not None:
+        return printed(page)
     if tokens[:1] == ["healthcheck"]:
         flags = _read(tokens[1:])
         if flags is not None:
             return healthcheck(*flags)
     return None
+
+
+def _help_page() -> str | None:
+    """Return the help; None where it has to be laid out anew: in less room, or another look."""
+    if any(name in os.environ for name in _LAYOUT) or sys.stdout.encoding.lower() != "utf-8":
+        return None
+    if _columns() < COLUMNS:
+        return None
+    try:
+        page = HELP.read_text(encoding="utf-8").removesuffix("\n")
+    except OSError:
+        return None
+    if sys.stdout.isatty():
+        return None if os.environ.get("TERM", "dumb") in ("dumb", "unknown") else page
+    plain, *styled = page.split("\x1b[")
+    return plain + "".join(text.partition("m")[2] for text in styled)
+
+
+def _columns() -> int:
+    """Return how much room there is on the terminal, though a pager may stand between."""
+    for stream in range(3):
+        try:
+            return os.get_terminal_size(stream).columns or COLUMNS
+        except OSError:
+            continue
+    return COLUMNS
 
 
 def _read(tokens: Sequence[str]) -> tuple[Path | None, Path | None, float | None] | None:

@@ -127,6 +127,16 @@ class TestUsage:
         for command, what in (("check", "Print"), ("journal", "Look into"), ("simulate", "Serve")):
             assert re.search(rf"\b{command} +{what}", said)
 
+    def test_the_help_that_is_kept_is_what_would_be_laid_out_now(self) -> None:
+        """If this fails: `make help-page`."""
+        laid_out = run("--help", COLUMNS="80", FORCE_COLOR="1", TERM="xterm").stdout
+        assert laid_out == quick.HELP.read_text(encoding="utf-8")
+        assert run("-h").stdout == run("--help").stdout == re.sub(r"\x1b\[\d*m", "", laid_out)
+
+    def test_help_is_laid_out_anew_where_there_is_less_room(self) -> None:
+        said = run("--help", COLUMNS="60").stdout
+        assert max(map(len, said.splitlines())) == 60
+
     def test_only_the_help_of_what_has_settings_tells_of_them(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
