@@ -30,6 +30,7 @@ class Jumping(SystemClock):
     """The machine's clocks, but that they can jump."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead = 0.0
 
     def now(self) -> datetime:

@@ -26,15 +26,16 @@ class HastyClock(SystemClock):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.slept: list[float] = []
-        self._ahead = 0.0
+        self._skipped = 0.0
 
     def monotonic(self) -> float:
-        return super().monotonic() + self._ahead
+        return super().monotonic() + self._skipped
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self._ahead += max(0.0, seconds)
+        self._skipped += max(0.0, seconds)
         await asyncio.sleep(0)
 
 
