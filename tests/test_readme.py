@@ -31,6 +31,7 @@ from cti_listener import derived, notices
 from cti_listener.events import CATALOGUE
 from cti_listener.ops.exits import ExitCode
 from cti_listener.settings.model import Settings
+from cti_listener.values import routing_key
 from tests.program import LIMIT, PROGRAM, ROOT, environment, run, started
 from tests.servers import need_server
 
@@ -490,7 +491,7 @@ def test_the_receiver_shown_verifies_what_the_command_shown_posts(
     printed = [one for one in events if one["eventType"] != "listener"]
     assert printed
     for event in printed:
-        device, call = event["srcDeviceId"], event.get("callId")
+        device, call = routing_key(event), event.get("callId")
         assert f"cti.event.{event['eventName']} {device} {call}\n" in received
 
 
