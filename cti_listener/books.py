@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from cti_listener.dispatcher import Dispatcher
 from cti_listener.errors import JournalError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.events import event_in, load_object, parse_event
-from cti_listener.journal import NO_DEVICE, OURS, Entry, Journal, Seqs
+from cti_listener.journal import NO_DEVICE, OURS, Entry, Journal, Seqs, Unreadable
 from cti_listener.lanes import Lane
 from cti_listener.log import log
 from cti_listener.router import Handler, Happening
@@ -48,6 +49,7 @@ class Books:
         self._failed = failed
         self._dispatcher: Dispatcher
         self._asking: deque[Lane] = deque()
+        self._unreadable: set[int] = set()
 
     def open(
         self,
@@ -106,17 +108,44 @@ class Books:
             return  # it was given up
         seqs = lane.spill.left[: self._dispatcher.room(lane.handler)]
         entries = await asyncio.to_thread(self._journal.read, seqs)
-        events = [(entry.seq, self.event_of(entry)) for entry in entries]
-        readable = [(seq, one) for seq, one in events if one is not None]
-        self._dispatcher.refilled(lane, readable, len(seqs))
+        asked, readable = len(seqs), []
+        for entry in entries:
+            if isinstance(entry, Entry):
+                event = self.event_of(entry)
+                if event is not None:
+                    readable.append((entry.seq, event))
+            elif readable or lane.queue or lane.running is not None:
+                # Its mark will say that all before it is done: it has its turn behind that.
+                asked = bisect_left(seqs, entry.seq)
+                break
+            else:
+                self._set_aside(lane, entry)
+        self._dispatcher.refilled(lane, readable, asked)
+
+    def _set_aside(self, lane: Lane, odd: Unreadable) -> None:
+        """Keep an event that cannot be read as a dead letter of this lane's handler."""
+        self._journal.dead(lane.handler.name, odd.seq, odd.problem)
+        if odd.seq not in self._unreadable:  # it may be owed to several
+            self._unreadable.add(odd.seq)
+            log.error(
+                "journal_event_unreadable",
+                path=str(self._journal.path),
+                seq=odd.seq,
+                problem=odd.problem,
+                advice="each handler that is owed it has a dead letter instead",
+            )
 
     def events_after(self, seq: int) -> Iterator[Event | None]:
         """Yield what is behind this event, as `Commits.events_after` does.
+
+        What cannot be read is left out, as what is gone.
 
         Raises:
             JournalError: The file cannot be read.
         """
         for entry in self._journal.read_after(seq):
+            if isinstance(entry, Unreadable):
+                continue
             # A dead letter that was tried again is no news, nor is what followed from an event.
             news = None if entry.repeated or entry.feed == OURS else self.event_of(entry)
             yield news if isinstance(news, Event) else None

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from cti_listener.journal import rows, visits
+from cti_listener.journal import gap_rows, visits
 from cti_listener.notices import Gap
 from cti_listener.simulator import Centre, Ledger, SimulatorServer
 from cti_listener.values import EventKey, Payload, routing_key
@@ -175,7 +175,7 @@ def what_is_left(db: sqlite3.Connection) -> Left:
         floors=dict(db.execute("SELECT name, floor FROM handler")),
         marks={(names[handler], device): seq for handler, device, seq in marks},
         dead={(names[one], seq) for one, seq in db.execute("SELECT handler, seq FROM dead")},
-        gaps=[rows.gap_of(body) for (body,) in db.execute("SELECT body FROM gap ORDER BY id")],
+        gaps=[gap_rows.gap_of(*row) for row in db.execute("SELECT id, body FROM gap ORDER BY id")],
     )
 
 
@@ -284,7 +284,7 @@ def read_journal(path: Path) -> Books:
             assert key not in books.seqs
             books.seqs[key] = fact["seq"]
             books.owed[key] = set(fact["handlers"])
-        books.gaps = [rows.gap_of(body) for (body,) in db.execute("SELECT body FROM gap")]
+        books.gaps = [gap_rows.gap_of(*row) for row in db.execute("SELECT id, body FROM gap")]
     return books
 
 

@@ -18,7 +18,6 @@ from typing import Final, NamedTuple, Self, TypeVar
 from cti_listener.admin.ring import TICK, Ring, message, said
 from cti_listener.admin.showing import Shown
 from cti_listener.event_base import Event
-from cti_listener.events import load_object
 from cti_listener.journal.reader import Kept, Reader
 from cti_listener.listener import Listener
 from cti_listener.notices import Gap, Notice
@@ -216,11 +215,10 @@ class Stream:
             if row.seq > self._seq + 1:
                 parts.append(self._erased(self._seq + 1, row.seq - 1))
             self._seq = row.seq
-            if row.ours:
-                continue
-            body = load_object(row.text)
-            if self._wanted.admits_row(row.device, body.get("eventName")):
-                parts.append(message(self._shown.body(body), self._ring.place(row.seq)))
+            if row.event is None:  # it cannot be read any more
+                parts.append(self._erased(row.seq, row.seq))
+            elif not row.ours and self._wanted.admits_row(row.device, row.event.get("eventName")):
+                parts.append(message(self._shown.body(row.event), self._ring.place(row.seq)))
         return b"".join(parts)
 
     def _gaps(self) -> bytes:

@@ -1,8 +1,8 @@
 """The journal: events on disk before they are seen, and what each handler has done of them.
 
 `store` is the event loop's side, `writer` the thread that commits, with `registry` (handlers) and
-`upkeep` (what it deletes and measures); `reader` reads beside it. `schema` is the file, `rows` its
-rows. `visits`, `purge` and `cli` are for people, beside a listener that runs.
+`upkeep` (what it deletes and measures); `reader` reads beside it. `schema` is the file, `rows` and
+`gap_rows` its rows. `visits`, `purge` and `cli` are for people, beside a listener that runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cti_listener.journal.base import (
     JournalStats,
     Opened,
     Seqs,
+    Unreadable,
     digest,
 )
 from cti_listener.journal.rows import encode
@@ -33,6 +34,7 @@ __all__ = [
     "Opened",
     "Seqs",
     "Synchronous",
+    "Unreadable",
     "digest",
     "encode",
 ]

@@ -64,6 +64,19 @@ class Entry:
     repeated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An event whose row cannot be read: SQLite has no checksums, so a bit may flip unseen.
+
+    Attributes:
+        seq: Its place in the journal.
+        problem: What is wrong with it.
+    """
+
+    seq: int
+    problem: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """What the journal knew when it was opened.
@@ -74,7 +87,8 @@ class Opened:
             (`NO_DEVICE` for events without one) the events' numbers, oldest first.
         absent: The same of handlers that are not registered now, by name; `forget` drops them.
         last_seq: The newest event's; what is unfinished up to here may have been begun.
-        last_event: The newest event still there, as it was received; retried ones aside.
+        last_event: The newest event still there, as it was received; retried ones aside. None:
+            there is none, or it cannot be read.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
         seen: The digests of the latest events, newest last.
@@ -181,8 +195,32 @@ def digest(identity: tuple[Any, ...]) -> int:
     return int.from_bytes(told.digest(), signed=True)
 
 
+class DamagedError(sqlite3.DatabaseError):
+    """A row that cannot be what was written there: SQLite has no checksums.
+
+    `rows` raises it, where rows become values. It is one of SQLite's own errors, so wherever those
+    become a `JournalError` it does as well.
+
+    Attributes:
+        row: Which row, for a person.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, row: str, problem: str) -> None:
+        """Name the row and what is wrong with it."""
+        super().__init__(row, problem)
+        self.row = row
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.row}, {self.problem}"
+
+
 def explained(path: Path, error: sqlite3.Error | OSError) -> JournalError:
     """Say what a failure of SQLite or the system means for the journal's owner."""
+    if isinstance(error, DamagedError):
+        advice = "move it away, and a new one begins; `cti-listen journal` still reads the rest"
+        return JournalError(path, f"is damaged: {error}; {advice}")
     if isinstance(error, OSError):
         return JournalError(path, f"{error.strerror or error}")
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:

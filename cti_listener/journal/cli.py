@@ -18,7 +18,9 @@ from cyclopts import App, Parameter
 from cti_listener.errors import ConfigurationError, JournalError
 from cti_listener.journal import printing, visits
 from cti_listener.journal import purge as purging
-from cti_listener.journal.base import EXIT_CODE
+from cti_listener.journal.base import EXIT_CODE, DamagedError
+from cti_listener.journal.schema import in_use
+from cti_listener.journal.visits import Odd
 
 _OK: Final = 0
 _NOT_THERE: Final = 1
@@ -43,8 +45,8 @@ journal_app = App(
 def stats(path: Path, /, *, json: Json = False) -> int:
     """Tell how a journal stands: events, handlers and what they have to do, gaps, size."""
 
-    def tell(db: sqlite3.Connection) -> int:
-        facts = visits.summary(db, path)
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        facts = visits.summary(db, path, odd)
         return printing.objects([facts]) if json else printing.lines(printing.summary(facts))
 
     return _visit(path, tell)
@@ -74,9 +76,15 @@ def list_(
         json: One object a line, the event as received among it.
     """
 
-    def tell(db: sqlite3.Connection) -> int:
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
         found = visits.events(
-            db, handler=handler, device=device, call=call, undone=undone, limit=max(0, limit)
+            db,
+            handler=handler,
+            device=device,
+            call=call,
+            undone=undone,
+            limit=max(0, limit),
+            odd=odd,
         )
         return (
             printing.objects(found)
@@ -91,8 +99,8 @@ def list_(
 def show(path: Path, seq: int, /, *, json: Json = False) -> int:
     """Show one event whole, by its number in the list."""
 
-    def tell(db: sqlite3.Connection) -> int:
-        facts = visits.event(db, seq)
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        facts = visits.event(db, seq, odd)
         if facts is None:
             return _say(f"{path}: there is no event {seq}", _NOT_THERE)
         return printing.objects([facts]) if json else printing.lines(printing.whole(facts))
@@ -104,8 +112,8 @@ def show(path: Path, seq: int, /, *, json: Json = False) -> int:
 def gaps(path: Path, /, *, json: Json = False) -> int:
     """List every gap: when events may have been missed, and why."""
 
-    def tell(db: sqlite3.Connection) -> int:
-        found = visits.gaps(db)
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        found = visits.gaps(db, odd)
         return (
             printing.objects(found)
             if json
@@ -119,8 +127,8 @@ def gaps(path: Path, /, *, json: Json = False) -> int:
 def dead(path: Path, number: int | None = None, /, *, json: Json = False) -> int:
     """List what handlers failed on, or show one with its event and traceback."""
 
-    def tell(db: sqlite3.Connection) -> int:
-        found = list(visits.dead(db, () if number is None else (number,)))
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        found = list(visits.dead(db, () if number is None else (number,), odd))
         if number is not None and not found:
             return _say(f"{path}: there is no dead letter {number}", _NOT_THERE)
         if json:
@@ -153,9 +161,9 @@ def retry(
     if sum(map(bool, (numbers, handler, all))) != 1:
         return _say("name dead letters by number, or --handler NAME, or --all", _USAGE)
 
-    def tell(db: sqlite3.Connection) -> int:
+    def tell(db: sqlite3.Connection, _odd: Odd) -> int:
         count = visits.retry(db, numbers=numbers, handler=handler)
-        now = visits.summary(db, path)["inUse"]
+        now = in_use(path)
         if json:
             return printing.objects([{"retried": count, "inUse": now}])
         when = "by the listener that runs" if now else "at the next start"
@@ -170,8 +178,8 @@ def retry(
 def forget(path: Path, name: str, /, *, json: Json = False) -> int:
     """Drop a handler that is no more, with its unfinished events and dead letters."""
 
-    def tell(db: sqlite3.Connection) -> int:
-        facts = visits.forget(db, path, name)
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        facts = visits.forget(db, path, name, odd)
         if json:
             return printing.objects([facts])
         what = f"{printing.count(facts['unfinished'], 'unfinished event')}, "
@@ -201,8 +209,8 @@ def purge(
     if not number.partition("@")[0].strip():
         return _say("--number: name a number", _USAGE)
 
-    def tell(db: sqlite3.Connection) -> int:
-        purged = purging.purge(db, path, number.strip(), dry=dry_run)
+    def tell(db: sqlite3.Connection, odd: Odd) -> int:
+        purged = purging.purge(db, path, number.strip(), dry=dry_run, odd=odd)
         if json:
             printing.objects([asdict(purged)])
         else:
@@ -215,17 +223,26 @@ def purge(
 # Private
 
 
-def _visit(path: Path, tell: Callable[[sqlite3.Connection], int], *, write: bool = False) -> int:
-    """Answer a question; a foreseeable failure becomes a line and an exit code."""
+def _visit(
+    path: Path, tell: Callable[[sqlite3.Connection, Odd], int], *, write: bool = False
+) -> int:
+    """Answer a question; a foreseeable failure becomes a line and an exit code.
+
+    So does each row that cannot be read; the rest is told.
+    """
+    damaged: list[DamagedError] = []
     try:
         with visits.visit(path, write=write) as db:
-            return tell(db)
+            code = tell(db, damaged.append)
     except JournalError as error:
         return _say(str(error), EXIT_CODE)
     except ConfigurationError as error:
         return _say(str(error), _USAGE)
     except (OverflowError, UnicodeEncodeError) as error:  # a number or a name that no journal has
         return _say(f"{path}: there is nothing of that number or name ({error})", _USAGE)
+    for one in dict.fromkeys(map(str, damaged)):
+        code = _say(f"journal {path}: is damaged: {one}", EXIT_CODE)
+    return code
 
 
 def _say(text: str, code: int) -> int:

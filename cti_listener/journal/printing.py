@@ -39,8 +39,8 @@ def summary(facts: Facts) -> list[str]:
 def event_row(facts: Facts) -> Sequence[object]:
     """Return a row of `EVENTS`."""
     states = " ".join(f"{name}:{state}" for name, state in facts["handlers"].items())
-    name = facts["event"].get("eventName")
-    return (facts["seq"], facts["receivedAt"], facts["device"], name, facts["callId"], states)
+    start = (facts["seq"], facts["receivedAt"], facts["device"])
+    return (*start, _name(facts["event"]), facts["callId"], states)
 
 
 def gap_row(facts: Facts) -> Sequence[object]:
@@ -54,9 +54,8 @@ def letter_row(facts: Facts) -> Sequence[object]:
     """Return a row of `DEAD`."""
     said = facts["error"].strip().splitlines() or [""]
     error = f"(to be retried) {said[-1]}" if facts["toBeRetried"] else said[-1]
-    name = facts["event"].get("eventName")
     start = (facts["id"], facts["failedAt"], facts["handler"], facts["seq"])
-    return (*start, facts["device"], name, error)
+    return (*start, facts["device"], _name(facts["event"]), error)
 
 
 def whole(facts: Facts) -> list[str]:
@@ -86,6 +85,10 @@ def purged_lines(purged: Purged, *, dry: bool) -> list[str]:
 def count(number: int, what: str) -> str:
     """Return `1 gap`, `2 gaps`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _name(event: Facts | None) -> object:
+    return None if event is None else event.get("eventName")
 
 
 def _text(value: object) -> str:

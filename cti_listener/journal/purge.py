@@ -15,10 +15,13 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cti_listener.journal import rows, schema
+from cti_listener.journal import gap_rows, rows, schema
+from cti_listener.journal.visits import Odd, refuse, sound
+from cti_listener.notices import Gap
 from cti_listener.values import EventKey, canonical_id
 
 _CHUNK: Final = 200
@@ -61,20 +64,23 @@ class Purged:
     copies: tuple[str, ...]
 
 
-def purge(db: sqlite3.Connection, path: Path, number: str, *, dry: bool = False) -> Purged:
-    """Erase every trace of a number.
+def purge(
+    db: sqlite3.Connection, path: Path, number: str, *, dry: bool = False, odd: Odd = refuse
+) -> Purged:
+    """Erase every trace of a number; a gap that cannot be read is left as it is.
 
     Args:
         db: The journal, open to write.
         path: Its file.
         number: As `13800138000`, with any domain, or as `13800138000@zhen04.cc`.
         dry: Only count.
+        odd: Told of what cannot be read.
     """
     db.execute("PRAGMA secure_delete = ON")
-    naming, calls = _find(db, number)
+    naming, calls = _find(db, number, odd)
     events = sorted(naming | _of_calls(db, calls))
-    letters = list(_letters(db, number, calls))
-    bodies = list(_gaps(db, number, calls))
+    letters = list(_letters(db, number, calls, odd))
+    bodies = list(_gaps(db, number, calls, odd))
     if not dry:
         # In small transactions: the listener waits for each.
         _delete(db, "event", "seq", events)
@@ -137,10 +143,16 @@ def _is_device(key: str, value: object) -> bool:
     return key.endswith("Device") and isinstance(value, int | float)
 
 
-def _said(payload: str) -> dict[str, Any]:
-    """Read all that a text says: of a name that stands twice, the first value too."""
-    said: dict[str, Any] = json.loads(payload, object_pairs_hook=_with_repeated)
-    return said
+def _names(payload: str, number: str, row: str, odd: Odd) -> tuple[bool, dict[str, Any]]:
+    """Tell whether a payload names the number, by its text if it cannot be read; and what it says.
+
+    All that it says: of a name that stands twice, the first value too.
+    """
+    read = partial(json.loads, object_pairs_hook=_with_repeated)
+    said: dict[str, Any] | None = sound(odd, rows.payload_of, payload, row, read)
+    if said is None:
+        return quotes(rows.legible(payload), number.partition("@")[0]), {}
+    return names(said, number), said
 
 
 def _with_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -150,14 +162,14 @@ def _with_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return said
 
 
-def _find(db: sqlite3.Connection, number: str) -> tuple[set[int], set[str]]:
+def _find(db: sqlite3.Connection, number: str, odd: Odd) -> tuple[set[int], set[str]]:
     """Return the events that name the number, and the calls it was a party of."""
     naming: set[int] = set()
     calls: set[str] = set()
-    for table, key in (("event", "seq"), ("dead", "id")):
+    for table, key, what in (("event", "seq", "event"), ("dead", "id", "dead letter")):
         for row, call, payload in _read(db, f"{key}, call, payload", table, key):
-            said = _said(payload)
-            if not names(said, number):
+            named, said = _names(payload, number, f"{what} {row}", odd)
+            if not named:
                 continue
             if table == "event":
                 naming.add(row)
@@ -180,14 +192,17 @@ def _of_calls(db: sqlite3.Connection, calls: set[str]) -> set[int]:
     return {seq for call in calls for (seq,) in db.execute(query, (call,))}
 
 
-def _letters(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[int]:
+def _letters(db: sqlite3.Connection, number: str, calls: set[str], odd: Odd) -> Iterator[int]:
     bare = number.partition("@")[0]
     for row, call, payload, error in _read(db, "id, call, payload, error", "dead", "id"):
-        if call in calls or quotes(error, bare) or names(_said(payload), number):
+        quoted = call in calls or quotes(rows.legible(error), bare)
+        if quoted or _names(payload, number, f"dead letter {row}", odd)[0]:
             yield row
 
 
-def _gaps(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[tuple[int, str]]:
+def _gaps(
+    db: sqlite3.Connection, number: str, calls: set[str], odd: Odd
+) -> Iterator[tuple[int, str]]:
     """Return the gaps that name such an event, without its name."""
 
     def clean(key: EventKey | None) -> EventKey | None:
@@ -195,12 +210,14 @@ def _gaps(db: sqlite3.Connection, number: str, calls: set[str]) -> Iterator[tupl
         return None if gone else key
 
     for row, body in _read(db, "id, body", "gap", "id"):
-        gap = rows.gap_of(body)
+        gap: Gap | None = sound(odd, gap_rows.gap_of, row, body)
+        if gap is None:
+            continue
         cleaned = replace(
             gap, last_before=clean(gap.last_before), first_after=clean(gap.first_after)
         )
         if cleaned != gap:
-            yield row, rows.gap_body(cleaned)
+            yield row, gap_rows.gap_body(cleaned)
 
 
 def _delete(db: sqlite3.Connection, table: str, key: str, numbers: list[int]) -> None:

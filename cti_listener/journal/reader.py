@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from cti_listener.journal import rows, schema
-from cti_listener.journal.base import OURS, Entry, explained
-from cti_listener.journal.rows import text_of
+from cti_listener.journal import gap_rows, rows, schema
+from cti_listener.journal.base import OURS, DamagedError, Entry, Unreadable, explained
+from cti_listener.log import log
 from cti_listener.notices import Gap
 
 _CHUNK: Final = 500
@@ -22,10 +22,7 @@ _CHUNK: Final = 500
 _MOST_TEXT: Final = 1 << 18
 """About so many characters are read at once where whole events are asked for."""
 
-_KEPT: Final = (
-    "SELECT seq, device, received_at, feed, redelivered, payload FROM event"
-    " WHERE seq > ? ORDER BY seq LIMIT ?"
-)
+_KEPT: Final = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
 
 
 class Kept(NamedTuple):
@@ -34,17 +31,17 @@ class Kept(NamedTuple):
     Attributes:
         seq: Its place.
         device: Its routing key; None where nothing told.
-        received_at: When it came, aware.
+        received_at: When it came, aware; None if the row cannot be read.
         ours: It is no event that came: a notice that followed from one, or a dead letter that was
             tried once more.
-        text: The object as received, in JSON.
+        event: The object as received; None if the row cannot be read.
     """
 
     seq: int
     device: str | None
-    received_at: datetime
+    received_at: datetime | None
     ours: bool
-    text: str
+    event: dict[str, Any] | None
 
 
 class Reader:
@@ -60,7 +57,7 @@ class Reader:
         self._db: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
-    def read(self, seqs: Sequence[int], *, earlier: int) -> list[Entry]:
+    def read(self, seqs: Sequence[int], *, earlier: int) -> list[Entry | Unreadable]:
         """Return these events, less those that were erased meanwhile.
 
         Args:
@@ -70,7 +67,7 @@ class Reader:
         Raises:
             JournalError: The file cannot be read.
         """
-        found: list[Entry] = []
+        found: list[Entry | Unreadable] = []
         with self._opened() as db:
             for at in range(0, len(seqs), _CHUNK):
                 chosen = ", ".join(map(str, seqs[at : at + _CHUNK]))
@@ -79,7 +76,7 @@ class Reader:
                 found += [rows.entry_of(row, earlier) for row in rows_found]
         return found
 
-    def read_after(self, seq: int, *, earlier: int) -> Iterator[Entry]:
+    def read_after(self, seq: int, *, earlier: int) -> Iterator[Entry | Unreadable]:
         """Yield the events behind this one, some at a time.
 
         Args:
@@ -91,9 +88,7 @@ class Reader:
         """
         while True:
             with self._opened() as db:
-                columns = rows.ENTRY_COLUMNS
-                query = f"SELECT {columns} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - our own words
-                found = db.execute(query, (seq, _CHUNK)).fetchall()
+                found = db.execute(_KEPT, (seq, _CHUNK)).fetchall()
             for row in found:
                 yield rows.entry_of(row, earlier)
                 seq = row[0]
@@ -116,10 +111,9 @@ class Reader:
         found: list[Kept] = []
         left = _MOST_TEXT
         with self._opened() as db:
-            for place, device, at, feed, again, text in db.execute(_KEPT, (seq, limit)):
-                ours = feed == OURS or bool(again)
-                found.append(Kept(place, text_of(device), rows.time_of(at), ours, text))
-                left -= len(text)
+            for row in db.execute(_KEPT, (seq, limit)):
+                found.append(_kept(rows.entry_of(row, 0)))
+                left -= len(row[-1])
                 if left <= 0:
                     break
         return found, left <= 0 or len(found) == limit
@@ -134,7 +128,7 @@ class Reader:
         return found[0].received_at if found and found[0].seq == seq else None
 
     def gaps(self, limit: int) -> list[Gap]:
-        """Return the latest gaps that are over, of all runs, in order.
+        """Return the latest gaps that are over, of all runs, in order; less what cannot be read.
 
         Args:
             limit: How many at most.
@@ -142,10 +136,16 @@ class Reader:
         Raises:
             JournalError: The file cannot be read.
         """
-        query = "SELECT body FROM gap WHERE until IS NOT NULL ORDER BY id DESC LIMIT ?"
+        query = "SELECT id, body FROM gap WHERE until IS NOT NULL ORDER BY id DESC LIMIT ?"
         with self._opened() as db:
             found = db.execute(query, (limit,)).fetchall()
-        return [rows.gap_of(body) for (body,) in reversed(found)]
+        gaps = []
+        for row in reversed(found):
+            try:
+                gaps.append(gap_rows.gap_of(*row))
+            except DamagedError as damaged:
+                log.error("journal_gap_unreadable", path=str(self._path), problem=str(damaged))
+        return gaps
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -168,3 +168,10 @@ class Reader:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+
+def _kept(entry: Entry | Unreadable) -> Kept:
+    if isinstance(entry, Unreadable):
+        return Kept(entry.seq, None, None, ours=False, event=None)
+    ours = entry.feed == OURS or entry.repeated
+    return Kept(entry.seq, entry.device, entry.received_at, ours, entry.payload)

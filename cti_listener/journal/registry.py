@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cti_listener.clock import Clock
 from cti_listener.journal import rows
-from cti_listener.journal.base import NO_DEVICE, Seqs
+from cti_listener.journal.base import NO_DEVICE, Entry, Seqs, Unreadable
 
 DEATHS: Final = 500
 """How many dead letters come to life in one commit."""
@@ -29,6 +29,10 @@ _BURY: Final = f"""
 
 _EXHUME: Final = f"""
     INSERT INTO event (wanted, redelivered, {_KEPT}) SELECT ?, 1, {_KEPT} FROM dead WHERE id = ?
+"""  # noqa: S608 - our own words
+
+_LETTER: Final = f"""
+    SELECT {rows.ENTRY_COLUMNS.replace("redelivered", "1")} FROM dead WHERE id = ?
 """  # noqa: S608 - our own words
 
 _MARK: Final = rows.Insert(
@@ -119,24 +123,28 @@ class Registry:
             (handler, NO_DEVICE, seq),
         )
 
-    def exhume(self) -> list[tuple[str, int]]:
-        """Append what the command line wants tried once more, for handlers that are here.
-
-        Returns:
-            The name of each one's handler, and its number as an event now.
-        """
-        found = self._db.execute(
+    def asked_for(self) -> list[tuple[int, str]]:
+        """Return the dead letters to be tried once more, each with its handler, which is here."""
+        return self._db.execute(
             "SELECT dead.id, handler.name FROM dead JOIN handler ON handler.id = dead.handler"
             " WHERE retry AND handler.active ORDER BY dead.id LIMIT ?",
             (DEATHS,),
         ).fetchall()
-        return [(name, self._bring_back(name, letter)) for letter, name in found]
 
-    def _bring_back(self, name: str, letter: int) -> int:
-        """Make a dead letter the newest event, owed to its handler alone; return its number."""
-        seq = self._db.execute(_EXHUME, (self.wanted((name,), 0), letter)).lastrowid
-        self._db.execute("DELETE FROM dead WHERE id = ?", (letter,))
-        return seq or 0
+    def bring_back(self, letter: int, name: str) -> Entry | Unreadable:
+        """Make a dead letter the newest event, owed to its handler alone, and return that.
+
+        One that cannot be read stays a dead letter, and is not asked for any more.
+        """
+        db = self._db
+        entry = rows.entry_of(db.execute(_LETTER, (letter,)).fetchone(), 0)
+        if isinstance(entry, Unreadable):
+            said = f"\nNot tried once more: {entry.problem}\n"
+            db.execute("UPDATE dead SET retry = 0, error = error || ? WHERE id = ?", (said, letter))
+            return entry
+        entry.seq = db.execute(_EXHUME, (self.wanted((name,), 0), letter)).lastrowid or 0
+        db.execute("DELETE FROM dead WHERE id = ?", (letter,))
+        return entry
 
     def unfinished(self) -> tuple[dict[str, dict[str, Seqs]], dict[str, int]]:
         """Find what is left to do.
@@ -147,13 +155,14 @@ class Registry:
         """
         here: dict[str, dict[str, Seqs]] = {}
         absent: dict[str, int] = {}
-        for number, name, active in self._db.execute("SELECT id, name, active FROM handler"):
+        for number, stored, active in self._db.execute("SELECT id, name, active FROM handler"):
             found = self._db.execute(rows.undone("device, seq"), rows.undone_between(number))
+            name = rows.legible(stored)
             if not active:
                 absent[name] = sum(1 for _ in found)
                 continue
             lanes: defaultdict[str, Seqs] = defaultdict(partial(array, "q"))
             for device, seq in found:
-                lanes[NO_DEVICE if device is None else rows.text_of(device)].append(seq)
+                lanes[NO_DEVICE if device is None else rows.legible(device)].append(seq)
             here[name] = lanes
         return here, absent

@@ -1,4 +1,7 @@
-"""Rows: how entries and gaps stand in the tables, and many of them in one statement.
+"""Rows: how entries stand in the tables, and many of them in one statement.
+
+Whatever a row holds, here it becomes a value, an `Unreadable`, or a `DamagedError` that names it; a
+gap does in `gap_rows`.
 
 `executemany` hands the interpreter's lock over once a row, and each time another thread may keep it
 for milliseconds; one statement of many rows hands it over once.
@@ -8,18 +11,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
-from cti_listener.events import load_json
-from cti_listener.journal.base import OURS, Entry
-from cti_listener.notices import Gap
-from cti_listener.values import EventKey
+from cti_listener.errors import BadMessageError
+from cti_listener.events import load_object
+from cti_listener.journal.base import OURS, DamagedError, Entry, Unreadable
 
 EVENT_COLUMNS: Final = "digest, received_at, device, call, feed, wanted, late, payload"
 """An event's columns in the order in which the loop hands them over."""
@@ -29,11 +30,16 @@ WANTED: Final = 5
 
 PAYLOAD: Final = 7
 
-ENTRY_COLUMNS: Final = "seq, device, call, received_at, feed, redelivered, late, payload"
-"""What `entry_of` is built from."""
+ENTRY_COLUMNS: Final = (
+    "seq, device, call, received_at, feed, redelivered, late, CAST(payload AS BLOB)"
+)
+"""What `entry_of` is built from; the payload as bytes, for its text may be no UTF-8 any more."""
 
 LAST_SEQ: Final = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event')"
 """The newest event's number; it never falls back, whatever is deleted."""
+
+_NO_TIME: Final = (TypeError, ValueError, OverflowError, OSError)
+"""How a number that is no time fails, or a text."""
 
 _LAST: Final = 2**63 - 1
 _MOST: Final = 1024
@@ -116,8 +122,20 @@ def storable(value: Any) -> Any:
 
 
 def text_of(stored: Any) -> Any:
-    """Return the text that was made storable; None stays None."""
+    """Return the text that was made storable; None stays None.
+
+    Raises:
+        UnicodeDecodeError: It is none.
+    """
     return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else stored
+
+
+def legible(stored: Any) -> Any:
+    """Return a text as well as it can be read; None stays None."""
+    try:
+        return text_of(stored)
+    except UnicodeDecodeError:
+        return stored.decode(errors="backslashreplace")
 
 
 def stamp(time: datetime) -> float:
@@ -125,65 +143,137 @@ def stamp(time: datetime) -> float:
     return time.timestamp()
 
 
-def time_of(stamp: float) -> datetime:
-    """Return a stored time, aware, in UTC."""
-    return datetime.fromtimestamp(stamp, UTC)
+def when(stamp: Any) -> datetime | None:
+    """Return a stored time, aware, in UTC; None if it is none."""
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except _NO_TIME:
+        return None
 
 
-def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry:
+def time_of(stamp: Any, row: str, name: str = "time") -> datetime:
+    """Return a stored time, aware, in UTC.
+
+    Args:
+        stamp: As it is stored.
+        row: Which row's.
+        name: Which of its times.
+
+    Raises:
+        DamagedError: It is none.
+    """
+    at = when(stamp)
+    if at is None:
+        raise DamagedError(row, f"its {name} {stamp!r:.50} cannot be")
+    return at
+
+
+def payload_of(
+    payload: bytes | str, row: str, read: Callable[[Any], Any] = load_object
+) -> dict[str, Any]:
+    """Return a stored payload.
+
+    Args:
+        payload: As it is stored.
+        row: Which row's.
+        read: Reads JSON.
+
+    Raises:
+        DamagedError: It cannot be read.
+    """
+    try:
+        return load_object(read(payload))
+    except (BadMessageError, ValueError, RecursionError) as error:
+        raise DamagedError(row, f"its payload cannot be read ({error})") from error
+
+
+def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry | Unreadable:
     """Build an entry of `ENTRY_COLUMNS`."""
     seq, device, call, received_at, feed, redelivered, late, payload = row
-    return Entry(
-        device=text_of(device),
-        call=text_of(call),
-        received_at=time_of(received_at),
-        feed=feed,
-        payload=load_json(payload),
-        seq=seq,
-        redelivered=bool(redelivered) or seq <= redelivered_up_to,
-        late=bool(late),
-        repeated=bool(redelivered),
-    )
+    try:
+        return Entry(
+            device=text_of(device),
+            call=text_of(call),
+            received_at=datetime.fromtimestamp(received_at, UTC),
+            feed=text_of(feed),
+            payload=load_object(payload),
+            seq=seq,
+            redelivered=bool(redelivered) or seq <= redelivered_up_to,
+            late=bool(late),
+            repeated=bool(redelivered),
+        )
+    except (BadMessageError, *_NO_TIME) as error:  # no text is a ValueError as well
+        return Unreadable(seq, f"the row cannot be read: {error}")
 
 
 def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the event that came last, of those still there, as it was received."""
-    row = db.execute(
-        "SELECT payload FROM event WHERE NOT redelivered AND feed <> ? ORDER BY seq DESC LIMIT 1",
-        (OURS,),
-    ).fetchone()
-    return None if row is None else load_json(row[0])
+    query = (
+        f"SELECT {ENTRY_COLUMNS} FROM event WHERE NOT redelivered AND feed <> ?"  # noqa: S608 - our own words
+        " ORDER BY seq DESC LIMIT 1"
+    )
+    row = db.execute(query, (OURS,)).fetchone()
+    entry = None if row is None else entry_of(row, 0)
+    return entry.payload if isinstance(entry, Entry) else None
 
 
-def gap_body(gap: Gap) -> str:
-    """Write a gap's fields as JSON."""
-    return json.dumps({one.name: _plain(getattr(gap, one.name)) for one in fields(Gap)})
+class State(NamedTuple):
+    """What the journal says of itself."""
+
+    last_sign: datetime | None
+    tracked: bytes | None
+    tracked_seq: int
+    identity: str
 
 
-def gap_of(body: str) -> Gap:
-    """Read a gap back; a field that this version lacks is left out."""
-    known = {one.name for one in fields(Gap)}
-    said = {name: value for name, value in json.loads(body).items() if name in known}
-    for name, value in said.items():
-        if value is None:
-            continue
-        if name in {"at", "since", "until"}:
-            said[name] = datetime.fromisoformat(value)
-        elif name == "devices":
-            said[name] = frozenset(value)
-        elif name in {"last_before", "first_after"}:
-            said[name] = EventKey(*value)
-    return Gap(**said)
+def state_of(db: sqlite3.Connection) -> State:
+    """Return what the journal says of itself.
+
+    Raises:
+        DamagedError: It cannot be read.
+    """
+    name = "the state"
+    row = db.execute("SELECT last_sign, tracked, tracked_seq, identity FROM state").fetchone()
+    if row is None:
+        raise DamagedError(name, "there is none")
+    last_sign, tracked, tracked_seq, identity = row
+    if not isinstance(identity, str):
+        raise DamagedError(name, f"its identity {identity!r:.50} cannot be")
+    if not isinstance(tracked_seq, int | None):
+        raise DamagedError(name, f"its tracked_seq {tracked_seq!r:.50} cannot be")
+    return State(
+        None if last_sign is None else time_of(last_sign, name, "last_sign"),
+        tracked,
+        tracked_seq or 0,
+        identity,
+    )
 
 
-def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case frozenset():
-            return sorted(value)
-        case _:
-            return value  # an EventKey is a tuple, and so a list
+def queues_of(db: sqlite3.Connection) -> dict[str, datetime]:
+    """Return when each queue of a broker was known to be empty.
+
+    Raises:
+        DamagedError: One of these times cannot be.
+    """
+    found = db.execute("SELECT name, emptied FROM queue")
+    return {name: time_of(at, f"queue {name!r}") for name, at in found}
+
+
+_ODD_BOOKS: Final = f"""
+    SELECT 'handler ' || quote(name), 'its name' FROM handler WHERE typeof(name) <> 'text'
+    UNION ALL
+    SELECT 'handler ' || quote(name), 'its floor ' || quote(floor) FROM handler
+    WHERE typeof(floor) <> 'integer' OR floor NOT BETWEEN 0 AND {LAST_SEQ}
+    UNION ALL
+    SELECT 'the mark of ' || quote(device), 'its number ' || quote(seq) FROM mark
+    WHERE typeof(seq) <> 'integer' OR seq NOT BETWEEN 0 AND {LAST_SEQ}
+"""  # noqa: S608 - our own words
+
+
+def odd_books(db: sqlite3.Connection) -> Iterator[DamagedError]:
+    """Find what says how far the handlers are and cannot be: by it, events would be passed over."""
+    for row, what in db.execute(_ODD_BOOKS):
+        yield DamagedError(row, f"{what} cannot be")
 
 
 def undone(columns: str) -> str:

@@ -168,13 +168,23 @@ def connect(path: Path, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Con
     """
     if path.exists() and not path.is_file():
         raise JournalError(path, "is no file; name one")
-    return sqlite3.connect(
+    db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
     )
+    db.text_factory = _text
+    return db
+
+
+def _text(stored: bytes) -> str | bytes:
+    """Return a text as it stands; one that is no UTF-8 any more as bytes, as `rows` takes it."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def version_of(db: sqlite3.Connection, path: Path) -> int | None:

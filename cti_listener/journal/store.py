@@ -22,7 +22,7 @@ from cti_listener.clock import Clock
 from cti_listener.errors import ConfigurationError, NotRunningError
 from cti_listener.histogram import Histogram
 from cti_listener.journal import rows
-from cti_listener.journal.base import Batch, Entry, JournalStats, Opened
+from cti_listener.journal.base import Batch, Entry, JournalStats, Opened, Unreadable
 from cti_listener.journal.reader import Reader
 from cti_listener.journal.writer import Landed, Retried, Synchronous, Writer
 from cti_listener.log import log
@@ -261,7 +261,7 @@ class Journal:
 
     # What is read
 
-    def read(self, seqs: Sequence[int]) -> list[Entry]:
+    def read(self, seqs: Sequence[int]) -> list[Entry | Unreadable]:
         """Return committed events, oldest first, less those that were erased; call it in a thread.
 
         Args:
@@ -272,7 +272,7 @@ class Journal:
         """
         return self._reader.read(seqs, earlier=self._first_seq)
 
-    def read_after(self, seq: int) -> Iterator[Entry]:
+    def read_after(self, seq: int) -> Iterator[Entry | Unreadable]:
         """Yield the committed events behind this one, oldest first; call it in a thread.
 
         Raises:

@@ -17,9 +17,9 @@ from cti_listener.journal.rows import (
     LAST_SEQ,
     UNDONE_BY_ANY,
     stamp,
-    time_of,
     undone,
     undone_between,
+    when,
 )
 
 STEP: Final = 200
@@ -105,7 +105,7 @@ class Upkeep:
 
     def _raise_floors(self, db: sqlite3.Connection) -> None:
         """Find out up to where each registered handler is done with everything."""
-        oldest: tuple[float, str] | None = None
+        came: list[tuple[datetime, str]] = []
         (last,) = db.execute(f"SELECT {LAST_SEQ}").fetchone()
         handlers = db.execute("SELECT id, floor, name FROM handler WHERE active").fetchall()
         for handler, floor, name in handlers:
@@ -118,10 +118,11 @@ class Upkeep:
             ).fetchone()
             if first is not None:
                 until = first[0] - 1
-                oldest = min(oldest or (first[1], name), (first[1], name))
+                at = when(first[1])
+                if at is not None:  # else its row is set aside in its turn
+                    came.append((at, name))
             db.execute("UPDATE handler SET floor = ? WHERE id = ?", (until, handler))
-        at, self.oldest_undone_by = oldest or (None, None)
-        self.oldest_undone = None if at is None else time_of(at)
+        self.oldest_undone, self.oldest_undone_by = min(came, default=(None, None))
 
     def room_taken(self, db: sqlite3.Connection) -> int:
         """Return how many bytes of the file are in use."""
@@ -144,10 +145,12 @@ def first_since(db: sqlite3.Connection, limit: float) -> int:
     high = last + 1
     while low < high:
         middle = (low + high) // 2
-        at, seq = db.execute(
-            "SELECT received_at, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+        # SQLite compares whatever stands there.
+        before, seq = db.execute(
+            "SELECT received_at < ?, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1",
+            (limit, middle),
         ).fetchone()
-        if at < limit:
+        if before:
             low = seq + 1
         else:
             high = middle

@@ -6,19 +6,46 @@ so that the listener never waits long, and the listener looks at what changed wi
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cti_listener.errors import ConfigurationError, JournalError
-from cti_listener.journal import rows, schema
-from cti_listener.journal.base import explained
+from cti_listener.journal import gap_rows, rows, schema
+from cti_listener.journal.base import DamagedError, explained
+from cti_listener.notices import Gap
+
+T = TypeVar("T")
 
 Facts = dict[str, Any]
 """What is told of one thing, by its name in JSON."""
+
+Odd = Callable[[DamagedError], None]
+"""Told of what cannot be read; in its place stands None, and of a gap nothing."""
+
+
+def refuse(damaged: DamagedError) -> None:
+    """Tell nothing more."""
+    raise damaged
+
+
+def sound(odd: Odd, read: Callable[..., T], *stored: Any) -> T | None:
+    """Read what is stored; None if it cannot be read, of which `odd` is told.
+
+    Args:
+        odd: Told of it.
+        read: One of those in `rows`.
+        *stored: What it reads.
+    """
+    try:
+        return read(*stored)
+    except DamagedError as damaged:
+        odd(damaged)
+        return None
+
 
 _STATES: Final = """
     SELECT handler.name, CASE
@@ -30,7 +57,7 @@ _STATES: Final = """
     LEFT JOIN mark ON mark.handler = handler.id AND mark.device = :device
     WHERE member.wanted = :wanted ORDER BY handler.id
 """
-_FACTS: Final = "seq, received_at, feed, device, call, redelivered, wanted, payload"
+_FACTS: Final = "seq, received_at, feed, device, call, redelivered, wanted, CAST(payload AS BLOB)"
 
 
 @contextmanager
@@ -75,14 +102,17 @@ def handler_number(db: sqlite3.Connection, name: str) -> int:
     return int(found[0])
 
 
-def summary(db: sqlite3.Connection, path: Path) -> Facts:
+def summary(db: sqlite3.Connection, path: Path, odd: Odd = refuse) -> Facts:
     """Tell how the journal stands."""
+    for damaged in rows.odd_books(db):
+        odd(damaged)
+    sound(odd, rows.queues_of, db)
+    state = sound(odd, rows.state_of, db)
+    last_sign = None if state is None else state.last_sign
     (last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
-    (last_sign,) = db.execute("SELECT last_sign FROM state").fetchone()
     (events,) = db.execute("SELECT count(*) FROM event").fetchone()
-    (first,) = db.execute("SELECT received_at FROM event ORDER BY seq LIMIT 1").fetchone() or (
-        None,
-    )
+    oldest = db.execute("SELECT received_at, seq FROM event ORDER BY seq LIMIT 1").fetchone()
+    first, at = oldest or (None, 0)
     gaps, still = db.execute("SELECT count(*), count(*) - count(until) FROM gap").fetchone()
     log = path.with_name(f"{path.name}-wal")
     return {
@@ -90,26 +120,30 @@ def summary(db: sqlite3.Connection, path: Path) -> Facts:
         "inUse": schema.in_use(path),
         "events": events,
         "lastSeq": last_seq,
-        "oldest": _time(first),
-        "lastSign": _time(last_sign),
+        "oldest": _time(odd, first, f"event {at}"),
+        "lastSign": None if last_sign is None else _told(last_sign),
         "bytes": path.stat().st_size + (log.stat().st_size if log.exists() else 0),
         "gaps": gaps,
         "openGaps": still,
-        "handlers": [_handler(db, *row) for row in db.execute("SELECT * FROM handler").fetchall()],
+        "handlers": [
+            _handler(db, odd, *row) for row in db.execute("SELECT * FROM handler").fetchall()
+        ],
     }
 
 
-def _handler(db: sqlite3.Connection, number: int, name: str, _floor: int, active: int) -> Facts:
+def _handler(
+    db: sqlite3.Connection, odd: Odd, number: int, name: str, _floor: int, active: int
+) -> Facts:
     count, oldest = db.execute(
         f"SELECT count(*), min(received_at) FROM ({rows.undone('seq, received_at')})",  # noqa: S608 - our own words
         rows.undone_between(number),
     ).fetchone()
     (dead,) = db.execute("SELECT count(*) FROM dead WHERE handler = ?", (number,)).fetchone()
     return {
-        "name": name,
+        "name": rows.legible(name),
         "registered": bool(active),
         "unfinished": count,
-        "oldestUnfinished": _time(oldest),
+        "oldestUnfinished": _time(odd, oldest, f"an event owed to {name!r}"),
         "dead": dead,
     }
 
@@ -122,6 +156,7 @@ def events(
     call: str | None = None,
     undone: bool = False,
     limit: int = 0,
+    odd: Odd = refuse,
 ) -> Iterator[Facts]:
     """Tell the newest events that fit, oldest first.
 
@@ -132,6 +167,7 @@ def events(
         call: Only this call's.
         undone: Only those that this handler, or any, has yet to do.
         limit: How many at most; 0: all.
+        odd: Told of what cannot be read.
     """
     number = None if handler is None else handler_number(db, handler)
     if undone and number is not None:
@@ -148,54 +184,59 @@ def events(
         {**values, "only": rows.storable(device), "of": rows.storable(call), "most": limit or -1},
     ).fetchall()
     for (seq,) in reversed(found):
-        told = event(db, seq)
+        told = event(db, seq, odd)
         if told is not None:  # else it was deleted meanwhile
             yield told
 
 
-def event(db: sqlite3.Connection, seq: int) -> Facts | None:
+def event(db: sqlite3.Connection, seq: int, odd: Odd = refuse) -> Facts | None:
     """Tell one event, and how each handler stands with it; None if it is not there."""
     row = db.execute(f"SELECT {_FACTS} FROM event WHERE seq = ?", (seq,)).fetchone()  # noqa: S608 - our own words
     if row is None:
         return None
     _, received_at, feed, device, call, redelivered, wanted, payload = row
     states = db.execute(_STATES, {"seq": seq, "device": device or "", "wanted": wanted})
+    name = f"event {seq}"
     return {
         "seq": seq,
-        "receivedAt": _time(received_at),
-        "feed": feed,
-        "device": rows.text_of(device),
-        "callId": rows.text_of(call),
+        "receivedAt": _time(odd, received_at, name),
+        "feed": rows.legible(feed),
+        "device": rows.legible(device),
+        "callId": rows.legible(call),
         "redelivered": bool(redelivered),
-        "handlers": dict(states.fetchall()),
-        "event": json.loads(payload),
+        "handlers": {rows.legible(one): stands for one, stands in states},
+        "event": sound(odd, rows.payload_of, payload, name),
     }
 
 
-def gaps(db: sqlite3.Connection) -> Iterator[Facts]:
+def gaps(db: sqlite3.Connection, odd: Odd = refuse) -> Iterator[Facts]:
     """Tell every gap, oldest first, as the command line prints it."""
-    for (body,) in db.execute("SELECT body FROM gap ORDER BY id").fetchall():
-        yield rows.gap_of(body).as_wire()
+    for row in db.execute("SELECT id, body FROM gap ORDER BY id").fetchall():
+        gap: Gap | None = sound(odd, gap_rows.gap_of, *row)
+        if gap is not None:
+            yield gap.as_wire()
 
 
-def dead(db: sqlite3.Connection, numbers: Sequence[int] = ()) -> Iterator[Facts]:
+def dead(db: sqlite3.Connection, numbers: Sequence[int] = (), odd: Odd = refuse) -> Iterator[Facts]:
     """Tell the dead letters, or these of them."""
     query = (
-        "SELECT dead.id, handler.name, seq, failed_at, retry, device, call, payload, error"
+        "SELECT dead.id, handler.name, seq, failed_at, retry, device, call,"
+        " CAST(payload AS BLOB), error"
         " FROM dead LEFT JOIN handler ON handler.id = dead.handler ORDER BY dead.id"
     )
     for number, handler, seq, failed_at, retry, device, call, payload, error in db.execute(query):
         if not numbers or number in numbers:
+            name = f"dead letter {number}"
             yield {
                 "id": number,
-                "handler": handler,
+                "handler": rows.legible(handler),
                 "seq": seq,
-                "failedAt": _time(failed_at),
+                "failedAt": _time(odd, failed_at, name),
                 "toBeRetried": bool(retry),
-                "device": rows.text_of(device),
-                "callId": rows.text_of(call),
-                "event": json.loads(payload),
-                "error": error,
+                "device": rows.legible(device),
+                "callId": rows.legible(call),
+                "event": sound(odd, rows.payload_of, payload, name),
+                "error": rows.legible(error),
             }
 
 
@@ -225,7 +266,7 @@ def retry(
     return len(chosen)
 
 
-def forget(db: sqlite3.Connection, path: Path, name: str) -> Facts:
+def forget(db: sqlite3.Connection, path: Path, name: str, odd: Odd = refuse) -> Facts:
     """Drop a handler with its unfinished events and dead letters; tell how many those were.
 
     Raises:
@@ -235,7 +276,7 @@ def forget(db: sqlite3.Connection, path: Path, name: str) -> Facts:
     row = db.execute("SELECT * FROM handler WHERE id = ?", (number,)).fetchone()
     if row[3] and schema.in_use(path):
         raise ConfigurationError(name, "is in use by the listener that runs; stop it first")
-    told = _handler(db, *row)
+    told = _handler(db, odd, *row)
     with _transaction(db):
         for table in ("member", "mark", "dead"):
             db.execute(f"DELETE FROM {table} WHERE handler = ?", (number,))  # noqa: S608 - our own words
@@ -254,5 +295,10 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("COMMIT")
 
 
-def _time(stamp: float | None) -> str | None:
-    return None if stamp is None else rows.time_of(stamp).isoformat(timespec="milliseconds")
+def _time(odd: Odd, stamp: Any, *row: str) -> str | None:
+    at = None if stamp is None else sound(odd, rows.time_of, stamp, *row)
+    return None if at is None else _told(at)
+
+
+def _told(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")

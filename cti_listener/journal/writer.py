@@ -17,9 +17,9 @@ from typing import Final, Literal
 
 from cti_listener.clock import Clock
 from cti_listener.errors import JournalError
-from cti_listener.journal import rows, schema
+from cti_listener.journal import gap_rows, rows, schema
 from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
-from cti_listener.journal.registry import DEATHS, Registry
+from cti_listener.journal.registry import Registry
 from cti_listener.journal.upkeep import Upkeep, first_since
 from cti_listener.log import log
 
@@ -41,7 +41,6 @@ _EVENT: Final = rows.Insert(
     " column6, column7, CAST(column8 AS TEXT)",
     COLUMNS,
 )
-_ENTRY: Final = f"SELECT {rows.ENTRY_COLUMNS} FROM event WHERE seq = ?"  # noqa: S608 - our own words
 
 
 Retried = tuple[str, Entry]
@@ -155,6 +154,8 @@ class Writer:
         (size,) = db.execute("PRAGMA page_size").fetchone()
         db.execute(f"PRAGMA max_page_count = {max(1, self._max_size // size)}")
         (self._last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
+        for damaged in rows.odd_books(db):
+            raise damaged
         self._debts = Registry(db, self._clock)
         db.execute("BEGIN IMMEDIATE")
         self._mind_clock()
@@ -171,53 +172,56 @@ class Writer:
         How far, and so since when nobody has listened, is not known. It is taken to lie as far back
         as it lies ahead, and no queue to have been empty.
         """
-        db, now = self._db, rows.stamp(self._clock.now())
-        (ahead,) = db.execute("SELECT last_sign - ? FROM state", (now,)).fetchone()
-        if ahead is not None and ahead > 0:
-            db.execute("UPDATE state SET last_sign = ?", (now - ahead,))
-            db.execute("DELETE FROM queue WHERE emptied > ?", (now - ahead,))
-            log.warning("clock_set_back", seconds=round(ahead, 3))
+        db, now = self._db, self._clock.now()
+        sign = rows.state_of(db).last_sign
+        if sign is not None and sign > now:
+            since = rows.stamp(self._come(sign, "the state", "last_sign"))
+            db.execute("UPDATE state SET last_sign = ?", (since,))
+            db.execute("DELETE FROM queue WHERE emptied > ?", (since,))
+            log.warning("clock_set_back", seconds=round((sign - now).total_seconds(), 3))
+
+    def _come(self, at: datetime, row: str, name: str) -> datetime:
+        """Return a time; of one that has yet to come, the one as far back as it lies ahead."""
+        now = self._clock.now()
+        return at if at <= now else rows.time_of(2 * rows.stamp(now) - rows.stamp(at), row, name)
 
     def _opened(self) -> Opened:
         db = self._db
         (last_gap,) = db.execute("SELECT coalesce(max(id), 0) FROM gap").fetchone()
-        gaps = db.execute("SELECT body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
-        last_sign, tracked, tracked_seq, identity = db.execute(
-            "SELECT last_sign, tracked, tracked_seq, identity FROM state"
-        ).fetchone()
-        now = self._clock.now()
-        open_gaps = [rows.gap_of(body) for (body,) in gaps]
+        gaps = db.execute("SELECT id, body FROM gap WHERE until IS NULL ORDER BY id").fetchall()
+        open_gaps = [gap_rows.gap_of(*gap) for gap in gaps]
+        state = rows.state_of(db)
         unfinished, absent = self._debts.unfinished()
         for name, count in absent.items():
             log.warning("journal_handler_absent", handler=name, unfinished=count)
         return Opened(
-            last_sign=None if last_sign is None else rows.time_of(last_sign),
+            last_sign=state.last_sign,
             unfinished=unfinished,
             absent=absent,
             last_seq=self._last_seq,
             last_event=rows.last_payload(db),
             last_gap=last_gap,
-            open_gaps=tuple(  # see `_mind_clock`
-                replace(gap, since=min(gap.since, now - (gap.since - now))) for gap in open_gaps
+            open_gaps=tuple(
+                replace(gap, since=self._come(gap.since, f"gap {gap.id}", "since"))
+                for gap in open_gaps
             ),
-            queues_emptied={
-                name: rows.time_of(at) for name, at in db.execute("SELECT name, emptied FROM queue")
-            },
+            queues_emptied=rows.queues_of(db),
             seen=self._seen(),
-            tracked=tracked,
-            tracked_seq=tracked_seq or 0,
-            identity=identity,
+            tracked=state.tracked,
+            tracked_seq=state.tracked_seq,
+            identity=state.identity,
         )
 
     def _seen(self) -> array[int]:
         """Find out what a repeat may yet come of."""
-        query = "SELECT received_at FROM event ORDER BY seq DESC LIMIT 1"
-        last = self._db.execute(query).fetchone()
-        if last is None:
+        query = "SELECT received_at - ? FROM event ORDER BY seq DESC LIMIT 1"
+        since = self._db.execute(query, (self._remember,)).fetchone()
+        if since is None:
             return array("q")
         found = self._db.execute(
-            "SELECT digest FROM event WHERE seq >= ? AND seq > ? ORDER BY seq",
-            (first_since(self._db, last[0] - self._remember), self._last_seq - SEEN),
+            "SELECT digest FROM event WHERE seq >= ? AND seq > ? AND typeof(digest) = 'integer'"
+            " ORDER BY seq",
+            (first_since(self._db, since[0]), self._last_seq - SEEN),
         )
         return array("q", chain.from_iterable(found))
 
@@ -272,7 +276,7 @@ class Writer:
         debts.mark(batch.marks, self._last_seq)
         for number, gap in batch.gaps.items():
             until = None if gap.until is None else rows.stamp(gap.until)
-            db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, rows.gap_body(gap)))
+            db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, gap_rows.gap_body(gap)))
         self._note_queues(batch)
         if batch.tracked is not None:
             known, count = batch.tracked
@@ -286,7 +290,7 @@ class Writer:
         db.execute("COMMIT")
         marks = sum(map(len, batch.marks.values()))
         self._dirty += 6 + batch.events // 4 + min(marks, 64)  # about so many pages
-        if len(retried) < DEATHS:
+        if not visited or not debts.asked_for():
             self._version = version
         return first, retried
 
@@ -301,11 +305,20 @@ class Writer:
 
     def _take_retries(self) -> list[Retried]:
         """Append the dead letters to be tried once more, as new events of one handler."""
-        entries = []
-        for name, seq in self._debts.exhume():
-            row = self._db.execute(_ENTRY, (seq,)).fetchone()
-            entries.append((name, rows.entry_of(row, 0)))
-            self._last_seq = seq
+        entries: list[Retried] = []
+        for letter, name in self._debts.asked_for():
+            found = self._debts.bring_back(letter, name)
+            if isinstance(found, Entry):
+                entries.append((name, found))
+                self._last_seq = found.seq
+            else:
+                log.error(
+                    "journal_letter_unreadable",
+                    path=str(self._path),
+                    letter=letter,
+                    handler=name,
+                    problem=found.problem,
+                )
         return entries
 
     def _note_queues(self, batch: Batch) -> None:

@@ -118,8 +118,8 @@ class World:
             self._seq += 1
             ours = self._commits is not None and self.chance.random() < 0.15
             self._events += not ours
-            text = "{}" if ours else json.dumps(make(serial=self._events))
-            self.rows.append(Kept(self._seq, None, NOW, ours, text))
+            event = {} if ours else make(serial=self._events)
+            self.rows.append(Kept(self._seq, None, NOW, ours, event))
             self.places += [] if ours else [self._seq]
             self._on_disk.append((self._seq, 0 if ours else self._events))
 

@@ -11,6 +11,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
+from cti_listener.journal import Entry
 from tests.journal.support import journal
 
 KILLS = 10
@@ -62,7 +63,7 @@ def test_nothing_committed_is_lost_and_done_is_a_prefix(tmp_path: Path) -> None:
                 seqs = sorted(chain.from_iterable(store.opened.unfinished["work"].values()))
                 found = await asyncio.to_thread(store.read, seqs)
                 assert [one.seq for one in found] == seqs
-                assert all(one.redelivered for one in found)
+                assert all(isinstance(one, Entry) and one.redelivered for one in found)
                 return set(seqs)
 
         left = asyncio.run(undone())

@@ -8,14 +8,17 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.events import load_json
-from cti_listener.journal import digest, rows
-from cti_listener.values import identity, routing_key
+from cti_listener.journal import digest, gap_rows, rows
+from cti_listener.notices import Gap
+from cti_listener.testing import START
+from cti_listener.values import EventKey, identity, routing_key
 from tests.examples import make
 from tests.program import ROOT, environment
 
@@ -49,6 +52,32 @@ def test_a_payload_nested_as_deep_as_can_be_read_is_written() -> None:
     for _ in range(190):
         payload = {"a": payload}
     assert load_json(rows.encode(payload)) == payload
+
+
+def test_a_gap_is_read_as_it_was_with_each_of_its_fields() -> None:
+    key = EventKey("zhen04.cc", "csta", "d", 1, "delivered", None, "call")
+    gap = Gap(
+        at=START,
+        id=3,
+        since=START,
+        until=START,
+        reason="refused",
+        devices=frozenset({"d", "e"}),
+        destination="/topic/x",
+        recovered=True,
+        last_before=key,
+        first_after=key,
+    )
+    plain = Gap(at=START, id=3, since=START, until=None, reason="half_open")
+    assert gap_rows.gap_of(3, gap_rows.gap_body(gap)) == gap
+    assert gap_rows.gap_of(3, gap_rows.gap_body(plain)) == plain
+    assert {
+        one.name for one in fields(Gap) if getattr(gap, one.name) == getattr(plain, one.name)
+    } == {
+        "at",
+        "id",
+        "since",
+    }
 
 
 @given(TEXTS)

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.errors import ConfigurationError, NotRunningError
-from cti_listener.journal import NO_DEVICE, Journal, JournalStats, visits
+from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats, visits
 from cti_listener.journal.store import MANY
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
@@ -126,7 +126,7 @@ async def test_what_was_not_done_is_there_after_a_restart_and_marked(path: Path)
         store.add(entry(10, device="d"))
         await store.settle()
         found = await asyncio.to_thread(store.read, await store.undone())
-    assert [(one.seq, one.redelivered) for one in found] == [
+    assert [(one.seq, one.redelivered) for one in found if isinstance(one, Entry)] == [
         *((seq, True) for seq in range(5, 11)),
         (11, False),
     ]
