@@ -107,6 +107,9 @@ class Books:
         if lane.spill is None:
             return  # it was given up
         seqs = lane.spill.left[: self._dispatcher.room(lane.handler)]
+        if self._unreadable.intersection(seqs[:1]) and _at_work(lane):
+            self._dispatcher.refilled(lane, (), 0)  # not its turn yet
+            return
         entries = await asyncio.to_thread(self._journal.read, seqs)
         asked, readable = len(seqs), []
         for entry in entries:
@@ -114,18 +117,18 @@ class Books:
                 event = self.event_of(entry)
                 if event is not None:
                     readable.append((entry.seq, event))
-            elif readable or lane.queue or lane.running is not None:
+                continue
+            self._tell(entry)
+            if readable or _at_work(lane):
                 # Its mark will say that all before it is done: it has its turn behind that.
                 asked = bisect_left(seqs, entry.seq)
                 break
-            else:
-                self._set_aside(lane, entry)
+            self._journal.dead(lane.handler.name, entry.seq, entry.problem)
         self._dispatcher.refilled(lane, readable, asked)
 
-    def _set_aside(self, lane: Lane, odd: Unreadable) -> None:
-        """Keep an event that cannot be read as a dead letter of this lane's handler."""
-        self._journal.dead(lane.handler.name, odd.seq, odd.problem)
-        if odd.seq not in self._unreadable:  # it may be owed to several
+    def _tell(self, odd: Unreadable) -> None:
+        """Say that an event cannot be read: once, for it may be owed to several."""
+        if odd.seq not in self._unreadable:
             self._unreadable.add(odd.seq)
             log.error(
                 "journal_event_unreadable",
@@ -162,6 +165,10 @@ class Books:
             late=entry.late,
         )
         return read_event(entry.payload, entry.device, delivery)
+
+
+def _at_work(lane: Lane) -> bool:
+    return bool(lane.queue) or lane.running is not None
 
 
 def read_notice(entry: Entry) -> Derived | None:
