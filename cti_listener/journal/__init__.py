@@ -1,8 +1,9 @@
 """The journal: events on disk before they are seen, and what each handler has done of them.
 
 `store` is the event loop's side, `writer` the thread that commits, with `registry` (handlers) and
-`upkeep` (what it deletes and measures); `reader` reads beside it. `schema` is the file, `rows` and
-`gap_rows` its rows. `visits`, `purge` and `cli` are for people, beside a listener that runs.
+`upkeep` (what it deletes and measures); `reader` reads beside it. `schema` is the file, `lock` who
+has it, `rows` and `gap_rows` its rows. `visits`, `purge` and `cli` are for people, beside a
+listener that runs.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from cti_listener.errors import ConfigurationError, JournalError
 from cti_listener.journal import printing, visits
 from cti_listener.journal import purge as purging
 from cti_listener.journal.base import EXIT_CODE, DamagedError
-from cti_listener.journal.schema import in_use
+from cti_listener.journal.lock import in_use
 from cti_listener.journal.visits import Odd
 
 _OK: Final = 0

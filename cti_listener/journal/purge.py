@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from cti_listener.journal import gap_rows, rows, schema
+from cti_listener.journal import gap_rows, lock, rows
 from cti_listener.journal.visits import Odd, refuse, sound
 from cti_listener.notices import Gap
 from cti_listener.values import EventKey, canonical_id
@@ -231,7 +231,7 @@ def _delete(db: sqlite3.Connection, table: str, key: str, numbers: list[int]) ->
 
 def _rewrite(db: sqlite3.Connection, path: Path) -> bool:
     """Write the file anew, so that no unused byte of it tells anything."""
-    large = path.stat().st_size > WRITTEN_AT_ONCE and schema.in_use(path)
+    large = path.stat().st_size > WRITTEN_AT_ONCE and lock.in_use(path)
     if not large:
         db.execute("VACUUM")
     busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -1,18 +1,19 @@
-"""The file: its tables, whether it is ours, how an older one is brought forward, and its lock.
+"""The file: its tables, whether it is ours, how an older one is brought forward.
 
 Called by the writer, which owns the file, and by the command line, which visits it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from cti_listener.errors import JournalError
+from cti_listener.journal import lock
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
 VERSION: Final = 3
@@ -101,65 +102,6 @@ STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3}
 """What brings a journal of this version to the next one."""
 
 
-class Lock:
-    """One process a journal: a lock on a file beside it, which the system takes back at any death.
-
-    Not on the journal itself: closing that file anywhere in the process would drop SQLite's locks.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Name the journal; nothing is locked yet."""
-        self._journal = path
-        self._fd: int | None = None
-
-    def take(self) -> None:
-        """Take it for this process.
-
-        Raises:
-            JournalError: Another one has it.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # no link is ours to follow
-        fd = os.open(lock_path(self._journal), flags, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 32).decode(errors="replace").strip()
-            os.close(fd)
-            raise JournalError(
-                self._journal, f"process {holder or '?'} uses it; one process a journal"
-            ) from None
-        os.truncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        self._fd = fd
-
-    def release(self) -> None:
-        """Give it back; the file stays, since another may be waiting to lock it."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-
-def lock_path(path: Path) -> Path:
-    """Return the file whose lock says that a listener has this journal, whatever link led to it."""
-    real = path.resolve()
-    return real.with_name(f"{real.name}.cti-lock")
-
-
-def in_use(path: Path) -> bool:
-    """Tell whether a listener has it open now."""
-    try:
-        fd = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def connect(path: Path, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open the file as it is: `ro` to read, `rw` to write; it is never made here.
 
@@ -168,13 +110,20 @@ def connect(path: Path, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Con
     """
     if path.exists() and not path.is_file():
         raise JournalError(path, "is no file; name one")
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    file = lock.connected(path)
+    try:
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=lock.Connection,
+        )
+    except BaseException:
+        lock.disconnected(file)
+        raise
+    db.file = file
     db.text_factory = _text
     return db
 
@@ -208,21 +157,24 @@ def version_of(db: sqlite3.Connection, path: Path) -> int | None:
     return version
 
 
+def make(path: Path) -> None:
+    """Make an empty file for its owner alone, if there is none."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """Open the journal to own it: made if there is none, checked, brought to this version.
+    """Open the journal to own it: checked, made of an empty file, brought to this version.
 
     Raises:
         JournalError: It is not ours, newer, or damaged.
     """
+    # Look first without the right to write: what is not ours must not change by being tried.
+    looked = connect(path, "ro")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        # Look first without the right to write: what is not ours must not change by being tried.
-        looked = connect(path, "ro")
-        try:
-            version_of(looked, path)
-        finally:
-            looked.close()
+        version_of(looked, path)
+    finally:
+        looked.close()
     db = connect(path, "rw")
     try:
         _set_up(db, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from cti_listener.errors import ConfigurationError, JournalError
-from cti_listener.journal import gap_rows, rows, schema
+from cti_listener.journal import gap_rows, lock, rows, schema
 from cti_listener.journal.base import DamagedError, explained
 from cti_listener.notices import Gap
 
@@ -117,7 +117,7 @@ def summary(db: sqlite3.Connection, path: Path, odd: Odd = refuse) -> Facts:
     log = path.with_name(f"{path.name}-wal")
     return {
         "path": str(path),
-        "inUse": schema.in_use(path),
+        "inUse": lock.in_use(path),
         "events": events,
         "lastSeq": last_seq,
         "oldest": _time(odd, first, f"event {at}"),
@@ -274,7 +274,7 @@ def forget(db: sqlite3.Connection, path: Path, name: str, odd: Odd = refuse) -> 
     """
     number = handler_number(db, name)
     row = db.execute("SELECT * FROM handler WHERE id = ?", (number,)).fetchone()
-    if row[3] and schema.in_use(path):
+    if row[3] and lock.in_use(path):
         raise ConfigurationError(name, "is in use by the listener that runs; stop it first")
     told = _handler(db, odd, *row)
     with _transaction(db):

@@ -19,6 +19,7 @@ from cti_listener.clock import Clock
 from cti_listener.errors import JournalError
 from cti_listener.journal import gap_rows, rows, schema
 from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
+from cti_listener.journal.lock import Identity, Lock, identity
 from cti_listener.journal.registry import Registry
 from cti_listener.journal.upkeep import Upkeep, first_since
 from cti_listener.log import log
@@ -70,15 +71,6 @@ class Landed:
     dead: int = 0
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from others; None if there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 _SIGN: Final = "UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)"
 
 
@@ -110,10 +102,10 @@ class Writer:
         self._max_size = max_size
         self._remember = remember
         self._clock = clock
-        self._lock = schema.Lock(path)
+        self._lock = Lock(path)
         self._upkeep = Upkeep(retention, clock)
         self._db: sqlite3.Connection
-        self._file: tuple[int, int] | None = None
+        self._file: Identity | None = None
         self._debts: Registry
         self._last_seq = 0
         self._version = -1  # changes when another process commits
@@ -131,9 +123,11 @@ class Writer:
         """
         try:
             self._lock.take()
+            schema.make(self._path)
+            self._lock.take_file()
             self._db = schema.open_to_write(self._path)
             try:
-                self._file = _identity(self._path)
+                self._file = identity(self._path)
                 self._begin(handlers)
                 return self._opened()
             except BaseException:
@@ -350,7 +344,7 @@ class Writer:
         Raises:
             JournalError: The file was removed, or another has its place.
         """
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise JournalError(
                 self._path,
                 "was removed or replaced while it was written; stop the listener before that",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cti_listener.errors import JournalError
-from cti_listener.journal import schema
+from cti_listener.journal import lock, schema
 from tests.journal.support import Held, entry, journal
 
 
@@ -61,11 +61,11 @@ def test_it_is_made_for_its_owner_alone(path: Path) -> None:
 
 async def test_a_second_listener_is_refused_and_told_who_has_it(path: Path) -> None:
     async with journal(path):
-        assert await asyncio.to_thread(schema.in_use, path)
+        assert await asyncio.to_thread(lock.in_use, path)
         assert await refused_while_open(path) == (
             f"journal {path}: process {os.getpid()} uses it; one process a journal"
         )
-    assert not await asyncio.to_thread(schema.in_use, path)
+    assert not await asyncio.to_thread(lock.in_use, path)
     await _write(path, 1)
 
 
@@ -203,7 +203,7 @@ def test_a_link_leads_to_the_same_lock(path: Path) -> None:
 
 def test_a_lock_is_no_link_to_somebody_elses_file(path: Path) -> None:
     victim = path.with_name("victim")
-    schema.lock_path(path).symlink_to(victim)
+    lock.lock_path(path).symlink_to(victim)
     with pytest.raises(JournalError):
         write_one(path)
     assert not victim.exists()
