@@ -71,6 +71,17 @@ class Landed:
     dead: int = 0
 
 
+def _files_of(path: Path) -> dict[Path, Identity]:
+    """Return what a journal that is open is made of, and what tells each file from others.
+
+    SQLite keeps two beside it, and empties them at times, but they stay while a connection is open.
+    What was committed last is in the one, and what visits must wait for in the other.
+    """
+    real = path.resolve()
+    beside = [real.with_name(f"{real.name}{ending}") for ending in ("-wal", "-shm")]
+    return {one: known for one in (path, *beside) if (known := identity(one)) is not None}
+
+
 _SIGN: Final = "UPDATE state SET last_sign = max(coalesce(last_sign, 0), ?)"
 
 
@@ -105,7 +116,7 @@ class Writer:
         self._lock = Lock(path)
         self._upkeep = Upkeep(retention, clock)
         self._db: sqlite3.Connection
-        self._file: Identity | None = None
+        self._files: dict[Path, Identity] = {}
         self._debts: Registry
         self._last_seq = 0
         self._version = -1  # changes when another process commits
@@ -127,8 +138,8 @@ class Writer:
             self._lock.take_file()
             self._db = schema.open_to_write(self._path)
             try:
-                self._file = identity(self._path)
                 self._begin(handlers)
+                self._files = _files_of(self._path)
                 return self._opened()
             except BaseException:
                 self._db.close()
@@ -257,7 +268,7 @@ class Writer:
         db, debts = self._db, self._debts
         version = self._version
         if batch.look:
-            self._mind_file()
+            self._mind_files()
             (version,) = db.execute("PRAGMA data_version").fetchone()
         visited = version != self._version
         if not (batch.urgent or batch.sign or visited or self._upkeep.due):
@@ -338,17 +349,22 @@ class Writer:
         except sqlite3.Error as error:
             raise explained(self._path, error) from error
 
-    def _mind_file(self) -> None:
+    def _mind_files(self) -> None:
         """See that what is written can be found again: a file without a name is nobody's journal.
 
         Raises:
-            JournalError: The file was removed, or another has its place.
+            JournalError: The file was removed, or one beside it, or another has its place.
         """
-        if identity(self._path) != self._file:
-            raise JournalError(
-                self._path,
-                "was removed or replaced while it was written; stop the listener before that",
-            )
+        for one, known in self._files.items():
+            if identity(one) != known:
+                with suppress(sqlite3.Error):  # what is in a log without a name would be lost
+                    self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                which = "" if one == self._path else f"{one.name} beside it "
+                raise JournalError(
+                    self._path,
+                    f"{which}was removed or replaced while it was written;"
+                    " stop the listener before that",
+                )
 
     def _mind_room(self, batch: Batch) -> None:
         """Say that the limit is near, before it is met; measure only where it may be."""

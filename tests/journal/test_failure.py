@@ -96,6 +96,54 @@ async def test_a_journal_that_is_removed_or_replaced_fails_instead_of_being_writ
     assert "was removed or replaced" in str(failure)
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+@pytest.mark.parametrize("by_link", [False, True])
+async def test_a_log_that_is_removed_fails_as_the_journal_does_and_what_it_held_is_kept(
+    path: Path, ending: str, *, by_link: bool
+) -> None:
+    clock = ManualClock()
+    named = path
+    if by_link:
+        named = path.parent / "elsewhere.db"
+        async with journal(path):
+            pass
+        named.symlink_to(path)
+    async with journal(named, clock=clock) as store:
+        store.add(entry(1))
+        store.alive(START)
+        await store.settle()
+        await asyncio.to_thread(store.read, [1])  # so that the writer's is not the last connection
+        path.with_name(f"{path.name}{ending}").unlink()
+        store.add(entry(2))
+        await store.settle()
+        await clock.advance(1)
+        store.alive(START)
+        await store.settle()
+        (failure,) = store.failures
+    assert isinstance(failure, JournalError)
+    assert f"journal.db{ending} beside it was removed or replaced" in str(failure)
+    async with journal(path) as store:
+        assert store.opened.last_seq == 2
+
+
+async def test_what_sqlite_does_with_its_log_is_no_failure(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, ()):
+        pass
+    async with journal(path, (), clock=clock) as store:
+        statements = ["PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(RESTART)"]
+        for statement in [*statements, "SELECT * FROM event"]:
+            visitor = sqlite3.connect(path)
+            visitor.execute(statement).fetchall()
+            visitor.close()
+            await clock.advance(1)
+            store.alive(clock.now())
+            await store.settle()
+            store.add(entry(1))
+            await store.settle()
+        assert not store.failures
+
+
 async def test_closing_after_a_failure_ends(path: Path) -> None:
     async with asyncio.timeout(5):
         async with journal(path, max_size=150_000) as store:
