@@ -75,6 +75,8 @@ def list_(
         limit: How many at most; 0: all.
         json: One object a line, the event as received among it.
     """
+    if limit < 0:
+        return _say("--limit: name how many, or 0 for all", _USAGE)
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:
         found = visits.events(
@@ -83,7 +85,7 @@ def list_(
             device=device,
             call=call,
             undone=undone,
-            limit=max(0, limit),
+            limit=limit,
             odd=odd,
         )
         return (

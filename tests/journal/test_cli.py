@@ -125,6 +125,11 @@ def test_list_filters(filled: Path, told: Told, filters: list[str], found: list[
     assert ("none" in told("list", filled, *filters)) == (not found)
 
 
+def test_a_limit_below_nothing_is_refused(filled: Path, told: Told) -> None:
+    err = told("list", filled, "--limit", "-3", code=2)
+    assert err == "cti-listen: --limit: name how many, or 0 for all\n"
+
+
 def test_show_gives_the_event_as_received(filled: Path, told: Told) -> None:
     (facts,) = told.json("show", filled, 4)
     assert facts["event"] == entry(3, device="d1", call="call-1").payload
