@@ -102,14 +102,27 @@ STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3}
 """What brings a journal of this version to the next one."""
 
 
+def see_place(path: Path) -> None:
+    """Refuse what can be no journal, before anything is made beside it.
+
+    Raises:
+        JournalError: It is a folder, a device, or a link that leads nowhere.
+    """
+    if path.exists():
+        if not path.is_file():
+            raise JournalError(path, "is no file; name one")
+    elif path.is_symlink():
+        target = path.readlink()
+        raise JournalError(path, f"is a link to {target}, which is not there; name a file")
+
+
 def connect(path: Path, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open the file as it is: `ro` to read, `rw` to write; it is never made here.
 
     Raises:
-        JournalError: It is a folder, or a device.
+        JournalError: It is no file.
     """
-    if path.exists() and not path.is_file():
-        raise JournalError(path, "is no file; name one")
+    see_place(path)
     file = lock.connected(path)
     try:
         db = sqlite3.connect(

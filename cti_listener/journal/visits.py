@@ -68,6 +68,7 @@ def visit(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         JournalError: There is none, or it is not ours, of another version, or damaged.
     """
     try:
+        schema.see_place(path)
         there = path.exists()
     except OSError as error:
         raise explained(path, error) from error

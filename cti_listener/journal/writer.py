@@ -133,6 +133,7 @@ class Writer:
             JournalError: It cannot be used as it is.
         """
         try:
+            schema.see_place(self._path)
             self._lock.take()
             schema.make(self._path)
             self._lock.take_file()

@@ -15,6 +15,7 @@ import pytest
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
+from cti_listener.journal.visits import visit
 from tests.journal.support import Held, entry, journal
 
 
@@ -116,6 +117,21 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
 )
 def test_a_place_that_cannot_be_is_said(tmp_path: Path, name: str, problem: str) -> None:
     assert problem in refused(tmp_path / name)
+    assert not list(tmp_path.parent.glob("*.cti-lock"))
+
+
+@pytest.mark.parametrize("target", ["target.db", "link.db"], ids=["nothing", "itself"])
+def test_a_link_that_leads_nowhere_is_said_and_nothing_is_made_of_it(
+    tmp_path: Path, target: str
+) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(target)
+    problem = f"journal {link}: is a link to {target}, which is not there; name a file"
+    assert refused(link) == problem
+    with pytest.raises(JournalError) as caught, visit(link):
+        pass
+    assert str(caught.value) == problem
+    assert list(tmp_path.iterdir()) == [link]
 
 
 def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None:
