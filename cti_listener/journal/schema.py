@@ -171,9 +171,13 @@ def version_of(db: sqlite3.Connection, path: Path) -> int | None:
 
 
 def make(path: Path) -> None:
-    """Make an empty file for its owner alone, if there is none."""
-    with suppress(FileExistsError):
+    """Make an empty file if there is none; one that is empty is for its owner alone, if we may."""
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        if not path.stat().st_size:
+            with suppress(PermissionError):
+                path.chmod(0o600)
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:

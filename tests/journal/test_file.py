@@ -105,9 +105,18 @@ def test_a_truncated_journal_is_refused(path: Path) -> None:
     assert "is damaged" in refused(path)
 
 
-def test_an_empty_file_becomes_a_journal(path: Path) -> None:
-    path.touch()
+def test_an_empty_file_becomes_a_journal_for_its_owner_alone(path: Path) -> None:
+    path.touch(0o644)
+    path.chmod(0o644)
     write_one(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_journal_that_its_owner_lets_others_read_stays_so(path: Path) -> None:
+    write_one(path)
+    path.chmod(0o640)
+    write_one(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize(
