@@ -7,15 +7,26 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
 from cti_listener.journal import Entry, Journal, Opened, digest, encode, rows
-from cti_listener.testing import ManualClock
+from cti_listener.notices import Gap
+from cti_listener.testing import START, ManualClock
+from cti_listener.values import EventKey
 
 NAMESPACE = "zhen04.cc"
+
+A_GAP = Gap(
+    at=START,
+    id=1,
+    since=START,
+    until=START + timedelta(seconds=5),
+    reason="half_open",
+    last_before=EventKey(NAMESPACE, "csta", "d0", 1, "delivered", None, "call-0"),
+)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cti_listener.journal.purge import names, quotes
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey
-from tests.journal.support import Held, entry, journal
+from tests.journal.support import A_GAP, Held, entry, journal
 
 NUMBER = "13800138000"
 
@@ -58,15 +57,7 @@ async def fill(store: Held) -> None:
     await store.settle()
     store.done("work", "d0", 3)
     store.dead("work", 2, "Traceback (most recent call last):\n  ...\nValueError: boom\n")
-    gap = Gap(
-        at=START,
-        id=1,
-        since=START,
-        until=START + timedelta(seconds=5),
-        reason="half_open",
-        last_before=EventKey("zhen04.cc", "csta", "d0", 1, "delivered", None, "call-0"),
-    )
-    store.gap(gap)
+    store.gap(A_GAP)
     await store.settle()
 
 

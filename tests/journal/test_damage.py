@@ -7,7 +7,6 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ from cti_listener.errors import JournalError
 from cti_listener.journal import visits
 from cti_listener.journal.cli import journal_app
 from cti_listener.journal.reader import Reader
-from cti_listener.notices import Gap
 from cti_listener.testing import START, FakeSource, ManualClock
-from cti_listener.values import EventKey
 from tests.examples import make
-from tests.journal.support import entry, journal, undone_in
+from tests.journal.support import A_GAP, entry, journal, undone_in
 from tests.turns import until
 
 NAMES = ("work", "other")
@@ -78,20 +75,12 @@ class Work:
 def path(tmp_path: Path) -> Path:
     """A journal of six events of two devices, undone by two handlers, and a gap."""
     path = tmp_path / "journal.db"
-    gap = Gap(
-        at=START,
-        id=1,
-        since=START,
-        until=START + timedelta(seconds=5),
-        reason="half_open",
-        last_before=EventKey("zhen04.cc", "csta", "d0", 1, "delivered", None, "call-0"),
-    )
 
     async def write() -> None:
         async with journal(path, NAMES) as store:
             for number in range(1, 7):
                 store.add(entry(number, device=f"d{number % 2}", owed=NAMES))
-            store.gap(gap)
+            store.gap(A_GAP)
             store.alive(START)
             await store.settle()
 
@@ -271,7 +260,7 @@ def test_a_gap_that_is_over_and_cannot_be_read_is_left_out(path: Path) -> None:
 def test_an_event_that_cannot_be_read_is_missing_where_a_reader_resumes(path: Path) -> None:
     spoil(path, BAD_PAYLOADS["cut"], seq=3)
     with closing(Reader(path)) as reader:
-        found, _ = reader.texts_after(0, 10)
+        found, _ = reader.kept_after(0, 10)
     assert [one.seq for one in found if one.event is None] == [3]
     assert len(found) == 6
 
