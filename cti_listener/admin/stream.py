@@ -205,7 +205,7 @@ class Stream:
 
     def _next(self, reader: Reader) -> tuple[bytes, bool]:
         """Return some more of what was missed as it is sent, and whether there may be more."""
-        rows, more = reader.texts_after(self._seq, CHUNK)
+        rows, more = reader.kept_after(self._seq, CHUNK)
         return self._written(rows), more
 
     def _written(self, rows: Collection[Kept]) -> bytes:

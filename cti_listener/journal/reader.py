@@ -95,7 +95,7 @@ class Reader:
             if len(found) < _CHUNK:
                 return
 
-    def texts_after(self, seq: int, limit: int) -> tuple[list[Kept], bool]:
+    def kept_after(self, seq: int, limit: int) -> tuple[list[Kept], bool]:
         """Return the next rows behind this one, as they stand.
 
         Args:
@@ -124,7 +124,7 @@ class Reader:
         Raises:
             JournalError: The file cannot be read.
         """
-        found, _ = self.texts_after(seq - 1, 1)
+        found, _ = self.kept_after(seq - 1, 1)
         return found[0].received_at if found and found[0].seq == seq else None
 
     def gaps(self, limit: int) -> list[Gap]:

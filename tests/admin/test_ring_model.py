@@ -185,7 +185,7 @@ class Shelf:
     def gaps(self, _limit: int) -> list[Any]:
         return []
 
-    def texts_after(self, seq: int, limit: int) -> tuple[list[Kept], bool]:
+    def kept_after(self, seq: int, limit: int) -> tuple[list[Kept], bool]:
         found = [one for one in self._world.rows if one.seq > seq][:limit]
         return found, len(found) == limit
 

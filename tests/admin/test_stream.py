@@ -219,15 +219,15 @@ async def test_one_who_comes_back_while_much_goes_by_has_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More is handed over while it takes what was read from the file than the ring holds."""
-    looks, texts_after = 0, journal.Reader.texts_after
+    looks, kept_after = 0, journal.Reader.kept_after
 
     def counted(reader: journal.Reader, seq: int, limit: int) -> Any:
         nonlocal looks
         looks += 1
         assert looks < 2 * count / CHUNK, "it looks again and again for what the ring lacks"
-        return texts_after(reader, seq, limit)
+        return kept_after(reader, seq, limit)
 
-    monkeypatch.setattr(journal.Reader, "texts_after", counted)
+    monkeypatch.setattr(journal.Reader, "kept_after", counted)
     monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.01)
     count = 1000 + 2 * SIZE
     async with served(journal=tmp_path / "j.db") as it:
@@ -270,16 +270,16 @@ async def test_one_for_whom_little_is_found_is_shown_that_it_lives(
 ) -> None:
     """The disk takes its time, and of what it brings nothing is wanted."""
     monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.01)
-    go_on, texts_after = threading.Event(), journal.Reader.texts_after
+    go_on, kept_after = threading.Event(), journal.Reader.kept_after
 
     def slowly(reader: journal.Reader, seq: int, limit: int) -> Any:
         go_on.wait(PATIENCE)
-        return texts_after(reader, seq, limit)
+        return kept_after(reader, seq, limit)
 
     async with served(journal=tmp_path / "j.db") as it:
         send(it, *range(1, 10), name="held")
         await until(lambda: it.listener.given == 9)
-        monkeypatch.setattr(journal.Reader, "texts_after", slowly)
+        monkeypatch.setattr(journal.Reader, "kept_after", slowly)
         async with reading(it.client, "?event=delivered", after=0) as reader:
             await first(reader)
             assert await reader.until_comment() == "still here"
@@ -310,11 +310,11 @@ async def test_what_is_erased_while_one_comes_back_is_named(
 ) -> None:
     """More than is held is handed over meanwhile, and is gone when the file is looked at again."""
     monkeypatch.setattr("cti_listener.admin.stream.HEARTBEAT", 0.05)
-    path, count, texts_after = tmp_path / "j.db", ROOM + 100, journal.Reader.texts_after
+    path, count, kept_after = tmp_path / "j.db", ROOM + 100, journal.Reader.kept_after
 
     def late(reader: journal.Reader, seq: int, limit: int) -> Any:
         forget(path, *range(2, count + 1))
-        found = texts_after(reader, seq, limit)
+        found = kept_after(reader, seq, limit)
         gone.set()
         return found
 
@@ -329,7 +329,7 @@ async def test_what_is_erased_while_one_comes_back_is_named(
                 behind = True
                 send(it, *range(2, count + 1))
                 await until(lambda: it.listener.given == count)
-                monkeypatch.setattr(journal.Reader, "texts_after", late)
+                monkeypatch.setattr(journal.Reader, "kept_after", late)
             if chunk.endswith(b": still here\n\n") and gone.is_set() and not live:
                 live = True
                 send(it, count + 1)  # it waits for more at the ring
