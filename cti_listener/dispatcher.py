@@ -42,6 +42,9 @@ TOTAL: Final = 100
 """A handler's lanes hold together at most this many times the size of one."""
 
 
+SPARE: Final = 100
+"""So many empty lanes are kept for the next devices: more than one read of the socket needs."""
+
 SAMPLED: Final = 16
 """One run of a handler in so many is timed, the first one included."""
 
@@ -78,6 +81,7 @@ class Dispatcher:
         self._tell = tell
         self._pressure = pressure
         self._lanes: defaultdict[int, dict[str | None, Lane]] = defaultdict(dict)  # by handler
+        self._spare: list[Lane] = []  # as good as new; of handlers that are not durable
         self._crew = Crew(self._run_ready, crashed)
         self._full: set[Lane] = set()
         self._halted: set[Handler] = set()
@@ -123,7 +127,12 @@ class Dispatcher:
             self._overfull(lane)
 
     def _begin(self, handler: Handler, device: str | None) -> Lane:
-        lane = self._lanes[handler.number][device] = Lane(handler, device)
+        if self._spare and not handler.durable:
+            lane = self._spare.pop()
+            lane.handler, lane.device = handler, device
+        else:
+            lane = Lane(handler, device)
+        self._lanes[handler.number][device] = lane
         crew = self._crew
         crew.ready.append(lane)
         if not crew.woken:
@@ -324,6 +333,8 @@ class Dispatcher:
             self._ask_for_more(lane)
         else:  # gone already, after `drain`
             self._lanes[lane.handler.number].pop(lane.device, None)
+            if len(self._spare) < SPARE and not lane.handler.durable:
+                self._spare.append(lane)
 
     def _mind_room(self, lane: Lane) -> None:
         """Read on, and refill, once a lane is half empty."""
