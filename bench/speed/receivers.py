@@ -19,7 +19,8 @@ from websockets.asyncio.client import connect
 from bench.speed.sender import FIRST_SERIAL, NAMESPACE, TOPIC, Load, event_of
 from cti_listener import Delivered, Event, Listener, parse_event
 from cti_listener.events import CATALOGUE
-from cti_listener.sources import frames
+from cti_listener.sources import transport
+from cti_listener.sources.frames import Frames
 
 Receiver = Callable[[str, Load], Coroutine[None, None, float]]
 """Takes the sender's URL and what to ask it for; returns seconds."""
@@ -229,13 +230,17 @@ async def ours_json(sender: str, load: Load) -> float:
 
 
 async def ours_by_websockets(sender: str, load: Load) -> float:
-    """The same, every frame taken by `websockets`: none counts as plain."""
-    plain = frames.PLAIN
-    vars(frames)["PLAIN"] = frozenset()
+    """The same, whatever a read brings left to `websockets`."""
+    vars(transport)["Frames"] = _Leaving
     try:
         return await ours_json(sender, load)
     finally:
-        vars(frames)["PLAIN"] = plain
+        vars(transport)["Frames"] = Frames
+
+
+class _Leaving(Frames):
+    def receive_data(self, data: bytes) -> None:
+        self._leave(data)
 
 
 async def ours_of_calls(
