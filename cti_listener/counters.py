@@ -39,13 +39,13 @@ class Counters:
         self._lines: dict[tuple[Any, Any], list[_Line]] = {}
 
     def note(
-        self, namespace: str, event_type: str, serial: int, stamped: str, heard: datetime
+        self, namespace: Any, event_type: Any, serial: int, stamped: str, heard: datetime
     ) -> datetime | None:
-        """Take an event's serial.
+        """Take an event's serial; one without a namespace or a type is of no counter.
 
         Args:
-            namespace: Its namespace.
-            event_type: `agent` or `csta`.
+            namespace: Its namespace, as received.
+            event_type: `agent` or `csta`, likewise.
             serial: Its serial.
             stamped: Its `eventTime`, as received.
             heard: When it was received.
@@ -55,7 +55,8 @@ class Counters:
         """
         lines = self._lines.get((namespace, event_type))
         if lines is None:
-            if len(self._lines) < COUNTERS:
+            named = type(namespace) is str and type(event_type) is str
+            if named and len(self._lines) < COUNTERS:
                 self._lines[namespace, event_type] = [_Line(serial, stamped, heard)]
             return None
         line = lines[-1]  # the one heard last; nearly always the right one

@@ -222,10 +222,8 @@ class Pipeline:
 
     def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
         """Name a gap if the server restarted its counter between two events."""
-        namespace, kind, serial, stamped = key[0], key[1], key[3], key[5]
-        if type(serial) is not int or heard is None:
-            return
-        if type(namespace) is str and type(kind) is str and type(stamped) is str:
+        namespace, kind, _, serial, _, stamped, _, _ = key
+        if type(serial) is int and type(stamped) is str and heard is not None:
             before = self._counters.note(namespace, kind, serial, stamped, heard)
             if before is not None and self.interest.includes_namespace(namespace):
                 self.standing.tell_gaps([self._ledger.restarted(before, heard, EventKey(*key))])
