@@ -41,8 +41,10 @@ without any tolerance; both processes read one wall clock:
   connection to the end. They may be 1.5 times as long as no server had a live subscription, by its
   own books: from the last byte out to the next RECEIPT out, and before it the time of which nothing
   got out any more, or only behind a message that ended the connection (`heard`). Asked where that
-  is 1 s and more. Of several seeds together they may be 1.5 times as long as no server had a live
-  subscription, and no more; a single run may have little of that, so its ratio is only told.
+  is 1 s and more. Without that time no client could hold it: of a server that is two seconds behind
+  when its connection breaks, what it told for two seconds is lost while it had a subscription. Of
+  several seeds together the gaps may be 1.5 times as long as no server had a subscription at all,
+  and no more; a single run may have little of that, so its ratio is only told.
 
 With `--never-both-down` the servers are in trouble by turns, and the stream has no message that
 ends the connections of both. Then there must be no gap.
