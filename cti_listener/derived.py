@@ -137,7 +137,7 @@ class CallEnded(OfRecord):
 class CallRevised(OfRecord):
     """More became known of a call that has ended: the wrap-up, or an event that came late.
 
-    The last one of a call is final. It is told of calls that end once somebody asks for it.
+    The last one of a call is final.
     """
 
     event_name: ClassVar[str] = "callRevised"

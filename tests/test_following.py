@@ -13,7 +13,6 @@ import pytest
 from cti_listener import (
     CallAnswered,
     CallEnded,
-    CallRevised,
     CallStarted,
     ConfigurationError,
     Delivered,
@@ -130,23 +129,6 @@ async def test_tracking_begins_with_whoever_asks_first() -> None:
         assert len(stage.listener.calls) == 0  # that was before
         stage.source.send(ANSWERED[1].payload)
         assert stage.listener.calls["c1"].uncertain
-
-
-@pytest.mark.parametrize(("asked_at", "told"), [(4, 1), (5, 0)])
-async def test_a_record_is_told_anew_to_whoever_had_asked_when_its_call_ended(
-    asked_at: int, told: int
-) -> None:
-    stage = Stage()
-    stage.listener.on(CallEnded)(stage.hear)
-    lines = ALL["An agent logs on, is ready, takes a call, works after it, is ready"]
-    async with stage.listener:
-        for line in lines[:asked_at]:  # the fifth is the hang-up
-            stage.source.send(line.payload)
-        stage.listener.on(CallRevised)(stage.hear)
-        for line in lines[asked_at:]:
-            stage.source.send(line.payload)
-        await stage.settle()
-    assert stage.names() == ["callEnded"] + ["callRevised"] * told
 
 
 async def test_one_may_wait_for_what_follows() -> None:

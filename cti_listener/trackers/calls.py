@@ -389,11 +389,9 @@ class CallTracker:
         about = board.consulted_about(leg)
         if about is not None:
             leg.original = about.call
-        revises = CallRevised in self._wanted
-        if revises or CallEnded in self._wanted:
-            record = self._record(leg)
-            leg.record = record if revises else None  # to keep it costs a third of making it
-            telling.add(CallEnded, leg.device, call=record, inferred=inferred)
+        if CallEnded in self._wanted or CallRevised in self._wanted:
+            leg.record = self._record(leg)
+            telling.add(CallEnded, leg.device, call=leg.record, inferred=inferred)
         leg.told = 1
         if about is not None and leg.call not in about.consults:
             about.add_consult(leg.call)
@@ -476,7 +474,7 @@ class CallTracker:
         board = self.board
         board.remember(kept["board"])
         self._wrap_ups.remember(kept, self._over)
-        if CallRevised in self._wanted:
+        if CallEnded in self._wanted or CallRevised in self._wanted:
             for leg in (*board.just_over, *self._wrap_ups):
                 if leg.told:
                     leg.record = replace(self._record(leg), revision=leg.told)
