@@ -1,8 +1,9 @@
 """Lanes: when a handler runs.
 
 A lane is (handler, device): serial inside, parallel across. It exists only while it holds
-something, so a device seen and idle costs nothing. Lanes that hold something stand in the
-ready-list of the crew (`workers`), whose workers run a round of them here.
+something, and a few empty ones wait for the next device, so one seen and idle costs nothing. Lanes
+that hold something stand in the ready-list of the crew (`workers`), whose workers run a round of
+them here.
 
 A durable handler's full lane leaves events in the journal and is refilled from there when it is
 half empty; each event its handler is done with is told to the journal.
@@ -43,7 +44,9 @@ TOTAL: Final = 100
 
 
 SPARE: Final = 100
-"""So many empty lanes are kept for the next devices: more than one read of the socket needs."""
+"""So many empty lanes are kept for the next devices: more than one read of the socket needs.
+
+Each keeps up to 9 KiB of what its queue once had."""
 
 SAMPLED: Final = 16
 """One run of a handler in so many is timed, the first one included."""

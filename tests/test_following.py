@@ -13,6 +13,7 @@ import pytest
 from cti_listener import (
     CallAnswered,
     CallEnded,
+    CallRevised,
     CallStarted,
     ConfigurationError,
     Delivered,
@@ -138,6 +139,27 @@ async def test_one_may_wait_for_what_follows() -> None:
             for line in ANSWERED:
                 stage.source.send(line.payload)
         assert answered.event.call.answered is not None
+
+
+async def test_one_may_wait_for_the_wrap_up_once_a_call_ended() -> None:
+    stage = Stage()
+    waiting, wrap_ups = asyncio.Event(), list[float | None]()
+
+    @stage.listener.on(CallEnded)
+    async def complete(ended: CallEnded) -> None:
+        async with stage.listener.expect(CallRevised, device=ended.device) as revised:
+            waiting.set()
+        wrap_ups.append(revised.event.call.wrap_up_seconds)
+
+    lines = ALL["An agent logs on, is ready, takes a call, works after it, is ready"]
+    async with stage.listener:
+        for line in lines[:5]:  # up to the hang-up
+            stage.source.send(line.payload)
+        await waiting.wait()
+        for line in lines[5:]:
+            stage.source.send(line.payload)
+        await stage.settle()
+    assert wrap_ups == [20.0]
 
 
 async def test_after_a_gap_devices_are_uncertain_and_nothing_is_suspected() -> None:
