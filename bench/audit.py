@@ -139,6 +139,7 @@ class Account:
             server's own disorder cannot be told from that of the feeds. Without one it is idle.
         unknown: Handled and never told.
         findings: Sentences on the first of whatever is wrong.
+        found: When that was told.
     """
 
     sent: int = 0
@@ -154,6 +155,7 @@ class Account:
     disorderly_late: int = 0
     unknown: int = 0
     findings: list[str] = field(default_factory=list)
+    found: list[datetime] = field(default_factory=list)
 
     @property
     def wrong(self) -> int:
@@ -330,6 +332,7 @@ class Audit:
         _, _, device, serial, name, time, _ = key
         words = [f"{what}: {device} {name} {serial} ({time})"]
         for number in self._numbers.get(key, ()):
+            self._account.found.append(self._evidence.told[number].at)
             told = f"number {number} told at {self._evidence.told[number].at:%H:%M:%S.%f}"
             out = [self._tell(copy) for copy in self._copies.get(number, ())]
             words += [f"{told}, {one}" for one in out or ["out to nobody"]]

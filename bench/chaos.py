@@ -61,9 +61,9 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,15 @@ from bench.far_side import Marks, far_side
 from bench.stage import Books
 from bench.trial import HOLD, Trial
 from bench.witness import Seen
-from cti_listener import Gap, Listener
+from cti_listener import Connected, Disconnected, Gap, Listener
 from cti_listener.gaps import KEPT
 from cti_listener.simulator import uncovered
 
 RATIO = 1.5
 """How much longer the gaps may be than there was no subscription."""
+
+AROUND = timedelta(seconds=3)
+"""So much of what befell connections is told with what is wrong."""
 
 ENOUGH = 1.0
 """For so long, in seconds, there must have been none for the ratio to say something."""
@@ -98,6 +101,7 @@ class Outcome:
     uncovered_seconds: float
     unheard_seconds: float
     seconds: float
+    notices: Sequence[Connected | Disconnected | Gap]
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -157,8 +161,22 @@ class Outcome:
             ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sums.items()),
             *(f"BROKEN: {one}" for one in self.broken),
             *self.account.findings,
+            *(f"{at:%H:%M:%S.%f} {what}" for at, what in sorted(self._meanwhile())),
         ]
         return "\n    ".join(lines)
+
+    def _meanwhile(self) -> Iterator[tuple[datetime, str]]:
+        """Tell what befell connections when the first of what is wrong was told."""
+        if not self.account.found:
+            return
+        since, until = self.account.found[0] - AROUND, self.account.found[0] + AROUND
+        for notice in self.notices:
+            if since <= notice.at <= until:
+                yield notice.at, _shown(notice)
+        for server, lives in zip("ab", self.books.lives, strict=False):
+            for life in lives:
+                if life.since <= until and (life.until or END) >= since:
+                    yield life.since, f"{_shown(life)} of server {server}"
 
 
 async def run(trial: Trial) -> Outcome:
@@ -200,11 +218,23 @@ async def run(trial: Trial) -> Outcome:
         uncovered_seconds=_seconds(alone),
         unheard_seconds=_seconds(unheard),
         seconds=time.perf_counter() - began,
+        notices=seen.notices,
         problems=[
             *_differences(seen.gaps, listener.stats().gaps),
             *([f"{len(left)} lanes were left unhandled"] if left else []),
         ],
     )
+
+
+def _shown(one: Any) -> str:
+    """Return what is set of it, times without the day."""
+    said = {each.name: getattr(one, each.name) for each in fields(one)}
+    parts = (
+        f"{name}={value:%H:%M:%S.%f}" if isinstance(value, datetime) else f"{name}={value}"
+        for name, value in said.items()
+        if value
+    )
+    return " ".join((type(one).__name__, *parts))
 
 
 def _times(told: float, *due: float) -> str:

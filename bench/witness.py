@@ -16,11 +16,13 @@ class Seen:
         handled: Every call of the events' handler.
         gaps: Every gap told.
         began: When it was first connected.
+        notices: Every notice of connections and gaps.
     """
 
     def __init__(self, listener: Listener) -> None:
         self.handled: list[Handled] = []
         self.gaps: list[Gap] = []
+        self.notices: list[Connected | Disconnected | Gap] = []
         self.began: datetime | None = None
         self._outages: list[Span] = []
         self._down: dict[str, datetime] = {}
@@ -33,6 +35,7 @@ class Seen:
 
         @listener.on(Connected, Disconnected, Gap)
         async def learn(notice: Connected | Disconnected | Gap) -> None:
+            self.notices.append(notice)
             match notice:
                 case Gap():
                     self.gaps.append(notice)
