@@ -61,7 +61,6 @@ class _Joining:
 
     number: int
     life: Life
-    until: float = inf  # when it was spliced in
     shared: int = 0  # events that another feed brought as well, since it stands
     held: dict[int, Copy] = field(default_factory=dict)  # in order of arrival
     by_device: dict[str | None, dict[int, None]] = field(default_factory=dict)
@@ -194,10 +193,10 @@ class Feeds:
     def reached(self, feed: str, silent: float, hold: float) -> float:
         """Return how far a feed has come, at least: it brought all that came until then.
 
-        Beside one that was being spliced in when its last byte came, it may be behind by as much as
-        that one is held back for, unless it has been seen to have come as far as that one began. It
-        surely came so far where it brought what that one did; and surely not so far as a message
-        that ended another feed and has yet to end it.
+        Beside one that had not stood for `WINDOW` when its last byte came, it may have come only to
+        where that one is held back from, unless it has been seen to have come as far as that one
+        began. It surely came so far where it brought what that one did; and surely not so far as a
+        message that ended another feed and has yet to end it.
 
         Args:
             feed: Which one.
@@ -208,8 +207,8 @@ class Feeds:
         reached = self._sightings.reached(mine, silent, self._alone_since)
         for joining in (*self._current.values(), *self._ahead.values()):
             since = joining.life.since
-            held = since <= silent <= joining.until
-            if joining.feed == feed or not held or joining.shared >= PROOF:
+            new = since <= silent <= since + WINDOW
+            if joining.feed == feed or not new or joining.shared >= PROOF:
                 continue
             if not joining.shared or not mine.has_reached(joining.life):
                 reached = min(reached, max(since - hold, silent - WINDOW))
@@ -245,7 +244,6 @@ class Feeds:
         feed = ending.feed
         if self._current.get(feed) is ending:
             del self._current[feed]
-            ending.until = now
             if self._in_step() - {feed} and ending.shared < PROOF:
                 self._ahead[feed] = ending
         found: list[tuple[Copy, bool]] = []

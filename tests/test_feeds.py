@@ -790,19 +790,19 @@ def test_beside_one_that_is_spliced_in_a_feed_that_has_not_come_so_far_may_be_be
         assert merged.reached("a", 102.5, hold=1.0) <= 101.0
         merged.bring("a", number)
     assert merged.reached("a", 102.5, hold=1.0) == 102.5
-    merged.lost("b")
-    merged.stood("b")
-    merged.splice("b")
-    assert merged.reached("a", 102.5, hold=1.0) == 102.5
 
 
-def test_what_was_spliced_in_when_a_feed_fell_silent_counts_though_it_is_found_dead_later() -> None:
+def test_beside_one_that_was_spliced_in_and_brings_nothing_it_may_be_for_as_long_as_it_can() -> (
+    None
+):
     merged = came_back()
     merged.now = 103.0
     merged.splice("b")
-    merged.now = 114.0
+    merged.now = 120.0  # when it is found dead
     assert merged.reached("a", 102.5, hold=1.0) == 101.0
-    assert merged.reached("a", 103.5, hold=1.0) == 103.5  # it was no more
+    assert merged.reached("a", 103.5, hold=1.0) == 101.0  # by more than it was held back for
+    assert merged.reached("a", 102.0 + WINDOW, hold=1.0) == 102.0
+    assert merged.reached("a", 102.1 + WINDOW, hold=1.0) == 102.1 + WINDOW
 
 
 def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
