@@ -120,11 +120,17 @@ def ailment(named: Path | None, environ: Mapping[str, str], max_age: float = MAX
         max_age: The oldest sign of life that counts, in seconds.
     """
     if named is not None:
-        return _found_in(named, max_age)
-    signs = list(_own_signs(environ))
-    if not signs:
+        try:
+            return _found_in(named, max_age)
+        except FileNotFoundError:
+            return f"{named} is missing: the listener is not running, or not yet"
+    found: list[str | None] = []
+    for path in _own_signs(environ):
+        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile, and took its sign along
+            found.append(_found_in(path, max_age))
+    if not found:
         return "no listener of this user is running; is it another user's, or CTI_HEALTH_FILE set?"
-    return next((why for path in signs if (why := _found_in(path, max_age))), None)
+    return next(filter(None, found), None)
 
 
 def _directories(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -165,14 +171,18 @@ def _lives(pid: str) -> bool:
 
 
 def _found_in(path: Path, max_age: float) -> str | None:
-    """Return what a sign of life says against its process."""
+    """Return what a sign of life says against its process.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     try:
         sign: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         # The monotonic clock is the machine's: the same in every process, and no setting moves it.
         age = time.monotonic() - float(sign["monotonic"])
         pid = sign["pid"]
     except FileNotFoundError:
-        return f"{path} is missing: the listener is not running, or not yet"
+        raise
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
     except (ValueError, KeyError, TypeError):

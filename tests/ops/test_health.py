@@ -119,6 +119,26 @@ class TestOwnFile:
         assert not left.exists()
         file.remove()
 
+    def test_one_that_ends_while_it_is_looked_for_does_not_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its file is listed, and gone when it is read."""
+        environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+        file = health.own_file(environ)
+        ended = file.path.with_name(f"{os.getppid()}.json")
+        ended.write_text("{}", encoding="utf-8")
+
+        def ends(pid: str) -> bool:
+            ended.unlink(missing_ok=True)
+            return True
+
+        monkeypatch.setattr(health, "_lives", ends)
+        monkeypatch.setattr(health, "_directories", lambda _environ: [file.path.parent])
+        assert health.ailment(None, environ) is None
+        file.remove()
+        ended.write_text("{}", encoding="utf-8")
+        assert "no listener of this user" in str(health.ailment(None, environ))
+
     def test_a_directory_that_others_can_write_to_is_not_used(self, tmp_path: Path) -> None:
         trap = tmp_path / f"cti-listener-{os.getuid()}"
         trap.mkdir()
