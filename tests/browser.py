@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.servers import need_server
 
@@ -18,14 +18,25 @@ PATIENCE: Final = 15_000.0
 
 
 @asynccontextmanager
-async def browsed(**options: Any) -> AsyncIterator[Page]:
-    """Open a page; what its console complains of, or its script fails on, fails the test."""
+async def chromium() -> AsyncIterator[Browser]:
+    """Run the browser; a start takes a second, so a module keeps one, and its event loop."""
     need_server("chromium", CHROMIUM)
-    complaints: list[str] = []
-    async with asyncio.timeout(55), async_playwright() as playwright:
+    async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def browsed(browser: Browser, **options: Any) -> AsyncIterator[Page]:
+    """Open a page that shares nothing with others.
+
+    What its console complains of, or its script fails on, fails the test.
+    """
+    complaints: list[str] = []
+    async with asyncio.timeout(55):
+        context = await browser.new_context(**{"locale": "en-US", **options})
         try:
-            context = await browser.new_context(**{"locale": "en-US", **options})
             page = await context.new_page()
             page.set_default_timeout(PATIENCE)
             page.on(
@@ -34,7 +45,7 @@ async def browsed(**options: Any) -> AsyncIterator[Page]:
             page.on("pageerror", lambda error: complaints.append(str(error)))
             yield page
         finally:
-            await browser.close()
+            await context.close()
     # What the browser says of answers that are meant to be so, and of a server that is away.
     expected = ("net::ERR", "status of 403")
     unexpected = [one for one in complaints if not any(text in one for text in expected)]

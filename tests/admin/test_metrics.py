@@ -289,7 +289,7 @@ async def test_two_listeners_have_registries_of_their_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_a_hundred_thousand_devices_do_not_add_one_series() -> None:
+async def test_ten_thousand_devices_do_not_add_one_series() -> None:
     def odd(number: int) -> dict[str, Any]:
         event = make_agent if number % 2 else make
         name = f"event{number}" if number % 3 == 0 else "delivered"
@@ -302,11 +302,11 @@ async def test_a_hundred_thousand_devices_do_not_add_one_series() -> None:
 
         it.source.send(make())
         before = await it.metrics()
-        for number in range(100_000):
+        for number in range(10_000):
             it.source.send(odd(number))
             if number % 200 == 0:
                 await asyncio.sleep(0)
         after = await it.metrics()
         assert after.keys() == before.keys()
         received = sum(value for name, value in after.items() if "events_received" in name)
-        assert received == 100_001
+        assert received == 10_001

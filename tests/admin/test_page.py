@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
 from cti_listener import Listener
 from cti_listener.admin import make_admin
@@ -15,12 +17,18 @@ from cti_listener.ops.masking import Masker
 from cti_listener.simulator import Centre, SimulatorServer
 from cti_listener.testing import FakeSource, ManualClock
 from tests.admin.support import TOKEN, Served, served
-from tests.browser import browsed
+from tests.browser import browsed, chromium
 from tests.examples import NAMESPACE, device_id, make, make_agent
 from tests.servers import free_ports
 from tests.turns import until
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
 
 
 async def opened(page: Page, it: Served) -> None:
@@ -38,8 +46,8 @@ def tile(page: Page, agent: int) -> Any:
     return page.locator(".agents li").filter(has_text=str(agent))
 
 
-async def test_agents_and_calls_follow_what_happens() -> None:
-    async with served() as it, browsed() as page:
+async def test_agents_and_calls_follow_what_happens(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         await expect(page.locator("#no-agents")).to_be_visible()
         it.source.send(make_agent("agentReady"))
@@ -62,17 +70,17 @@ async def test_agents_and_calls_follow_what_happens() -> None:
         )
 
 
-async def test_clocks_run() -> None:
-    async with served() as it, browsed() as page:
+async def test_clocks_run(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         clock = page.locator("#status [data-since]")
         before = await clock.text_content()
         await expect(clock).not_to_have_text(before or "")
 
 
-async def test_outside_numbers_are_masked_wherever_they_stand() -> None:
+async def test_outside_numbers_are_masked_wherever_they_stand(browser: Browser) -> None:
     outside = "13812345678"
-    async with served(admin={"masker": Masker()}) as it, browsed() as page:
+    async with served(admin={"masker": Masker()}) as it, browsed(browser) as page:
         await opened(page, it)
         it.source.send(make_agent("agentReady"))
         who = {"callingDevice": device_id(outside), "calledDevice": device_id(8002)}
@@ -85,8 +93,8 @@ async def test_outside_numbers_are_masked_wherever_they_stand() -> None:
         assert outside not in await page.content()
 
 
-async def test_a_lost_connection_and_its_gap_are_shown() -> None:
-    async with served() as it, browsed() as page:
+async def test_a_lost_connection_and_its_gap_are_shown(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         it.source.disconnect("half_open")
         await expect(page.get_by_role("status")).to_contain_text("Not connected")
@@ -97,11 +105,11 @@ async def test_a_lost_connection_and_its_gap_are_shown() -> None:
         await expect(page.locator("#gaps .open")).to_have_count(0)
 
 
-async def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does() -> None:
+async def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does(browser: Browser) -> None:
     (port,) = free_ports(1)
     source = FakeSource()
     listener = Listener(source, namespace=NAMESPACE)
-    async with listener, browsed() as page:
+    async with listener, browsed(browser) as page:
         async with make_admin(listener, port=port) as admin:
             await page.goto(admin.url)
             await expect(page.get_by_role("status")).to_contain_text("Connected")
@@ -113,8 +121,8 @@ async def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does() -> N
             await expect(page.locator(".events .name")).to_contain_text(["held"])
 
 
-async def test_it_asks_for_the_token_once() -> None:
-    async with served(admin={"token": TOKEN}) as it, browsed() as page:
+async def test_it_asks_for_the_token_once(browser: Browser) -> None:
+    async with served(admin={"token": TOKEN}) as it, browsed(browser) as page:
         await page.goto(it.admin.url)
         field = page.get_by_label("Token")
         await expect(field).to_be_focused()
@@ -131,8 +139,8 @@ async def test_it_asks_for_the_token_once() -> None:
         await expect(page.get_by_role("status")).to_contain_text("Connected")
 
 
-async def test_a_session_can_be_left_after_a_reload_too() -> None:
-    async with served(admin={"token": TOKEN}) as it, browsed() as page:
+async def test_a_session_can_be_left_after_a_reload_too(browser: Browser) -> None:
+    async with served(admin={"token": TOKEN}) as it, browsed(browser) as page:
         await page.goto(it.admin.url)
         await page.get_by_label("Token").fill(TOKEN)
         await page.keyboard.press("Enter")
@@ -145,8 +153,8 @@ async def test_a_session_can_be_left_after_a_reload_too() -> None:
         await expect(page.get_by_label("Token")).to_be_visible()
 
 
-async def test_where_no_token_is_asked_for_there_is_nothing_to_leave() -> None:
-    async with served() as it, browsed() as page:
+async def test_where_no_token_is_asked_for_there_is_nothing_to_leave(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         await expect(page.get_by_role("button", name="Leave")).to_be_hidden()
 
@@ -158,12 +166,14 @@ async def test_where_no_token_is_asked_for_there_is_nothing_to_leave() -> None:
         (timezone(timedelta(hours=5, minutes=30)), "UTC+05:30", "11:43:36"),
     ],
 )
-async def test_all_times_are_the_servers_and_it_says_so(zone: Any, told: str, wall: str) -> None:
+async def test_all_times_are_the_servers_and_it_says_so(
+    browser: Browser, zone: Any, told: str, wall: str
+) -> None:
     at = datetime(2026, 3, 18, 6, 13, 36, tzinfo=UTC)
     clock = ManualClock(at)
     async with (
         served(zone=zone, clock=clock) as it,
-        browsed(timezone_id="Europe/Berlin") as page,
+        browsed(browser, timezone_id="Europe/Berlin") as page,
     ):
         await opened(page, it)
         it.source.send(make("held", eventTime=f"2026.03.18 {wall}"))
@@ -181,8 +191,8 @@ async def test_all_times_are_the_servers_and_it_says_so(zone: Any, told: str, wa
 @pytest.mark.parametrize(
     ("locale", "ready"), [("zh-CN", "就绪"), ("en-GB", "Ready"), ("de-DE", "Ready")]
 )
-async def test_it_speaks_the_browsers_language(locale: str, ready: str) -> None:
-    async with served() as it, browsed(locale=locale) as page:
+async def test_it_speaks_the_browsers_language(browser: Browser, locale: str, ready: str) -> None:
+    async with served() as it, browsed(browser, locale=locale) as page:
         await page.goto(it.admin.url)
         it.source.send(make_agent("agentReady"))
         await expect(tile(page, 5002)).to_contain_text(ready)
@@ -193,8 +203,8 @@ async def test_it_speaks_the_browsers_language(locale: str, ready: str) -> None:
         )
 
 
-async def test_both_languages_have_the_same_words() -> None:
-    async with served() as it, browsed() as page:
+async def test_both_languages_have_the_same_words(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         assert await page.evaluate(
             "Object.keys(WORDS.en).sort().join() === Object.keys(WORDS.zh).sort().join()"
@@ -202,9 +212,11 @@ async def test_both_languages_have_the_same_words() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_what_is_written_can_be_told_from_what_is_behind(scheme: str) -> None:
+async def test_what_is_written_can_be_told_from_what_is_behind(
+    browser: Browser, scheme: str
+) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 to 1 at least, of every colour text is written in."""
-    async with served() as it, browsed(color_scheme=scheme) as page:
+    async with served() as it, browsed(browser, color_scheme=scheme) as page:
         await opened(page, it)
         contrasts: dict[str, float] = await page.evaluate(_CONTRASTS)
         assert {name: value for name, value in contrasts.items() if value < 4.5} == {}
@@ -228,8 +240,8 @@ _CONTRASTS = """() => {
 }"""
 
 
-async def test_the_keyboard_alone_picks_agents_by_state() -> None:
-    async with served() as it, browsed() as page:
+async def test_the_keyboard_alone_picks_agents_by_state(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         it.source.send(make_agent("agentReady", agent=5002, device=8002))
         it.source.send(make_agent("agentNotReady", agent=5003, device=8003))
         await opened(page, it)
@@ -243,8 +255,8 @@ async def test_the_keyboard_alone_picks_agents_by_state() -> None:
         await expect(page.locator(".agents li")).to_have_count(2)
 
 
-async def test_a_reader_of_the_screen_finds_its_way() -> None:
-    async with served() as it, browsed() as page:
+async def test_a_reader_of_the_screen_finds_its_way(browser: Browser) -> None:
+    async with served() as it, browsed(browser) as page:
         await opened(page, it)
         await expect(page.get_by_role("main")).to_be_visible()
         for name in ("Agents", "Calls in progress", "Events a second", "Last events"):
@@ -256,9 +268,11 @@ async def test_a_reader_of_the_screen_finds_its_way() -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 390, 1400])
-async def test_nothing_hangs_over_the_edge_and_no_agent_is_cut_off(width: int) -> None:
+async def test_nothing_hangs_over_the_edge_and_no_agent_is_cut_off(
+    browser: Browser, width: int
+) -> None:
     size = {"width": width, "height": 844}
-    async with served() as it, browsed(viewport=size) as page:
+    async with served() as it, browsed(browser, viewport=size) as page:
         for number in range(12):
             it.source.send(make_agent("agentReady", agent=5000 + number, device=8000 + number))
         for agent in ("wang.xiaoming", "maintenance-2nd-floor@hangzhou.example.com"):
@@ -277,11 +291,17 @@ _CUT_OFF = """() => [...document.querySelectorAll(".agents .who *")].filter((one
 }).map((one) => one.textContent)"""
 
 
-async def test_a_server_that_restarts_on_the_same_port_comes_back_on_the_page() -> None:
+async def test_a_server_that_restarts_on_the_same_port_comes_back_on_the_page(
+    browser: Browser,
+) -> None:
     centre = Centre(seed=5, agents=6, rate=40.0, namespace=NAMESPACE)
     async with SimulatorServer(centre=centre, await_subscriber=True) as server:
         listener = Listener(server.stomp_url, namespace=NAMESPACE)
-        async with make_admin(listener, masker=Masker()) as admin, listener, browsed() as page:
+        async with (
+            make_admin(listener, masker=Masker()) as admin,
+            listener,
+            browsed(browser) as page,
+        ):
             await page.goto(admin.url)
             await expect(page.locator(".agents li")).to_have_count(6)
             await server.stop()

@@ -145,8 +145,8 @@ class TestSound:
         assert way.steps[-1] == "events: 1 messages were no events: not_json"
 
     async def test_heart_beats_are_sent_for_as_long_as_is_listened(self) -> None:
-        async with SimulatorServer(heartbeat=(100, 100)) as server:
-            way = await go(server.stomp_url, seconds=1.0, heartbeat_send=0.1)
+        async with SimulatorServer(heartbeat=(250, 250)) as server:
+            way = await go(server.stomp_url, seconds=1.5, heartbeat_send=0.25)
         assert way.code is ExitCode.OK
 
     async def test_the_certificate_is_told(self) -> None:
