@@ -22,7 +22,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import process_time
 from typing import NamedTuple
@@ -123,7 +123,7 @@ class Ears:
     """A `Source` that keeps its receiver, so that it can be told things by hand."""
 
     endpoints = ("bench:",)
-    last_sign = None
+    last_signs: Mapping[str, datetime] = {}
 
     def __init__(self) -> None:
         self.receiver: Receiver

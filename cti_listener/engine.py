@@ -222,7 +222,7 @@ class Engine:
             until = clock.monotonic() + drain
             self._pipeline.leave()
             if commits is not None:
-                commits.note_life(self.source.last_sign)
+                commits.note_life(self._last_sign())
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.source.stop())
                 # What it still brings is in the lanes before they are drained.
@@ -302,7 +302,7 @@ class Engine:
 
     def _last_sign(self) -> datetime | None:
         """Return up to when nothing is missed if we die now."""
-        return self._pipeline.covered(self.source.last_sign)
+        return self._pipeline.covered(self.source.last_signs)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call after so many seconds, if the listener runs then."""

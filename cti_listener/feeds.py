@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -119,6 +120,11 @@ class Feeds:
         return f"<Feeds {sorted(self._standing)} standing, {held} events held back>"
 
     # Connections
+
+    @property
+    def standing(self) -> AbstractSet[str]:
+        """The feeds that stand."""
+        return self._standing.keys()
 
     def stood(self, feed: str, now: float) -> int:
         """Note that a feed stands.

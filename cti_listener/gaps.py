@@ -11,7 +11,7 @@ the past, and a gap may turn out that is closed already.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -101,6 +101,10 @@ class _Coverage:
         if since is not None:
             self.past.append(_Life(since, max(since, until), reason, silent))
             del self.past[:-LIVES]
+
+    def copy(self) -> _Coverage:
+        """Return what may be changed without changing this."""
+        return _Coverage(self.settled, dict(self.up), list(self.past))
 
     def settle(self, until: datetime) -> None:
         """Hold everything before as said."""
@@ -253,6 +257,23 @@ class GapLedger:
             self._coverage.settle(hole.until)
         self._coverage.settle_what_is_known()
         return told
+
+    def covered(
+        self, until: Mapping[str, datetime], silent: Mapping[str, datetime]
+    ) -> datetime | None:
+        """Return since when something is missed if all feeds that stand are lost now.
+
+        Args:
+            until: Up to when each covers what happens.
+            silent: When its last byte came.
+        """
+        if self._coverage is None or self.apart:  # then each one's loss is a gap
+            return min(until.values(), default=None)
+        coverage = self._coverage.copy()
+        for feed, at in until.items():
+            coverage.end(feed, at, "listener_down", silent[feed])
+        over, still = coverage.holes("listener_down")
+        return min((hole.since for hole in (*over, *([still] if still else ()))), default=None)
 
     def _regained(self, at: datetime, *, recovered: bool = False) -> list[Gap]:
         entries, self._lost = self._lost, []

@@ -7,7 +7,7 @@ but for the `where=` of a handler. What becomes of connections is for `standing`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -365,14 +365,16 @@ class Pipeline:
         if self._inquiry is not None and self._inquired:
             self._inquiry.want(devices)
 
-    def covered(self, sign: datetime | None) -> datetime | None:
-        """Return up to when nothing is missed if we die now: what is held back is in memory only.
+    def covered(self, signs: Mapping[str, datetime]) -> datetime | None:
+        """Return up to when nothing is missed if we die now; None: that is not known.
 
         Args:
-            sign: When the source last showed a sign of life.
+            signs: When the last byte came by each feed that stands.
         """
-        if self._splicing is not None and self._splicing.holding:
-            return None
+        if self._splicing is not None:
+            sign = self._splicing.covered(signs)
+        else:
+            sign = max(signs.values(), default=None)
         since = None if self._inquiry is None else self._inquiry.holding_since
         return sign if since is None or sign is None else min(sign, since)
 
@@ -394,7 +396,7 @@ class Pipeline:
             self._splicing.stood(feed)
         since = self.standing.stands[feed].since
         self.standing.covers(feed, since, backlog=backlog)
-        if self._commits is not None and self.covered(since) == since:
+        if self._commits is not None and self.covered({feed: since}) == since:
             self._commits.note_life(since)  # if we die now, it was covered till then
         if self._inquiry is not None and not self._inquired:
             self._inquired = True

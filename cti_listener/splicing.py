@@ -177,11 +177,33 @@ class Splicing:
         """
         now = self._clock.monotonic()
         silent = now - (self._clock.now() - since).total_seconds()
-        covered = since
-        if not self._ledger.apart:
-            reached = self._feeds.reached(feed, silent, self._hold)
-            covered -= timedelta(seconds=silent - reached)
+        covered = self._reached(feed, since, silent)
         return covered, self._feeds.lost(feed, silent, now, too_large=too_large)
+
+    def covered(self, signs: Mapping[str, datetime]) -> datetime | None:
+        """Return up to when nothing is missed if all that stand are lost now.
+
+        Args:
+            signs: When the last byte came by each.
+
+        Returns:
+            None while that is not known: events are held back, and are in memory only, or one of
+            them has ended and we are yet to hear of it.
+        """
+        if self._feeds.holding or signs.keys() != self._feeds.standing:
+            return None
+        now, today = self._clock.monotonic(), self._clock.now()
+        reached = {
+            feed: self._reached(feed, sign, now - (today - sign).total_seconds())
+            for feed, sign in signs.items()
+        }
+        return self._ledger.covered(reached, signs)
+
+    def _reached(self, feed: str, since: datetime, silent: float) -> datetime:
+        """Return up to when a feed brought all that happened, if its last byte came then."""
+        if self._ledger.apart:
+            return since  # what others brought says nothing of it
+        return since - timedelta(seconds=silent - self._feeds.reached(feed, silent, self._hold))
 
     def end(self, numbers: Iterable[int]) -> None:
         """End these splices."""

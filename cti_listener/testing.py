@@ -110,9 +110,9 @@ class FakeSource:
         return f"<FakeSource {'connected' if self._connected else 'not connected'}>"
 
     @property
-    def last_sign(self) -> datetime | None:
+    def last_signs(self) -> Mapping[str, datetime]:
         """Now, while it is connected."""
-        return self._now() if self._connected else None
+        return {"a": self._now()} if self._connected else {}
 
     def _now(self) -> datetime:
         return self._clock.now() if self._clock else datetime.now(UTC)

@@ -326,14 +326,14 @@ async def test_what_waits_is_no_sign_of_life_for_later_runs(tmp_path: Path) -> N
         came = stage.clock.now()
         await stage.clock.advance(3.0)
         pipeline = stage.listener._engine._pipeline  # noqa: SLF001 - no user sees it
-        assert pipeline.covered(stage.clock.now()) == came
+        assert pipeline.covered({"a": stage.clock.now()}) == came
         done: list[bool] = []
         pipeline.when_committed(lambda: done.append(True))
         await stage.clock.advance(3.0)
         assert not done
         stage.desk.answer(0, None)
         await until(lambda: done)
-        assert pipeline.covered(stage.clock.now()) == stage.clock.now()
+        assert pipeline.covered({"a": stage.clock.now()}) == stage.clock.now()
 
 
 async def test_what_an_answer_told_is_known_to_the_next_run(tmp_path: Path) -> None:

@@ -236,7 +236,6 @@ async def test_no_sign_of_life_is_kept_while_an_event_is_held_back(
             await server.send(make(device=8009))
         await asyncio.sleep(0.2)
         assert last_sign() == before
-    assert last_sign() > before
     assert 3 in two.serials
 
 

@@ -106,5 +106,5 @@ class Source(Protocol):
         """Where it connects, without credentials."""
 
     @property
-    def last_sign(self) -> datetime | None:
-        """When the last byte came by a connection that stands, aware; None if none does."""
+    def last_signs(self) -> Mapping[str, datetime]:
+        """When the last byte came that was taken, aware, by each feed that stands."""

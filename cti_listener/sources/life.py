@@ -199,15 +199,18 @@ class Life:
             self._ended.set_result(error)
             if reason is not None:
                 self.reason = reason
-            if self._transport is not None:
-                self._liveness.last_came(self._transport.silent_for)
-            self._last_sign = self._liveness.last_sign
+            if not self._closing:
+                if self._transport is not None:
+                    self._liveness.last_came(self._transport.silent_for)
+                self._last_sign = self._liveness.last_sign
             if self.durable is not None:
                 unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None
                 self._last_sign = self.durable.ended(self._last_sign, unnoticed=unnoticed)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
+        if not self._ended.done():
+            self._last_sign = self._liveness.last_sign  # what comes from now on is not taken
         self._closing = True
         if self._early:  # what came is handled, though the rest was never confirmed
             self._stand(confirmed=False)
@@ -251,8 +254,9 @@ class Life:
 
     @property
     def last_sign(self) -> datetime:
-        """When the last byte came, aware."""
-        return self._last_sign if self._ended.done() else self._liveness.last_sign
+        """When the last byte came that was taken, aware."""
+        over = self._closing or self._ended.done()
+        return self._last_sign if over else self._liveness.last_sign
 
     @property
     def codec(self) -> Codec | None:

@@ -7,8 +7,9 @@ together. A feed that gives up or breaks is made anew after a while, for as long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 from cti_listener.clock import Clock
@@ -57,10 +58,10 @@ class MergedSource:
         return list(dict.fromkeys(every))
 
     @property
-    def last_sign(self) -> datetime | None:
-        """When the last byte came by any feed that stands, aware; None if none does."""
-        signs = [one.last_sign for one in self._sources.values()]
-        return max((sign for sign in signs if sign is not None), default=None)
+    def last_signs(self) -> Mapping[str, datetime]:
+        """When the last byte came that was taken, aware, by each feed that stands."""
+        every = (source.last_signs.items() for source in self._sources.values())
+        return dict(chain.from_iterable(every))
 
     @property
     def subscriptions(self) -> int:

@@ -7,7 +7,7 @@ destinations are left out because the server refuses them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, tzinfo
 
@@ -105,10 +105,12 @@ class WebSocketSource:
         return self._endpoints.shown
 
     @property
-    def last_sign(self) -> datetime | None:
-        """When the last byte came by a connection that stands, aware; None if none does."""
+    def last_signs(self) -> Mapping[str, datetime]:
+        """When the last byte came that was taken, aware; by no feed while it does not stand."""
         life = self._life
-        return life.last_sign if life is not None and life.stood and not life.ended else None
+        if life is None or life.ended or not life.stood:
+            return {}
+        return {self._feed: life.last_sign}
 
     @property
     def subscriptions(self) -> int:

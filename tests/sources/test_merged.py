@@ -29,7 +29,7 @@ class Scripted:
     def __init__(self, feed: str) -> None:
         self.feed = feed
         self.endpoints: Sequence[str] = (f"fake:{feed}", "fake:shared")
-        self.last_sign: datetime | None = None
+        self.last_signs: dict[str, datetime] = {}
         self.paused = False
         self.updates = 0
         self.ran = asyncio.Event()
@@ -109,14 +109,14 @@ async def test_all_are_run_and_stopped_together() -> None:
     assert task.done()
 
 
-async def test_tells_every_endpoint_once_and_the_latest_sign_of_life() -> None:
+async def test_tells_every_endpoint_once_and_each_feeds_sign_of_life() -> None:
     studio = Studio()
     assert list(studio.merged.endpoints) == ["fake:a", "fake:shared", "fake:b"]
-    assert studio.merged.last_sign is None
-    studio["a"].last_sign = NOON
-    assert studio.merged.last_sign == NOON
-    studio["b"].last_sign = NOON.replace(hour=13)
-    assert studio.merged.last_sign == NOON.replace(hour=13)
+    assert studio.merged.last_signs == {}
+    studio["a"].last_signs = {"a": NOON}
+    assert studio.merged.last_signs == {"a": NOON}
+    studio["b"].last_signs = {"b": NOON.replace(hour=13)}
+    assert studio.merged.last_signs == {"a": NOON, "b": NOON.replace(hour=13)}
 
 
 async def test_a_feed_that_is_refused_is_made_anew_while_the_other_goes_on() -> None:

@@ -782,6 +782,35 @@ async def test_stop_is_bounded_where_the_server_never_closes() -> None:
     assert kept.lost_ == []
 
 
+async def test_what_comes_behind_a_stop_is_no_sign_of_life() -> None:
+    """It is not taken: whoever asks what was missed has to hear of that time."""
+    over = asyncio.Event()
+
+    async def go_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await shake_hands(reader, writer)
+        await over.wait()
+        writer.close()
+
+    clock = ManualClock()
+    async with tcp_server(go_on) as url:
+        source, kept = source_of(url, clock=clock, close_timeout=PATIENCE), Kept()
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(source.run(kept, Interest(NAMESPACE)))
+            await kept.until(lambda: kept.connected)
+            before = dict(source.last_signs)
+            assert before
+            tasks.create_task(source.stop())
+            await until(lambda: source._life is None or source._life._closing)  # noqa: SLF001
+            await clock.advance(3.0)
+            life = source._life  # noqa: SLF001
+            assert life is not None
+            life.about_to_read()
+            life.bytes_received(more=False)
+            assert source.last_signs == before
+            over.set()
+            await run
+
+
 async def test_stop_does_not_wait_for_a_server_that_never_answers() -> None:
     arrived = asyncio.Event()
 
