@@ -78,8 +78,9 @@ class Interest:
         self.devices -= less_devices
         self.agents -= less_agents
         for agent in less_agents:
-            if seat := self._seats.pop(agent, None):
-                self._sitting.pop(seat[0], None)
+            seat = self._seats.pop(agent, None)
+            if seat and self._sitting.get(seat[0]) == agent:  # else somebody else sits there now
+                del self._sitting[seat[0]]
 
     def includes_device(self, device: str) -> bool:
         """Tell whether the events of a device are wanted, as far as is known by now."""
@@ -170,11 +171,12 @@ class Interest:
         return list(found)
 
     def devices_of(self, destination: str) -> frozenset[str]:
-        """Return whose events a destination brings; empty: all, or it cannot be told."""
-        for agent in self.agents:
-            if agent in destination or agent.replace(".", "_") in destination:
-                seat = self._seats.get(agent)
-                return frozenset({seat[0]}) if seat else frozenset()
+        """Return whose events a destination brings; empty: all, or it cannot be told.
+
+        That of an agent brings those of any device, for the agent may sit down elsewhere.
+        """
+        if any(one in destination or one.replace(".", "_") in destination for one in self.agents):
+            return frozenset()
         return frozenset(
             one
             for one in self.devices

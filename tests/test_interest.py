@@ -168,6 +168,15 @@ def test_an_agent_event_that_names_no_agent_frees_no_seat(nobody: object) -> Non
     assert wants(interest, call("8002"))
 
 
+def test_who_is_asked_for_no_longer_leaves_the_seat_to_the_one_who_sits_there_now() -> None:
+    interest = Interest(NS, agents=["5002", "5003"])
+    log_on(interest, "5002", "8002", 1)
+    wants(interest, agent("agentLoggedOff", f"5002@{NS}", "8002", 5))
+    log_on(interest, "5003", "8002", 6)
+    interest.remove([], ["5002"])
+    assert wants(interest, call("8002"))
+
+
 def test_two_asked_agents_may_share_a_seat_in_turn() -> None:
     interest = Interest(NS, agents=["5002", "5003"])
     log_on(interest, "5002", "8002", 1)
@@ -368,12 +377,11 @@ def test_the_query_repeats_keys_and_leaves_out_whom_nobody_asked_for() -> None:
         Interest(NS).query("x={y}")
 
 
-def test_whose_events_a_destination_brings_is_told_as_far_as_known() -> None:
+def test_whose_events_a_destination_brings_is_told_where_that_cannot_change() -> None:
     interest = Interest(NS, ["8001"], ["5002"])
-    by_agent = "/topic/event.agent.*.5002@zhen04_cc"
-    assert interest.devices_of(by_agent) == frozenset()
     log_on(interest, "5002", "8002")
-    assert interest.devices_of(by_agent) == {f"8002@{NS}"}
+    by_agent = "/topic/event.agent.*.5002@zhen04_cc"
+    assert interest.devices_of(by_agent) == frozenset()  # who knows where the agent sits down next
     assert interest.devices_of("/topic/8001@zhen04.cc") == {f"8001@{NS}"}
     assert interest.devices_of("/topic/event.agent.*.*") == frozenset()
 
