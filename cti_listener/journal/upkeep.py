@@ -138,20 +138,33 @@ class Upkeep:
 
 
 def first_since(db: sqlite3.Connection, limit: float) -> int:
-    """Return the first row that came since a time; rows are in order of time, give or take."""
+    """Return the first row that came since a time; rows are in order of time, give or take.
+
+    Not so dead letters that were brought back, which have the time of their event: they tell
+    nothing of the rows before them, and came before the next row that is none.
+    """
     low, last = db.execute("SELECT min(seq), max(seq) FROM event").fetchone()
     if low is None:
         return 0
     high = last + 1
     while low < high:
         middle = (low + high) // 2
-        # SQLite compares whatever stands there.
-        before, seq = db.execute(
-            "SELECT received_at < ?, seq FROM event WHERE seq >= ? ORDER BY seq LIMIT 1",
-            (limit, middle),
+        # SQLite compares whatever stands there. It looks no further than `high`: what was brought
+        # back may be many rows, and is not to be gone through each time.
+        found = db.execute(
+            "SELECT received_at < ?, seq FROM event"
+            " WHERE seq >= ? AND seq < ? AND NOT redelivered ORDER BY seq LIMIT 1",
+            (limit, middle, high),
         ).fetchone()
+        before, seq = found or (False, middle)
         if before:
             low = seq + 1
         else:
             high = middle
-    return int(low)
+    # Of what was brought back and has only young rows behind it, or none, the own time is all.
+    first = db.execute(
+        "SELECT seq FROM event WHERE seq >= ? AND NOT (redelivered AND received_at < ?)"
+        " ORDER BY seq LIMIT 1",
+        (low, limit),
+    ).fetchone()
+    return int(first[0]) if first else int(last) + 1

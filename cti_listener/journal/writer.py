@@ -220,14 +220,13 @@ class Writer:
 
     def _seen(self) -> array[int]:
         """Find out what a repeat may yet come of."""
-        query = "SELECT received_at - ? FROM event ORDER BY seq DESC LIMIT 1"
-        since = self._db.execute(query, (self._remember,)).fetchone()
-        if since is None:
-            return array("q")
+        query = "SELECT received_at - ? FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
+        # Where there are only dead letters that were brought back, each may be repeated yet.
+        (since,) = self._db.execute(query, (self._remember,)).fetchone() or (0.0,)
         found = self._db.execute(
             "SELECT digest FROM event WHERE seq >= ? AND seq > ? AND typeof(digest) = 'integer'"
             " ORDER BY seq",
-            (first_since(self._db, since[0]), self._last_seq - SEEN),
+            (first_since(self._db, since), self._last_seq - SEEN),
         )
         return array("q", chain.from_iterable(found))
 

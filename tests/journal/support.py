@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
-from cti_listener.journal import Entry, Journal, Opened, digest, encode, rows
+from cti_listener.journal import Entry, Journal, Opened, digest, encode, rows, visits
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
 from cti_listener.values import EventKey
@@ -132,6 +132,11 @@ def undone_in(path: Path, handler: str, device: str | None = None) -> list[int]:
         (number,) = db.execute("SELECT id FROM handler WHERE name = ?", (handler,)).fetchone()
         found = db.execute(rows.undone("seq, device"), rows.undone_between(number)).fetchall()
     return [seq for seq, of in found if device in (None, of)]
+
+
+def retry_all(path: Path) -> None:
+    with visits.visit(path, write=True) as db:
+        assert visits.retry(db)
 
 
 @asynccontextmanager

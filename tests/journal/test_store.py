@@ -11,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.errors import ConfigurationError, NotRunningError
-from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats, visits
+from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats
 from cti_listener.journal.store import MANY
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
 from cti_listener.values import EventKey
-from tests.journal.support import Held, entry, journal
+from tests.journal.support import Held, entry, journal, retry_all
 from tests.turns import until
 
 
@@ -218,11 +218,6 @@ async def test_a_sign_of_life_that_has_yet_to_come_says_that_the_clock_was_set_b
     assert [one["seconds"] for one in lines if one["event"] == "clock_set_back"] == [60.0]
     async with journal(path, clock=ManualClock(START)) as store:
         assert store.opened.last_sign == START
-
-
-def retry_all(path: Path) -> None:
-    with visits.visit(path, write=True) as db:
-        assert visits.retry(db)
 
 
 async def test_a_retried_letter_is_not_the_last_that_came(path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cti_listener.testing import START, ManualClock
-from tests.journal.support import Held, entry, journal
+from tests.journal.support import Held, entry, journal, retry_all
 
 
 @pytest.fixture
@@ -34,6 +35,12 @@ async def kept(store: Held, clock: ManualClock, rounds: int = 30) -> list[int]:
 async def add(store: Held, clock: ManualClock, numbers: range, **given: object) -> None:
     for number in numbers:
         store.add(entry(number, at=clock.now(), **given))
+    await store.settle()
+
+
+async def bury(store: Held, seqs: range) -> None:
+    for seq in seqs:
+        store.dead("work", seq, "boom")
     await store.settle()
 
 
@@ -86,6 +93,49 @@ async def test_what_came_too_long_before_is_not_told_as_seen(path: Path) -> None
     await clock.advance(1000)  # it counts from the last event
     async with journal(path, remember=100, clock=clock) as store:
         assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
+
+
+async def test_letters_brought_back_take_no_younger_row_with_them(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(20), call=None)
+        await bury(store, range(1, 21))
+        await clock.advance(150)
+        await add(store, clock, range(20, 30), call=None)
+        store.done("work", None, 30)
+        await asyncio.to_thread(retry_all, path)
+        assert await kept(store, clock) == list(range(21, 51))
+        await clock.advance(100)
+        assert await kept(store, clock) == list(range(31, 51))  # undone, however old
+        store.done("work", None, 50)
+        assert await kept(store, clock) == []  # though nothing younger stands behind them
+
+
+async def test_letters_brought_back_hide_nothing_that_came_lately(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, clock=clock) as store:
+        await add(store, clock, range(20))
+        await bury(store, range(1, 21))
+        await clock.advance(150)
+        await add(store, clock, range(20, 25))
+    await asyncio.to_thread(retry_all, path)
+    async with journal(path, remember=100, clock=clock) as store:
+        lately, brought_back = range(20, 25), range(20)
+        assert list(store.opened.seen) == [entry(n).digest for n in (*lately, *brought_back)]
+
+
+async def test_letters_brought_back_are_told_as_seen_where_nothing_else_is_left(
+    path: Path,
+) -> None:
+    clock = ManualClock()
+    async with journal(path, retention=100, clock=clock) as store:
+        await add(store, clock, range(3), call=None)
+        await bury(store, range(1, 4))
+        await clock.advance(150)
+        assert await kept(store, clock) == []
+    await asyncio.to_thread(retry_all, path)
+    async with journal(path, clock=clock) as store:
+        assert list(store.opened.seen) == [entry(number).digest for number in range(3)]
 
 
 async def test_what_was_deleted_cannot_be_found_in_the_file(path: Path) -> None:
