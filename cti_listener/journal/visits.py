@@ -275,10 +275,13 @@ def forget(db: sqlite3.Connection, path: Path, name: str, odd: Odd = refuse) -> 
     """
     number = handler_number(db, name)
     row = db.execute("SELECT * FROM handler WHERE id = ?", (number,)).fetchone()
-    if row[3] and lock.in_use(path):
-        raise ConfigurationError(name, "is in use by the listener that runs; stop it first")
-    told = _handler(db, odd, *row)
+    told = _handler(db, odd, *row)  # may take seconds, for which no listener should wait
     with _transaction(db):
+        # Not before: a listener that starts registers its handlers in a transaction of its own, and
+        # goes by their numbers from then on.
+        active = db.execute("SELECT 1 FROM handler WHERE id = ? AND active", (number,)).fetchone()
+        if active and lock.in_use(path):
+            raise ConfigurationError(name, "is in use by the listener that runs; stop it first")
         for table in ("member", "mark", "dead"):
             db.execute(f"DELETE FROM {table} WHERE handler = ?", (number,))  # noqa: S608 - our own words
         db.execute("DELETE FROM handler WHERE id = ?", (number,))

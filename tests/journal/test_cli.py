@@ -6,11 +6,14 @@ import asyncio
 import json
 import random
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cti_listener.errors import ConfigurationError
+from cti_listener.journal import visits
 from cti_listener.journal.cli import journal_app
 from cti_listener.journal.purge import names, quotes
 from cti_listener.notices import Gap
@@ -200,6 +203,30 @@ async def test_forget_drops_what_does_not_run(path: Path, told: Told) -> None:
     async with journal(path, ["work"]) as store:
         assert store.owed == 0  # the name is new again
         assert store.opened.absent == {"old": 1}
+
+
+async def test_forget_leaves_what_began_to_run_while_it_counted(path: Path) -> None:
+    async with journal(path) as store:
+        await fill(store)
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as running:
+
+        async def start() -> None:
+            await running.enter_async_context(journal(path))
+
+        def forget() -> None:
+            def before(statement: str) -> None:
+                if statement.startswith("BEGIN"):
+                    asyncio.run_coroutine_threadsafe(start(), loop).result()
+
+            with visits.visit(path, write=True) as db:
+                db.set_trace_callback(before)
+                visits.forget(db, path, "work")
+
+        with pytest.raises(ConfigurationError, match="is in use"):
+            await asyncio.to_thread(forget)
+    async with journal(path) as store:
+        assert store.owed == 3
 
 
 def traces(path: Path, number: str) -> list[str]:
