@@ -14,6 +14,7 @@ from typing import Final
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock
+from cti_listener.log import log
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
 VERSION: Final = 3
@@ -231,7 +232,7 @@ def migrate(
 
     Args:
         db: The journal, open to write.
-        path: Its file; the copy is `PATH.v1` for version 1.
+        path: Its file; the copy is `PATH.v1` for version 1, or `PATH.v1.2` if that is there.
         version: What it is now.
         steps: What brings each version to the next.
         target: What it is to be.
@@ -246,7 +247,7 @@ def migrate(
         raise JournalError(
             path, f"version {version} is too old; finish it with an older cti-listen"
         )
-    _copy(db, path.with_name(f"{path.name}.v{version}"))
+    copy = _copy(db, path.with_name(f"{path.name}.v{version}"))
     db.execute("BEGIN IMMEDIATE")
     try:
         for one in range(version, target):
@@ -254,12 +255,14 @@ def migrate(
         db.execute(f"PRAGMA user_version = {target}")
     except BaseException:
         db.execute("ROLLBACK")
+        copy.unlink()  # else each start that fails would leave one more
         raise
     db.execute("COMMIT")
+    log.info("journal_migrated", path=str(path), version=version, to=target, copy=str(copy))
 
 
-def _copy(db: sqlite3.Connection, path: Path) -> None:
-    """Write a whole copy, or none: it gets its name when it is complete."""
+def _copy(db: sqlite3.Connection, path: Path) -> Path:
+    """Write a whole copy, or none: it gets its name when it is complete; return that."""
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.unlink(missing_ok=True)
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -268,7 +271,18 @@ def _copy(db: sqlite3.Connection, path: Path) -> None:
         db.backup(copy)
     finally:
         copy.close()
-    unfinished.rename(path)
+    free = _free(path)
+    unfinished.rename(free)
+    return free
+
+
+def _free(path: Path) -> Path:
+    """Return a name that no earlier copy has."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

@@ -9,9 +9,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
@@ -159,6 +161,33 @@ def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None
     write_one(copy)  # it is a whole journal of the old version
 
 
+def age(path: Path, version: int) -> None:
+    """Make a journal one of an earlier version, as if that had been brought back."""
+    with closing(schema.connect(path, "rw")) as db:
+        for column in ("identity", "tracked", "tracked_seq")[: 1 if version > 1 else None]:
+            db.execute(f"ALTER TABLE state DROP COLUMN {column}")
+        db.execute(f"PRAGMA user_version = {version}")
+
+
+def events_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        (count,) = db.execute("SELECT count(*) FROM event").fetchone()
+    return int(count)
+
+
+def test_a_copy_is_kept_whatever_copies_there_are(path: Path) -> None:
+    copies = [path.with_name(f"journal.db.{ending}") for ending in ("v2", "v2.2", "v2.3")]
+    write_one(path)
+    with capture_logs() as lines:
+        for _ in copies:
+            age(path, 2)
+            write_one(path)
+    assert sorted(path.parent.glob("*.v*")) == copies
+    assert [events_in(copy) for copy in copies] == [1, 2, 3]
+    told = [line["copy"] for line in lines if line["event"] == "journal_migrated"]
+    assert told == [str(copy) for copy in copies]
+
+
 async def _identity(path: Path) -> str:
     async with journal(path) as store:
         return store.opened.identity
@@ -167,11 +196,7 @@ async def _identity(path: Path) -> str:
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_journal_without_an_identity_gets_one(path: Path, version: int) -> None:
     write_one(path)
-    db = schema.connect(path, "rw")
-    for column in ("identity", "tracked", "tracked_seq")[: 1 if version > 1 else None]:
-        db.execute(f"ALTER TABLE state DROP COLUMN {column}")
-    db.execute(f"PRAGMA user_version = {version}")
-    db.close()
+    age(path, version)
     given = asyncio.run(_identity(path))
     assert re.fullmatch("[0-9a-f]{12}", given)
     assert path.with_name(f"journal.db.v{version}").exists()
@@ -199,6 +224,7 @@ def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
         schema.migrate(db, path, 0, steps={}, target=2)
     assert db.execute("SELECT count(*) FROM event").fetchone() == (1,)
     db.close()
+    assert list(path.parent.glob("*.v*")) == []  # many starts that fail fill no disk
 
 
 def test_the_lock_goes_with_the_process_however_it_dies(path: Path) -> None:
