@@ -291,6 +291,8 @@ class Dispatcher:
                     except BaseException as error:
                         if self._must_end(worker, error):
                             raise
+                        if worker.cancelling() and not crew.open:  # what it made of our giving up
+                            raise asyncio.CancelledError from error
                         if isinstance(error, HaltError):
                             self._halt(lane, happening, seq)
                             left = 0

@@ -917,6 +917,29 @@ async def all_answered(dispatcher: Dispatcher, books: Books) -> None:
             await asyncio.sleep(0)
 
 
+async def test_what_a_handler_makes_of_being_interrupted_is_no_failure(
+    dispatcher: Dispatcher, books: Books, told: Told
+) -> None:
+    """As a database's driver does. It is left, and a later run has it again."""
+    begun = asyncio.Event()
+
+    async def interrupted(_: Event) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            raise ConnectionError("interrupted") from error
+
+    handler = handler_of(interrupted, durable=True)
+    dispatcher.start()
+    dispatcher.put(handler, "8002", event(1), 1)
+    await begun.wait()
+    (left,) = await dispatcher.drain(0.0)
+    assert [one.serial for one in left.happenings if isinstance(one, Event)] == [1]
+    await until(lambda: repr(dispatcher).endswith(" 0 workers>"))
+    assert (books.buried, handler.failed, told.crashes) == ([], 0, [])
+
+
 async def test_each_event_a_durable_handler_is_done_with_is_told(
     dispatcher: Dispatcher, books: Books
 ) -> None:
