@@ -177,7 +177,8 @@ class GapLedger:
             else:
                 self._refused[gap.destination] = gap.id, loss
                 self._left_refused.add(gap.destination)
-        if last_sign is not None:
+        absent = any(loss.reason == "listener_down" for _, loss in self._lost)
+        if last_sign is not None and not absent:  # else the absence of runs before goes on
             self._open(_Loss(last_sign, "listener_down", last_before))
 
     # Feeds

@@ -218,6 +218,17 @@ def test_a_run_after_another_names_its_absence_and_goes_on_counting() -> None:
     assert (gap.id, gap.last_before, span(gap)) == (8, key(1), (3, 9))
 
 
+def test_an_absence_over_several_runs_is_one_gap() -> None:
+    """None of those between was ever connected."""
+    left: list[Gap] = []
+    for run in range(3):
+        ledger = GapLedger()
+        ledger.resume(7 + bool(run), left, at(3), key(1))
+        left = [gap for gap in ledger.gaps if gap.until is None]
+    (gap,) = ledger.covers("a", at(9))
+    assert (gap.id, gap.reason, gap.last_before, span(gap)) == (8, "listener_down", key(1), (3, 9))
+
+
 def test_what_a_run_left_open_is_closed_by_the_next_one() -> None:
     first = begun()
     first.lost("a", at(2), "half_open", key(1))
