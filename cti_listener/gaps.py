@@ -259,22 +259,21 @@ class GapLedger:
         self._coverage.settle_what_is_known()
         return told
 
-    def covered(
-        self, until: Mapping[str, datetime], silent: Mapping[str, datetime]
-    ) -> datetime | None:
+    def covered(self, until: Mapping[str, datetime], silent: Mapping[str, datetime]) -> datetime:
         """Return since when something is missed if all feeds that stand are lost now.
 
         Args:
-            until: Up to when each covers what happens.
+            until: Up to when each covers what happens; at least one.
             silent: When its last byte came.
         """
         if self._coverage is None or self.apart:  # then each one's loss is a gap
-            return min(until.values(), default=None)
+            return min(until.values())
         coverage = self._coverage.copy()
         for feed, at in until.items():
             coverage.end(feed, at, "listener_down", silent[feed])
         over, still = coverage.holes("listener_down")
-        return min((hole.since for hole in (*over, *([still] if still else ()))), default=None)
+        holes = over if still is None else [*over, still]
+        return min(hole.since for hole in holes)
 
     def _regained(self, at: datetime, *, recovered: bool = False) -> list[Gap]:
         entries, self._lost = self._lost, []

@@ -372,7 +372,7 @@ class Pipeline:
             signs: When the last byte came by each feed that stands.
         """
         if self._splicing is not None:
-            sign = self._splicing.covered(signs)
+            sign = self.standing.covered(self._splicing.covered(signs), signs)
         else:
             sign = max(signs.values(), default=None)
         since = None if self._inquiry is None else self._inquiry.holding_since

@@ -197,7 +197,8 @@ class Sightings:
         earliest = min(until, max(life.since, until - WINDOW))
         last: Sighting | None = None  # of those in a row
         in_a_row, lacking = 0, False
-        for one in self._latest_first(earliest):
+        # What came while none but itself stood tells nothing of it.
+        for one in () if alone_since <= earliest else self._latest_first(earliest):
             if one.lives[0] is life or one.at > until:
                 continue
             if last is not None and one.lives[0] is not last.lives[0]:

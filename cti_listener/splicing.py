@@ -180,24 +180,23 @@ class Splicing:
         covered = self._reached(feed, since, silent)
         return covered, self._feeds.lost(feed, silent, now, too_large=too_large)
 
-    def covered(self, signs: Mapping[str, datetime]) -> datetime | None:
-        """Return up to when nothing is missed if all that stand are lost now.
+    def covered(self, signs: Mapping[str, datetime]) -> Mapping[str, datetime]:
+        """Return up to when each feed that stands covers what happened, if it is lost now.
 
         Args:
             signs: When the last byte came by each.
 
         Returns:
-            None while that is not known: events are held back, and are in memory only, or one of
+            Nothing while that is not known: events are held back, and are in memory only, or one of
             them has ended and we are yet to hear of it.
         """
         if self._feeds.holding or signs.keys() != self._feeds.standing:
-            return None
+            return {}
         now, today = self._clock.monotonic(), self._clock.now()
-        reached = {
+        return {
             feed: self._reached(feed, sign, now - (today - sign).total_seconds())
             for feed, sign in signs.items()
         }
-        return self._ledger.covered(reached, signs)
 
     def _reached(self, feed: str, since: datetime, silent: float) -> datetime:
         """Return up to when a feed brought all that happened, if its last byte came then."""

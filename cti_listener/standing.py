@@ -7,7 +7,7 @@ the gap ledger. Notices go out by `tell`, which keeps them in order with the eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import get_args
 
@@ -111,6 +111,22 @@ class Standing:
     def caught_up(self, feed: str, *, recovered: bool) -> None:
         """Note that what was kept for a feed is in."""
         self.tell_gaps(self.ledger.caught_up(feed, recovered=recovered))
+
+    def covered(
+        self, until: Mapping[str, datetime], silent: Mapping[str, datetime]
+    ) -> datetime | None:
+        """Return since when something is missed if all feeds that stand are lost now.
+
+        Args:
+            until: Up to when each covers what happens; without any there is no answer.
+            silent: When its last byte came.
+        """
+        if not until:
+            return None
+        # What one of them is refused only the others cover.
+        partly = (until.keys() - feeds.keys() for feeds in self._refusing.values())
+        latest = [max(until[feed] for feed in having) for having in partly if having]
+        return min([self.ledger.covered(until, silent), *latest])
 
     def lost(
         self,

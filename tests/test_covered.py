@@ -13,6 +13,8 @@ from tests.test_backlogs import TwoFeeds
 async def both(way: TwoFeeds) -> None:
     await way.stand("a", backlog=False)
     await way.stand("b", backlog=False)
+    for end_a_splice in way.later:
+        end_a_splice()
 
 
 async def in_step(way: TwoFeeds, *, behind: float = 0.0) -> None:
@@ -54,12 +56,23 @@ async def test_of_feeds_that_bring_different_events_it_is_the_earlier_sign() -> 
         way.bring("a", make())
         way.bring("b", make())
         await way.time.advance(1.0)
-    for end_a_splice in way.later:
-        end_a_splice()
     assert way.pipeline.standing.ledger.apart
     now = way.time.now()
     silent = now - timedelta(seconds=7)
     assert way.pipeline.covered({"a": silent, "b": now}) == silent
+
+
+async def test_what_one_is_refused_is_covered_by_the_other_alone() -> None:
+    way = TwoFeeds()
+    way.pipeline.destination_refused("/topic/x", feed="a", since=way.time.now(), detail="no")
+    await in_step(way)
+    silent = way.time.now()
+    for _ in range(5):
+        way.bring("a", make())
+        await way.time.advance(2.0)
+    covered = way.pipeline.covered({"a": way.time.now(), "b": silent})
+    assert covered is not None
+    assert covered <= silent
 
 
 async def test_while_one_has_ended_that_we_have_not_heard_of_it_is_not_known() -> None:
@@ -69,4 +82,9 @@ async def test_while_one_has_ended_that_we_have_not_heard_of_it_is_not_known() -
 
 
 async def test_where_none_stands_there_is_no_sign() -> None:
-    assert TwoFeeds().pipeline.covered({}) is None
+    way = TwoFeeds()
+    assert way.pipeline.covered({}) is None
+    await in_step(way)
+    await way.fall("a")
+    await way.fall("b")
+    assert way.pipeline.covered({}) is None

@@ -200,9 +200,7 @@ class Life:
             if reason is not None:
                 self.reason = reason
             if not self._closing:
-                if self._transport is not None:
-                    self._liveness.last_came(self._transport.silent_for)
-                self._last_sign = self._liveness.last_sign
+                self._last_sign = self._sign_of_life()
             if self.durable is not None:
                 unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None
                 self._last_sign = self.durable.ended(self._last_sign, unnoticed=unnoticed)
@@ -210,7 +208,7 @@ class Life:
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
         if not self._ended.done():
-            self._last_sign = self._liveness.last_sign  # what comes from now on is not taken
+            self._last_sign = self._sign_of_life()  # what comes from now on is not taken
         self._closing = True
         if self._early:  # what came is handled, though the rest was never confirmed
             self._stand(confirmed=False)
@@ -256,7 +254,12 @@ class Life:
     def last_sign(self) -> datetime:
         """When the last byte came that was taken, aware."""
         over = self._closing or self._ended.done()
-        return self._last_sign if over else self._liveness.last_sign
+        return self._last_sign if over else self._sign_of_life()
+
+    def _sign_of_life(self) -> datetime:
+        if self._transport is not None:
+            self._liveness.last_came(self._transport.silent_for)
+        return self._liveness.last_sign
 
     @property
     def codec(self) -> Codec | None:
