@@ -145,11 +145,11 @@ class WebSocketSource:
         life = self._life
         if life is None:
             return  # the next one asks for what is wished for by then
-        surplus = self._reconcile(life)
+        self._ask_for_more(life)
         if life.codec is None or life.ended:
             await self._next_standing()
         elif await life.confirmed():
-            life.unsubscribe(surplus)  # not before: nobody listened to goes unheard meanwhile
+            self._ask_for_less(life)  # not before: nobody listened to goes unheard meanwhile
 
     async def _next_standing(self) -> None:
         """Wait for a connection that is being made; not for ever."""
@@ -160,8 +160,8 @@ class WebSocketSource:
             async with asyncio.timeout(self._options.open_timeout):
                 await self._standing.wait()
 
-    def _reconcile(self, life: Life) -> list[str]:
-        """Ask for what is wished for and was not asked for; return what is no longer wished for.
+    def _ask_for_more(self, life: Life) -> None:
+        """Ask for what is wished for and was not asked for.
 
         A life that cannot carry the wish is ended.
         """
@@ -169,14 +169,22 @@ class WebSocketSource:
             # The wish is in the URL: only a new connection can carry another one.
             life.end(ConnectError(life.url, "reconnecting for another subscription"))
             life.stable = True
-            return []
+            return
+        asked, wished = self._asked_and_wished(life)
+        life.subscribe([one for one in wished if one not in asked])
+
+    def _ask_for_less(self, life: Life) -> None:
+        """Ask no longer for what is not wished for by now."""
+        asked, wished = self._asked_and_wished(life)
+        life.unsubscribe([one for one in asked if one not in wished])
+
+    def _asked_and_wished(self, life: Life) -> tuple[dict[str, None], dict[str, None]]:
+        """Return the destinations that were asked for, and those that are wished for, in order."""
         wanted = self._plan_destinations()
         if isinstance(life.codec, JsonCodec):
             wanted = self._endpoints.messages(self._interest)
-        asked = dict.fromkeys(life.codec.destinations if life.codec else ())
-        wished = dict.fromkeys(wanted)
-        life.subscribe([one for one in wished if one not in asked])
-        return [one for one in asked if one not in wished]
+        asked = life.codec.destinations if life.codec else ()
+        return dict.fromkeys(asked), dict.fromkeys(wanted)
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""
@@ -290,7 +298,8 @@ class WebSocketSource:
                     await life.open()
             if self._stopping or life is None:
                 return
-            life.unsubscribe(self._reconcile(life))  # the wish may have changed meanwhile
+            self._ask_for_more(life)  # the wish may have changed meanwhile
+            self._ask_for_less(life)
             async with asyncio.TaskGroup() as tasks:
                 retrying = tasks.create_task(self._retry_refused(life))
                 try:

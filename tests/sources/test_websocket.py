@@ -27,7 +27,7 @@ from cti_listener.simulator import SimulatorServer
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.testing import ManualClock
-from cti_listener.wire.stomp_frames import Frame, encode
+from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
 from tests.elsewhere import simulator_elsewhere
 from tests.examples import NAMESPACE, make
 from tests.servers import free_ports
@@ -733,6 +733,47 @@ async def test_what_is_added_over_stomp_is_subscribed_to_on_the_same_connection(
         await until(lambda: len(session.subscriptions) == 1)
         assert session.subscriptions[0].destination.endswith("5002@zhen04_cc")
     assert len(kept.connected) == 1
+
+
+async def test_who_is_asked_for_again_while_it_waits_to_be_asked_for_no_more_stays() -> None:
+    """It waits for the RECEIPT of what was added before; the wish changes meanwhile."""
+    told: list[str] = []
+    pending, confirm = asyncio.Event(), asyncio.Event()
+
+    async def talk(connection: ServerConnection) -> None:
+        async for message in connection:
+            (frame,) = frames_in(message)
+            told.append(f"{frame.command} {frame.headers.get('destination', '')[-14:-10]}".strip())
+            if frame.command == "CONNECT":
+                await connection.send("CONNECTED\nversion:1.2\n\n\0")
+            if told[-1] == "SUBSCRIBE 5003":
+                pending.set()
+                await confirm.wait()
+            if "receipt" in frame.headers:
+                await connection.send(f"RECEIPT\nreceipt-id:{frame.headers['receipt']}\n\n\0")
+
+    interest = Interest(NAMESPACE, agents=["5001", "5002"])
+    protocols = [Subprotocol("v12.stomp")]
+    async with serve(talk, "127.0.0.1", 0, subprotocols=protocols) as server:
+        source = source_of(url_of(server, "/stomp"))
+        async with running(source, interest) as kept, asyncio.TaskGroup() as tasks:
+            await kept.until(lambda: kept.connected)
+            interest.add([], ["5003"])
+            tasks.create_task(source.update())
+            await pending.wait()
+            interest.remove([], ["5002"])
+            tasks.create_task(source.update())
+            await asyncio.sleep(0)
+            interest.add([], ["5002"])
+            tasks.create_task(source.update())
+            confirm.set()
+    assert sorted(told) == ["CONNECT", "DISCONNECT", *(f"SUBSCRIBE 500{n}" for n in (1, 2, 3))]
+
+
+def frames_in(message: str | bytes) -> list[Frame]:
+    decoder = FrameDecoder(max_size=1000)
+    decoder.receive_data(message.encode() if isinstance(message, str) else message)
+    return [frame for frame in decoder.frames_received() if isinstance(frame, Frame)]
 
 
 @pytest.mark.parametrize("wire", ["auto", "json"])
