@@ -202,17 +202,27 @@ class GapLedger:
         entry = self._lost_apart.pop(feed, None)
         return [*([self._close(entry, since)] if entry else ()), *self._regained(since)]
 
-    def caught_up(self, feed: str, *, recovered: bool) -> list[Gap]:
+    def caught_up(
+        self, feed: str, *, recovered: bool, overflowed: datetime | None = None
+    ) -> list[Gap]:
         """Note that the backlog of a feed is in; return the gaps that closes.
 
         Args:
             feed: Which one.
             recovered: Whether it held everything: else it was too old, or had overflowed.
+            overflowed: Until when the broker may have dropped some of it; None: it did not.
         """
-        if feed not in self._catching_up or self._coverage is None:
+        if self._coverage is None or feed not in self._coverage.up:
             return []
-        self._catching_up.clear()
-        return self._regained(min(self._coverage.up.values()), recovered=recovered)
+        since = min(self._coverage.up.values())
+        until = max(since, overflowed or since)
+        if feed in self._catching_up:
+            self._catching_up.clear()
+            return self._regained(until, recovered=recovered)
+        if self._lost or overflowed is None or len(self._coverage.up) > 1:
+            return []
+        # Nothing was missed before it stood, and so no gap is open.
+        return [self._close((next(self._ids), _Loss(since, "slow_consumer", None)), until)]
 
     def lost(
         self,

@@ -402,12 +402,13 @@ class Pipeline:
             self._inquired = True
             self._inquiry.want(self._known_devices)
 
-    def caught_up(self, feed: str, *, recovered: bool) -> None:
+    def caught_up(self, feed: str, *, recovered: bool, overflowed: bool = False) -> None:
         """What a broker kept for a feed is in."""
-        self.when_committed(partial(self._caught_up, feed, recovered=recovered))
+        told = partial(self._caught_up, feed, recovered=recovered, overflowed=overflowed)
+        self.when_committed(told)
 
-    def _caught_up(self, feed: str, *, recovered: bool) -> None:
-        self.standing.caught_up(feed, recovered=recovered)
+    def _caught_up(self, feed: str, *, recovered: bool, overflowed: bool) -> None:
+        self.standing.caught_up(feed, recovered=recovered, overflowed=overflowed)
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:
         """A subscribed connection ended: what no other feed covers is a gap."""

@@ -108,9 +108,10 @@ class Standing:
         self._mind_refused(None)
         self.tell_gaps(self.ledger.no_longer_refused(self._clock.now()))
 
-    def caught_up(self, feed: str, *, recovered: bool) -> None:
+    def caught_up(self, feed: str, *, recovered: bool, overflowed: bool) -> None:
         """Note that what was kept for a feed is in."""
-        self.tell_gaps(self.ledger.caught_up(feed, recovered=recovered))
+        at = self._clock.now() if overflowed else None
+        self.tell_gaps(self.ledger.caught_up(feed, recovered=recovered, overflowed=at))
 
     def covered(
         self, until: Mapping[str, datetime], silent: Mapping[str, datetime]

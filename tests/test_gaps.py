@@ -300,6 +300,28 @@ def test_a_gap_stays_open_until_the_backlog_is_in_and_ends_where_the_feed_stood(
         assert ledger.caught_up("a", recovered=recovered) == []
 
 
+def test_what_overflowed_before_it_was_in_may_have_dropped_events_until_then() -> None:
+    ledger = begun()
+    lose(ledger, 1)
+    ledger.covers("a", at(5), backlog=True)
+    (gap,) = ledger.caught_up("a", recovered=False, overflowed=at(8))
+    assert (span(gap), gap.recovered) == ((1, 8), False)
+
+
+def test_what_overflowed_before_it_was_in_is_a_gap_where_none_was_open() -> None:
+    ledger = GapLedger()
+    ledger.covers("a", at(2), backlog=True)
+    (gap,) = ledger.caught_up("a", recovered=False, overflowed=at(4))
+    assert (gap.reason, span(gap)) == ("slow_consumer", (2, 4))
+    assert ledger.gaps == (gap,)
+
+
+def test_what_overflowed_is_no_gap_where_another_feed_has_it() -> None:
+    ledger = begun()
+    ledger.covers("b", at(2), backlog=True)
+    assert ledger.caught_up("b", recovered=False, overflowed=at(4)) == []
+
+
 def test_a_backlog_that_makes_up_for_nothing_closes_nothing() -> None:
     ledger = GapLedger()
     assert ledger.covers("a", at(0), backlog=True) == []

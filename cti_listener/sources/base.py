@@ -52,8 +52,11 @@ class Receiver(Protocol):
         follows when it is in.
         """
 
-    def caught_up(self, feed: str, *, recovered: bool) -> None:
-        """The backlog is in; `recovered` is False where the broker may have dropped some of it."""
+    def caught_up(self, feed: str, *, recovered: bool, overflowed: bool = False) -> None:
+        """The backlog is in; `recovered` is False where it may not have held all.
+
+        `overflowed` says that the broker may have dropped some of it until now.
+        """
 
     @property
     def queues_emptied(self) -> Mapping[str, datetime]:

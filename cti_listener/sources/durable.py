@@ -86,6 +86,7 @@ class Durable:
         self._owed: tuple[str, ...] = ()  # whose backlogs make up for the outage
         self._doubts: list[str] = []  # that these hold all
         self._told = self._settled = False  # that they are in, and this is committed
+        self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
         self._look_at = self._stamp_at = inf
 
@@ -124,6 +125,7 @@ class Durable:
         """Note that the subscriptions stand: from now on their backlogs come."""
         if self._over:
             return
+        self._stood_at = self._clock.now()
         self._owed = tuple(self.queues.ids)
         self._doubts = self._doubts_of(self._owed)
         # Until it is known to be empty, no later run is to rely on it.
@@ -178,7 +180,7 @@ class Durable:
 
     def _catch_up(self) -> None:
         """Tell that the backlogs are in, and whether they were all there was."""
-        past, most = self._past, self.queues.terms.max_length
+        past, most, overflowed = self._past, self.queues.terms.max_length, False
         past.transient = past.transient or self.queues.transient
         doubts = list(self._doubts)
         for one in self._owed:
@@ -193,6 +195,7 @@ class Durable:
                 )
                 doubts.append(f"{name} is shared with another listener")
             if past.taken[name] + self.queues.count(one) >= most:
+                overflowed = True
                 doubts.append(
                     f"{name} held all it may, {most} messages, so it may have dropped some"
                 )
@@ -206,7 +209,7 @@ class Durable:
             doubts=doubts,
         )
         self._told = True
-        self._receiver.caught_up(self._feed, recovered=not doubts)
+        self._receiver.caught_up(self._feed, recovered=not doubts, overflowed=overflowed)
         self._receiver.when_committed(self._settle)
 
     def _settle(self) -> None:
@@ -255,16 +258,23 @@ class Durable:
                 del self._past.emptied[name]
             self._receiver.queues_empty(names, None)
 
-    def ended(self, last_sign: datetime, *, unnoticed: float | None) -> datetime:
-        """Note that the life ended: nothing more is acknowledged.
+    def covered(self, last_sign: datetime) -> datetime:
+        """Return up to when nothing was missed, if the life ends now.
 
         Args:
             last_sign: When the last byte came.
+        """
+        if self._stood_at is None or (self._told and not self._full):
+            return last_sign
+        # A queue that holds something back drops what is too much for it.
+        return min(last_sign, self._covered or self._stood_at)
+
+    def ended(self, *, unnoticed: float | None) -> None:
+        """Note that the life ended: nothing more is acknowledged.
+
+        Args:
             unnoticed: How often the broker expects a heart-beat of ours, if the connection ended
                 without its knowing: it learns by their absence. 0: it does not. None: it knows.
-
-        Returns:
-            Up to when nothing was missed.
         """
         past, queues = self._past, self.queues
         self._over = True
@@ -274,10 +284,8 @@ class Durable:
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + spell)
         if not self._settled:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
-        if not self._full or self._covered is None:
-            return last_sign
-        self._doubt(self._full)
-        return min(last_sign, self._covered)
+        if self._covered is not None:
+            self._doubt(self._full)
 
     @property
     def _full(self) -> list[str]:

@@ -203,7 +203,7 @@ class Life:
                 self._last_sign = self._sign_of_life()
             if self.durable is not None:
                 unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None
-                self._last_sign = self.durable.ended(self._last_sign, unnoticed=unnoticed)
+                self.durable.ended(unnoticed=unnoticed)
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -259,7 +259,8 @@ class Life:
     def _sign_of_life(self) -> datetime:
         if self._transport is not None:
             self._liveness.last_came(self._transport.silent_for)
-        return self._liveness.last_sign
+        sign = self._liveness.last_sign
+        return sign if self.durable is None else self.durable.covered(sign)
 
     @property
     def codec(self) -> Codec | None:

@@ -52,6 +52,7 @@ class Kept:
     accepted: list[str] = field(default_factory=list)
     backlogs: list[bool] = field(default_factory=list)
     recovered: list[bool] = field(default_factory=list)
+    overflowed: bool | None = None  # so, of the backlog that was in last
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
     uncommitted: list[Callable[[], None]] | None = None  # None: all is committed at once
     told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,9 +103,10 @@ class Kept:
         self.backlogs.append(backlog)
         self.told.set()
 
-    def caught_up(self, feed: str, *, recovered: bool) -> None:
+    def caught_up(self, feed: str, *, recovered: bool, overflowed: bool = False) -> None:
         assert feed == "a"
         self.recovered.append(recovered)
+        self.overflowed = overflowed
         self.told.set()
 
     def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:

@@ -70,7 +70,9 @@ class Life:
     def end(self, unnoticed: float | None = None) -> float:
         """End it; return how long ago it covered everything, in seconds."""
         now = self.clock.now()
-        return (now - self.durable.ended(now, unnoticed=unnoticed)).total_seconds()
+        covered = self.durable.covered(now)
+        self.durable.ended(unnoticed=unnoticed)
+        return (now - covered).total_seconds()
 
     @property
     def acked(self) -> int:
@@ -243,6 +245,7 @@ async def test_a_queue_that_held_all_it_may_makes_up_for_nothing() -> None:
         life = Life(await known())
         await life.take(count)
         assert await life.settle() is recovered
+        assert life.kept.overflowed is not recovered
 
 
 async def test_what_a_life_before_took_out_of_a_queue_counts_as_well() -> None:
@@ -351,6 +354,25 @@ async def test_a_queue_that_overflows_while_we_are_slow_ends_the_life_and_counts
     assert "dropped" in why
     assert life.end() >= 4 * QUIET  # since before reading was paused
     assert not await Life(life).settle()
+
+
+async def test_while_a_backlog_is_not_in_nothing_is_covered_since_it_stood() -> None:
+    life = Life(await known())
+    for _ in range(3):
+        await life.take()
+        await life.tick()
+    assert life.kept.recovered == []
+    assert life.end() == 3 * QUIET
+
+
+async def test_a_queue_that_was_full_covers_nothing_since_until_it_is_known_what_it_held() -> None:
+    life = Life(await known())
+    await life.settle()
+    now = life.clock.now()
+    assert life.durable.covered(now) == now
+    await life.tick(reading=False)
+    await life.tick(5.0, reading=False)
+    assert life.durable.covered(life.clock.now()) == now
 
 
 async def test_a_queue_that_does_not_is_relied_on_again() -> None:
