@@ -30,7 +30,8 @@ GapReason = Literal[
 - `server_restarted`: a serial counter fell back while the time went on; for the whole namespace.
 - `oversized`: a message above `soft_size` was left out, or one that holds more than events of its
   length could; or one above `max_size` ended the connection (WebSocket 1009).
-- `slow_consumer`: reading was paused for a full lane, and the connection was cut meanwhile.
+- `slow_consumer`: reading was paused for a full lane, and the connection was cut meanwhile; or a
+  broker's queue overflowed before we had taken what was in it.
 - `refused`: the server refuses a destination, or us.
 """
 

@@ -284,8 +284,7 @@ class Durable:
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + spell)
         if not self._settled:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
-        if self._covered is not None:
-            self._doubt(self._full)
+        self._doubt(self._full)
 
     @property
     def _full(self) -> list[str]:
