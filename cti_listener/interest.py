@@ -78,9 +78,7 @@ class Interest:
         self.devices -= less_devices
         self.agents -= less_agents
         for agent in less_agents:
-            seat = self._seats.pop(agent, None)
-            if seat and self._sitting.get(seat[0]) == agent:  # else somebody else sits there now
-                del self._sitting[seat[0]]
+            self._stand_up(agent)
 
     def includes_device(self, device: str) -> bool:
         """Tell whether the events of a device are wanted, as far as is known by now."""
@@ -139,12 +137,17 @@ class Interest:
         if agent in self.agents:
             if seated and (time < seated[1] or (time == seated[1] and name != "agentLoggedOn")):
                 return
-            if seated and self._sitting.get(seated[0]) == agent:
-                del self._sitting[seated[0]]
+            self._stand_up(agent)
             self._seats[agent] = (device, time)
             self._sitting[device] = agent
         elif (there := self._sitting.get(device)) and time > self._seats[there][1]:
             del self._sitting[device]
+
+    def _stand_up(self, agent: str) -> None:
+        """Free an agent's seat, unless somebody else sits there now."""
+        seat = self._seats.pop(agent, None)
+        if seat and self._sitting.get(seat[0]) == agent:
+            del self._sitting[seat[0]]
 
     def includes_namespace(self, namespace: str) -> bool:
         """Tell whether what befalls a namespace befalls anybody asked for."""
