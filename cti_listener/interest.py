@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from cti_listener.errors import ConfigurationError
@@ -18,6 +18,13 @@ from cti_listener.values import Payload, full_id, plain_text
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _NAMES: Final = ("agent", "device", "namespace")
+
+
+class Asked(NamedTuple):
+    """Who was asked for at one moment, as full ids."""
+
+    devices: frozenset[str]
+    agents: frozenset[str]
 
 
 class Interest:
@@ -52,6 +59,11 @@ class Interest:
         """Whether nobody in particular was asked for."""
         return not self.devices and not self.agents
 
+    @property
+    def asked(self) -> Asked:
+        """Who is asked for by now."""
+        return Asked(frozenset(self.devices), frozenset(self.agents))
+
     def add(self, devices: Iterable[str], agents: Iterable[str]) -> None:
         """Ask for more.
 
@@ -79,6 +91,15 @@ class Interest:
         self.agents -= less_agents
         for agent in less_agents:
             self._stand_up(agent)
+
+    def undo(self, before: Asked, after: Asked) -> None:
+        """Take back a change from one to the other; what others changed since stays."""
+        self.devices = (self.devices - (after.devices - before.devices)) | (
+            before.devices - after.devices
+        )
+        self.agents = (self.agents - (after.agents - before.agents)) | (
+            before.agents - after.agents
+        )
 
     def includes_device(self, device: str) -> bool:
         """Tell whether the events of a device are wanted, as far as is known by now."""

@@ -19,7 +19,7 @@ from cti_listener.errors import ConfigurationError, HandlerError, NotRunningErro
 from cti_listener.event_base import Event
 from cti_listener.feeds import Feeds
 from cti_listener.inquiry import Inquiry
-from cti_listener.interest import Interest
+from cti_listener.interest import Asked, Interest
 from cti_listener.journal import MAX_SIZE, RETENTION, Journal, Synchronous
 from cti_listener.keywords import make_source, refuse_forgetful, refuse_ids, zone_of
 from cti_listener.lanes import Unhandled
@@ -383,10 +383,10 @@ class Listener:
             ConfigurationError: A short id without a namespace, or half an id.
         """
         refuse_ids(devices, agents)
-        before = set(self._interest.devices), set(self._interest.agents)
+        before = self._interest.asked
         self._interest.add(devices, agents)
         await self._follow(before)
-        self._engine.added(self._interest.devices - before[0])
+        self._engine.added(self._interest.devices - before.devices)
 
     async def remove(self, *, devices: Sequence[str] = (), agents: Sequence[str] = ()) -> None:
         """Listen to these no longer.
@@ -395,16 +395,17 @@ class Listener:
             ConfigurationError: One was not listened to, or nobody would be left.
         """
         refuse_ids(devices, agents)
-        before = set(self._interest.devices), set(self._interest.agents)
+        before = self._interest.asked
         self._interest.remove(devices, agents)
         await self._follow(before)
 
-    async def _follow(self, before: tuple[set[str], set[str]]) -> None:
+    async def _follow(self, before: Asked) -> None:
         """Have the source follow the changed wish; undo it if it cannot be written on the wire."""
+        changed = self._interest.asked
         try:
             await self._engine.source.update()
         except ConfigurationError:
-            self._interest.devices, self._interest.agents = before
+            self._interest.undo(before, changed)
             raise
 
     # Life

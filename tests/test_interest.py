@@ -264,6 +264,19 @@ def test_removing_what_was_not_asked_for_or_everything_is_refused() -> None:
     assert interest.devices == {f"8001@{NS}"}
 
 
+def test_taking_a_change_back_leaves_what_others_changed_since() -> None:
+    interest = Interest(NS, ["8001", "8002"], ["5001"])
+    before = interest.asked
+    interest.add(["8003"], ["5002"])
+    interest.remove(["8001"], [])
+    after = interest.asked
+    interest.add(["8004"], [])
+    interest.remove([], ["5001"])
+    interest.undo(before, after)
+    assert interest.devices == {f"{one}@{NS}" for one in ("8001", "8002", "8004")}
+    assert interest.agents == set()
+
+
 def test_adding_a_bad_id_adds_nothing() -> None:
     interest = Interest(None, ["1@a.cc"])
     with pytest.raises(ConfigurationError):

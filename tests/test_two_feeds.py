@@ -43,11 +43,17 @@ class Jumping(SystemClock):
 class Pair:
     """A listener on two servers, and all it was told."""
 
-    def __init__(self, servers: tuple[SimulatorServer, SimulatorServer], **options: Any) -> None:
+    def __init__(
+        self,
+        servers: tuple[SimulatorServer, SimulatorServer],
+        *,
+        over_json: bool = False,
+        **options: Any,
+    ) -> None:
         self.servers = servers
         self.clock = Jumping()
         self.listener = Listener(
-            [server.stomp_url for server in servers],
+            [server.json_url if over_json else server.stomp_url for server in servers],
             namespace=NAMESPACE,
             redundancy=2,
             proxy=None,
@@ -146,6 +152,16 @@ async def test_the_loss_of_one_feed_is_told_and_is_no_gap() -> None:
     assert [one.feed for one in two.told(Disconnected)] == ["a"]
     assert two.told(Gap) == []
     assert two.listener.stats().gaps == ()
+
+
+async def test_whom_is_added_by_url_costs_one_connection_after_another() -> None:
+    async with pair(over_json=True, in_step=False, devices=["8002"]) as two:
+        await two.listener.add(devices=["8003"])
+        await two.until(lambda: len(two.told(Connected)) == 4)
+        paths = [session.path for server in two.servers for session in server.sessions]
+    assert [path.count("device=") for path in paths] == [2, 2]
+    states = [(type(one), one.feed) for one in two.notices if not isinstance(one, Gap)][2:]
+    assert states == [(kind, feed) for feed in ("a", "b") for kind in (Disconnected, Connected)]
 
 
 async def test_the_loss_of_both_is_one_gap() -> None:

@@ -46,6 +46,9 @@ class MergedSource:
         self._failed: dict[str, CtiError] = {}  # feeds that gave up, and wait to be made anew
         self._stopping = False
         self._paused = False
+        self._one_by_one = asyncio.Lock()
+        self._tasks: asyncio.TaskGroup | None = None  # while it runs
+        self._updates: set[asyncio.Task[ConfigurationError | None]] = set()
         self._end: asyncio.Future[CtiError | None] | None = None
 
     def __repr__(self) -> str:
@@ -82,9 +85,13 @@ class MergedSource:
                 tasks.create_task(self._keep(feed, receiver, interest), name=f"cti-feed-{feed}")
                 for feed in self._sources
             ]
-            error = await self._end
-            for keeper in keepers:
-                keeper.cancel()
+            self._tasks = tasks
+            try:
+                error = await self._end
+            finally:
+                self._tasks = None
+            for task in (*keepers, *self._updates):
+                task.cancel()
         if error is not None:
             raise error
 
@@ -118,10 +125,33 @@ class MergedSource:
             self._end.set_result(error)
 
     async def update(self) -> None:
-        """Follow a changed interest; return when it stands on every feed that is connected."""
-        async with asyncio.TaskGroup() as tasks:
-            for source in self._sources.values():
-                tasks.create_task(source.update())
+        """Follow a changed interest; return when it stands on every feed that is connected.
+
+        One feed after another: where the wish is in the URL each connects anew, and meanwhile the
+        others hear. Who waits no longer does not undo it.
+
+        Raises:
+            ConfigurationError: It cannot be written on the wire.
+        """
+        if self._tasks is None:
+            return  # what is wished for by then is asked for at the start
+        task = self._tasks.create_task(self._update(), name="cti-feeds-update")
+        self._updates.add(task)
+        task.add_done_callback(self._updates.discard)
+        await asyncio.wait([task])
+        error = None if task.cancelled() else task.result()  # cancelled: the feeds have ended
+        if error is not None:
+            raise error
+
+    async def _update(self) -> ConfigurationError | None:
+        """Go round; an error is returned, for it is the caller's and ends no feed."""
+        async with self._one_by_one:
+            try:
+                for feed in list(self._sources):
+                    await self._sources[feed].update()
+            except ConfigurationError as error:
+                return error
+        return None
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""

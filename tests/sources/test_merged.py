@@ -32,6 +32,9 @@ class Scripted:
         self.last_signs: dict[str, datetime] = {}
         self.paused = False
         self.updates = 0
+        self.updating = asyncio.Event()  # once it may be done
+        self.updating.set()
+        self.wrong: Exception | None = None
         self.ran = asyncio.Event()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -45,6 +48,9 @@ class Scripted:
 
     async def update(self) -> None:
         self.updates += 1
+        await self.updating.wait()
+        if self.wrong is not None:
+            raise self.wrong
 
     def pause(self) -> None:
         self.paused = True
@@ -107,6 +113,43 @@ async def test_all_are_run_and_stopped_together() -> None:
         studio.merged.resume()
         assert not any(studio[name].paused for name in "abc")
     assert task.done()
+
+
+async def test_a_changed_wish_is_followed_by_one_feed_after_another() -> None:
+    studio = Studio()
+
+    def updates() -> tuple[int, int]:
+        return studio["a"].updates, studio["b"].updates
+
+    async with studio.running(), asyncio.TaskGroup() as tasks:
+        studio["a"].updating.clear()
+        first = tasks.create_task(studio.merged.update())
+        second = tasks.create_task(studio.merged.update())
+        await settled()
+        assert updates() == (1, 0)
+        first.cancel()  # who waits no longer does not undo it
+        await settled()
+        assert updates() == (1, 0)
+        studio["a"].updating.set()
+        await second
+        assert updates() == (2, 2)
+
+
+async def test_a_wish_that_cannot_be_written_is_told_as_what_it_is() -> None:
+    studio = Studio()
+    async with studio.running():
+        studio["a"].wrong = ConfigurationError("template", "no")
+        with pytest.raises(ConfigurationError):
+            await studio.merged.update()
+    assert studio["b"].updates == 0
+
+
+async def test_who_waits_for_a_changed_wish_is_let_go_when_the_feeds_end() -> None:
+    studio = Studio()
+    async with asyncio.TaskGroup() as tasks, studio.running():
+        studio["a"].updating.clear()
+        tasks.create_task(studio.merged.update())
+        await settled()
 
 
 async def test_tells_every_endpoint_once_and_each_feeds_sign_of_life() -> None:
