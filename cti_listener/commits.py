@@ -259,6 +259,10 @@ class Commits:
         """Keep when these queues of a broker were known to be empty; None: forget it."""
         self._journal.queues_empty(names, at)
 
+    def seated(self, agent: str, seat: tuple[str, str] | None) -> None:
+        """Keep where an asked agent sits, and since when; None: forget it."""
+        self._journal.seated(agent, seat)
+
     # What is on disk
 
     def _committed(self, first: int, contexts: list[Any]) -> None:

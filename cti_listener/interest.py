@@ -9,7 +9,7 @@ last logged on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -27,6 +27,18 @@ class Asked(NamedTuple):
     agents: frozenset[str]
 
 
+class Seat(NamedTuple):
+    """Where an asked agent sits.
+
+    Attributes:
+        device: At which one, as a full id.
+        since: The `eventTime` of what told so.
+    """
+
+    device: str
+    since: str
+
+
 class Interest:
     """What is listened to.
 
@@ -34,6 +46,9 @@ class Interest:
         namespace: Completes short ids; alone it means everybody in it. None: whatever comes.
         devices: Ids of devices, short (`8002`) or full (`8002@zhen04.cc`).
         agents: Ids of agents, likewise.
+
+    Attributes:
+        seated: Called with an asked agent and where it sits now; None: it is not known any more.
 
     Raises:
         ConfigurationError: A short id without a namespace to complete it.
@@ -46,7 +61,8 @@ class Interest:
         self.namespace = namespace
         self.devices = {self._complete("device", device) for device in devices}
         self.agents = {self._complete("agent", agent) for agent in agents}
-        self._seats: dict[str, tuple[str, str]] = {}  # asked agent -> device, since when
+        self.seated: Callable[[str, Seat | None], None] | None = None
+        self._seats: dict[str, Seat] = {}  # by asked agent; told by the latest event of each
         self._sitting: dict[str, str] = {}  # device -> the asked agent there
         self._agent_destinations: dict[str, str] = {}  # destination -> the asked agent it is of
 
@@ -100,6 +116,19 @@ class Interest:
         self.agents = (self.agents - (after.agents - before.agents)) | (
             before.agents - after.agents
         )
+
+    def resume(self, seats: Mapping[str, tuple[str, str]]) -> None:
+        """Know where the agents sat when the run before ended; forget those who are not asked for.
+
+        Args:
+            seats: By agent, what `seated` was called with, in that order.
+        """
+        for agent, seat in seats.items():
+            if agent in self.agents:
+                self._seats[agent] = found = Seat(*seat)
+                self._sitting[found.device] = agent
+            elif self.seated is not None:
+                self.seated(agent, None)
 
     def includes_device(self, device: str) -> bool:
         """Tell whether the events of a device are wanted, as far as is known by now."""
@@ -156,19 +185,32 @@ class Interest:
         time = plain_text(payload.get("eventTime")) or ""
         seated = self._seats.get(agent)
         if agent in self.agents:
-            if seated and (time < seated[1] or (time == seated[1] and name != "agentLoggedOn")):
+            if seated and (
+                time < seated.since or (time == seated.since and name != "agentLoggedOn")
+            ):
                 return
-            self._stand_up(agent)
-            self._seats[agent] = (device, time)
-            self._sitting[device] = agent
-        elif (there := self._sitting.get(device)) and time > self._seats[there][1]:
+            if seated is None or self._sitting.get(device) != agent:
+                self._leave(agent)
+                self._sitting[device] = agent
+                if self.seated is not None:
+                    self.seated(agent, Seat(device, time))
+            self._seats[agent] = Seat(device, time)
+        elif (there := self._sitting.get(device)) and time > self._seats[there].since:
             del self._sitting[device]
+            if self.seated is not None:
+                self.seated(there, None)
 
     def _stand_up(self, agent: str) -> None:
+        """Forget where an agent sits."""
+        self._leave(agent)
+        if self._seats.pop(agent, None) and self.seated is not None:
+            self.seated(agent, None)
+
+    def _leave(self, agent: str) -> None:
         """Free an agent's seat, unless somebody else sits there now."""
-        seat = self._seats.pop(agent, None)
-        if seat and self._sitting.get(seat[0]) == agent:
-            del self._sitting[seat[0]]
+        seat = self._seats.get(agent)
+        if seat and self._sitting.get(seat.device) == agent:
+            del self._sitting[seat.device]
 
     def includes_namespace(self, namespace: str) -> bool:
         """Tell whether what befalls a namespace befalls anybody asked for."""

@@ -88,6 +88,8 @@ class Pipeline:
         self._handover = handover
         self._dedupe = dedupe
         self._commits = commits
+        if commits is not None:
+            interest.seated = commits.seated
         self._splicing: Splicing | None = None
         if feeds is not None:
             self._splicing = Splicing(
@@ -130,6 +132,7 @@ class Pipeline:
         for name in opened.seen:
             self._dedupe.admit(name, self._now)
         self.queues_emptied = dict(opened.queues_emptied)
+        self.interest.resume(opened.seats)
         self._ledger.resume(
             opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
         )

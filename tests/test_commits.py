@@ -17,7 +17,7 @@ from cti_listener.commits import TURN, UNDER_WAY
 from cti_listener.errors import JournalError, NotRunningError
 from cti_listener.journal import visits
 from cti_listener.testing import FakeSource, ManualClock
-from tests.examples import device_id, make
+from tests.examples import device_id, make, make_agent
 from tests.turns import until
 
 PATIENCE = 10.0
@@ -298,6 +298,23 @@ async def test_a_repeat_of_what_an_earlier_run_had_is_one(path: Path, clock: Man
         await on.settle()
         assert on.listener.stats().repeated == 2
     assert work.done == [7]
+
+
+async def test_where_an_asked_agent_sits_is_known_to_the_next_run(
+    path: Path, clock: ManualClock
+) -> None:
+    works = {"work": Work()}
+    async with listening(path, clock, works, agents=["5002"]) as one:
+        one.source.send(make(device=8002, serial=1))  # not known yet
+        one.source.send(make_agent("agentLoggedOn", 5002, 8002, serial=2))
+        one.source.send(make(device=8002, serial=3))
+        await one.settle()
+    async with listening(path, clock, works, agents=["5002"]) as one:
+        one.source.send(make(device=8002, serial=4))
+        one.source.send(make(device=8003, serial=5))
+        await one.settle()
+        assert one.listener.stats().not_asked_for == 1
+    assert works["work"].done == [2, 3, 4]
 
 
 async def test_the_absence_is_a_gap_and_one_that_was_open_goes_on(

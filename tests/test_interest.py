@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.errors import ConfigurationError
-from cti_listener.interest import Interest
+from cti_listener.interest import Interest, Seat
 from cti_listener.values import routing_key
 
 NS = "zhen04.cc"
@@ -300,6 +300,51 @@ def test_what_befalls_a_namespace_befalls_whoever_is_in_it(
     included: bool,  # noqa: FBT001
 ) -> None:
     assert interest.includes_namespace(NS) is included
+
+
+PLACES = st.tuples(
+    st.sampled_from(["5001", "5002", "5003"]),
+    st.sampled_from(["8001", "8002", "8003"]),
+    st.sampled_from(["agentLoggedOn", "agentReady", "agentLoggedOff"]),
+)
+
+
+@given(st.lists(PLACES, max_size=12), st.lists(PLACES, max_size=12))
+def test_seats_that_are_kept_are_those_that_were_known(
+    before: list[tuple[str, str, str]], after: list[tuple[str, str, str]]
+) -> None:
+    kept: dict[str, Seat] = {}
+
+    def seated(who: str, seat: Seat | None) -> None:
+        kept.pop(who, None)
+        if seat is not None:
+            kept[who] = seat
+
+    went_on = Interest(NS, agents=["5001", "5002"])
+    went_on.seated = seated
+    for second, (who, device, name) in enumerate(before):
+        wants(went_on, agent(name, f"{who}@{NS}", device, second))
+    resumed = Interest(NS, agents=["5001", "5002"])
+    resumed.resume(kept)
+    for second, (who, device, name) in enumerate(after, len(before)):
+        for other in ("8001", "8002", "8003"):
+            assert wants(resumed, call(other)) == wants(went_on, call(other))
+        event = agent(name, f"{who}@{NS}", device, second)
+        assert wants(resumed, event) == wants(went_on, event)
+
+
+def test_a_seat_of_an_agent_who_is_not_asked_for_any_more_is_forgotten() -> None:
+    told: list[tuple[str, Seat | None]] = []
+    interest = Interest(NS, agents=["5002"])
+    interest.seated = lambda who, seat: told.append((who, seat))
+    interest.resume({f"5001@{NS}": (f"8001@{NS}", ""), f"5002@{NS}": (f"8002@{NS}", "")})
+    assert told == [(f"5001@{NS}", None)]
+    assert not wants(interest, call("8001"))
+    assert wants(interest, call("8002"))
+    interest.add([], ["5003"])
+    interest.remove([], ["5002"])
+    assert told[1:] == [(f"5002@{NS}", None)]
+    assert not wants(interest, call("8002"))
 
 
 # On the wire

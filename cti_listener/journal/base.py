@@ -93,6 +93,8 @@ class Opened:
         open_gaps: The gaps that the run before left open.
         seen: The digests of the latest events, newest last.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
+        seats: By asked agent, at which device it sits, and since when by the server; in the order
+            in which they sat down.
         tracked: What was known of calls and agents; None: nothing.
         tracked_seq: By which event.
         identity: Tells this journal from one in its place: 12 hexadecimal digits.
@@ -107,6 +109,7 @@ class Opened:
     open_gaps: tuple[Gap, ...]
     seen: array[int]
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
+    seats: dict[str, tuple[str, str]] = field(default_factory=dict)
     tracked: bytes | None = None
     tracked_seq: int = 0
     identity: str = ""
@@ -158,6 +161,7 @@ class Batch:
         sign: The last sign of life.
         look: Whether to look what the command line asked for.
         queues: When these were known to be empty; None: that is to be forgotten.
+        seats: Where these agents sit, and since when; None: that is to be forgotten.
         tracked: What is known of calls and agents (None: nothing), by so many of these events.
     """
 
@@ -170,6 +174,7 @@ class Batch:
     gaps: dict[int, Gap] = field(default_factory=dict)
     sign: datetime | None = None
     queues: dict[str, datetime | None] = field(default_factory=dict)
+    seats: dict[str, tuple[str, str] | None] = field(default_factory=dict)
     look: bool = False
     tracked: tuple[bytes | None, int] | None = None
 
@@ -182,7 +187,13 @@ class Batch:
     def urgent(self) -> bool:
         """Whether it should not wait; a sign of life can."""
         return bool(
-            self.rows or self.marks or self.dead or self.gaps or self.queues or self.tracked
+            self.rows
+            or self.marks
+            or self.dead
+            or self.gaps
+            or self.queues
+            or self.seats
+            or self.tracked
         )
 
 

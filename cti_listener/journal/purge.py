@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -81,10 +81,13 @@ def purge(
     events = sorted(naming | _of_calls(db, calls))
     letters = list(_letters(db, number, calls, odd))
     bodies = list(_gaps(db, number, calls, odd))
+    query = "SELECT agent, device FROM seat"
+    seats = [agent for agent, device in db.execute(query) if names([agent, device], number)]
     if not dry:
         # In small transactions: the listener waits for each.
         _delete(db, "event", "seq", events)
         _delete(db, "dead", "id", letters)
+        _delete(db, "seat", "agent", seats)
         for gap, body in bodies:
             db.execute("UPDATE gap SET body = ? WHERE id = ?", (body, gap))
         db.execute("UPDATE state SET tracked = NULL, tracked_seq = NULL")  # of calls in progress
@@ -220,9 +223,9 @@ def _gaps(
             yield row, gap_rows.gap_body(cleaned)
 
 
-def _delete(db: sqlite3.Connection, table: str, key: str, numbers: list[int]) -> None:
-    for at in range(0, len(numbers), _CHUNK):
-        chunk = numbers[at : at + _CHUNK]
+def _delete(db: sqlite3.Connection, table: str, key: str, keys: Sequence[int | str]) -> None:
+    for at in range(0, len(keys), _CHUNK):
+        chunk = keys[at : at + _CHUNK]
         db.execute(
             f"DELETE FROM {table} WHERE {key} IN ({', '.join('?' * len(chunk))})",  # noqa: S608 - our own words
             chunk,

@@ -259,6 +259,23 @@ def queues_of(db: sqlite3.Connection) -> dict[str, datetime]:
     return {name: time_of(at, f"queue {name!r}") for name, at in found}
 
 
+def seats_of(db: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    """Return where each asked agent sits, and since when, in the order in which they sat down.
+
+    Raises:
+        DamagedError: One of these cannot be.
+    """
+    seats: dict[str, tuple[str, str]] = {}
+    for stored in db.execute("SELECT agent, device, since FROM seat ORDER BY rowid"):
+        try:
+            agent, device, since = map(text_of, stored)
+        except UnicodeDecodeError:
+            name, *seat = map(legible, stored)
+            raise DamagedError(f"the seat of {name!r:.50}", f"{seat!r:.100} cannot be") from None
+        seats[agent] = device, since
+    return seats
+
+
 _ODD_BOOKS: Final = f"""
     SELECT 'handler ' || quote(name), 'its name' FROM handler WHERE typeof(name) <> 'text'
     UNION ALL

@@ -17,7 +17,7 @@ from cti_listener.journal import lock
 from cti_listener.log import log
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 3
+VERSION: Final = 4
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -83,6 +83,7 @@ CREATE TABLE dead (
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
 CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
+CREATE TABLE seat (agent TEXT PRIMARY KEY, device TEXT NOT NULL, since TEXT NOT NULL);
 INSERT INTO state (one, identity) VALUES (1, lower(hex(randomblob(6))));
 """
 
@@ -99,7 +100,13 @@ def _to_3(db: sqlite3.Connection) -> None:
     db.execute("UPDATE state SET identity = lower(hex(randomblob(6)))")
 
 
-STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3}
+def _to_4(db: sqlite3.Connection) -> None:
+    db.execute(
+        "CREATE TABLE seat (agent TEXT PRIMARY KEY, device TEXT NOT NULL, since TEXT NOT NULL)"
+    )
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4}
 """What brings a journal of this version to the next one."""
 
 

@@ -246,6 +246,13 @@ class Journal:
             self._pending.queues.update(dict.fromkeys(names, at))
             self._wake()
 
+    def seated(self, agent: str, seat: tuple[str, str] | None) -> None:
+        """Keep at which device an agent sits, and since when by the server; None: forget it."""
+        if self._open:
+            self._pending.seats.pop(agent, None)  # they are kept in order
+            self._pending.seats[agent] = seat
+            self._wake()
+
     def keep_tracking(self, known: bytes | None) -> None:
         """Keep what is known of calls and agents by what was appended so far; None: nothing is."""
         if self._open:

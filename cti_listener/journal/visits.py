@@ -108,6 +108,7 @@ def summary(db: sqlite3.Connection, path: Path, odd: Odd = refuse) -> Facts:
     for damaged in rows.odd_books(db):
         odd(damaged)
     sound(odd, rows.queues_of, db)
+    sound(odd, rows.seats_of, db)
     state = sound(odd, rows.state_of, db)
     last_sign = None if state is None else state.last_sign
     (last_seq,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()

@@ -212,6 +212,7 @@ class Writer:
                 for gap in open_gaps
             ),
             queues_emptied=rows.queues_of(db),
+            seats=rows.seats_of(db),
             seen=self._seen(),
             tracked=state.tracked,
             tracked_seq=state.tracked_seq,
@@ -283,6 +284,7 @@ class Writer:
             until = None if gap.until is None else rows.stamp(gap.until)
             db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, gap_rows.gap_body(gap)))
         self._note_queues(batch)
+        self._note_seats(batch)
         if batch.tracked is not None:
             known, count = batch.tracked
             seq = first + count - 1
@@ -332,6 +334,14 @@ class Writer:
                 self._db.execute("DELETE FROM queue WHERE name = ?", (name,))
             else:
                 self._db.execute("REPLACE INTO queue VALUES (?, ?)", (name, rows.stamp(at)))
+
+    def _note_seats(self, batch: Batch) -> None:
+        for agent, seat in batch.seats.items():
+            if seat is None:
+                self._db.execute("DELETE FROM seat WHERE agent = ?", (agent,))
+            else:
+                row = [rows.storable(one) for one in (agent, *seat)]
+                self._db.execute("REPLACE INTO seat VALUES (?, ?, ?)", row)
 
     # Between two commits
 

@@ -245,6 +245,7 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
             store.add(entry(number, call=call, payload=payload))
         await store.settle()
         store.dead("work", 1, f"ValueError: {NUMBER}")
+        store.seated("5001@zhen04.cc", (f"{NUMBER}@zhen04.cc", ""))
         lost = EventKey("zhen04.cc", "csta", "d", 1, "delivered", None, "call-3")
         store.gap(
             Gap(at=START, id=1, since=START, until=None, reason="half_open", last_before=lost)

@@ -57,6 +57,7 @@ BOOKS = {
     "UPDATE handler SET name = x'ff' WHERE id = 2": "handler X'FF', its name",
     "INSERT INTO mark VALUES (1, 'd9', 'x')": "the mark of 'd9', its number 'x'",
     "INSERT INTO queue VALUES ('q', 'y')": "queue 'q', its time 'y'",
+    "INSERT INTO seat VALUES ('a7', 'd8', x'ff')": "the seat of 'a7', ['d8', ",
 }
 
 

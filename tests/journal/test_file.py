@@ -166,6 +166,7 @@ def age(path: Path, version: int) -> None:
     with closing(schema.connect(path, "rw")) as db:
         for column in ("identity", "tracked", "tracked_seq")[: 1 if version > 1 else None]:
             db.execute(f"ALTER TABLE state DROP COLUMN {column}")
+        db.execute("DROP TABLE seat")
         db.execute(f"PRAGMA user_version = {version}")
 
 

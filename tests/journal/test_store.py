@@ -272,6 +272,21 @@ async def test_when_a_brokers_queues_were_empty_is_kept_until_it_is_to_be_forgot
         assert store.opened.queues_emptied == {"a": START, "c": START}
 
 
+async def test_where_an_agent_sits_is_kept_until_it_is_to_be_forgotten(path: Path) -> None:
+    async with journal(path) as store:
+        assert store.opened.seats == {}
+        store.seated("5001", ("8001", "2026-01-05 12:00:00"))
+        store.seated("5002", ("8002", ""))
+        await store.settle()
+        store.seated("5002", None)
+        store.seated("5003", ("\ud800", ""))  # no UTF-8
+    async with journal(path) as store:
+        assert store.opened.seats == {
+            "5001": ("8001", "2026-01-05 12:00:00"),
+            "5003": ("\ud800", ""),
+        }
+
+
 async def test_a_dead_letter_counts_as_done_with_all_before_it(path: Path) -> None:
     async with journal(path) as store:
         for number in range(4):
