@@ -80,6 +80,9 @@ class Journal:
     def note_life(self, sign: datetime) -> None:
         del sign
 
+    def seated(self, agent: str, seat: tuple[str, str] | None) -> None:
+        del agent, seat
+
     def stats(self) -> None:
         return None
 
