@@ -121,14 +121,14 @@ class Interest:
         """Know where the agents sat when the run before ended; forget those who are not asked for.
 
         Args:
-            seats: By agent, what `seated` was called with, in that order.
+            seats: By agent, what `seated` was called with last.
         """
         for agent, seat in seats.items():
             if agent in self.agents:
                 self._seats[agent] = found = Seat(*seat)
                 self._sitting[found.device] = agent
-            elif self.seated is not None:
-                self.seated(agent, None)
+            else:
+                self._keep(agent, None)
 
     def includes_device(self, device: str) -> bool:
         """Tell whether the events of a device are wanted, as far as is known by now."""
@@ -183,34 +183,35 @@ class Interest:
         if name == "agentLoggedOff":
             return  # the last hang-ups still come; the seat is free when someone sits down there
         time = plain_text(payload.get("eventTime")) or ""
-        seated = self._seats.get(agent)
-        if agent in self.agents:
-            if seated and (
-                time < seated.since or (time == seated.since and name != "agentLoggedOn")
-            ):
-                return
-            if seated is None or self._sitting.get(device) != agent:
-                self._leave(agent)
-                self._sitting[device] = agent
-                if self.seated is not None:
-                    self.seated(agent, Seat(device, time))
-            self._seats[agent] = Seat(device, time)
-        elif (there := self._sitting.get(device)) and time > self._seats[there].since:
-            del self._sitting[device]
-            if self.seated is not None:
-                self.seated(there, None)
-
-    def _stand_up(self, agent: str) -> None:
-        """Forget where an agent sits."""
-        self._leave(agent)
-        if self._seats.pop(agent, None) and self.seated is not None:
-            self.seated(agent, None)
-
-    def _leave(self, agent: str) -> None:
-        """Free an agent's seat, unless somebody else sits there now."""
+        there = self._sitting.get(device)
+        if agent not in self.agents:
+            if there is not None and time > self._seats[there].since:
+                del self._sitting[device]
+                self._keep(there, None)
+            return
         seat = self._seats.get(agent)
+        if seat and (time < seat.since or (time == seat.since and name != "agentLoggedOn")):
+            return
+        self._seats[agent] = Seat(device, time)
+        if there == agent:
+            return
         if seat and self._sitting.get(seat.device) == agent:
             del self._sitting[seat.device]
+        if there is not None:
+            self._keep(there, None)
+        self._sitting[device] = agent
+        self._keep(agent, self._seats[agent])
+
+    def _keep(self, agent: str, seat: Seat | None) -> None:
+        if self.seated is not None:
+            self.seated(agent, seat)
+
+    def _stand_up(self, agent: str) -> None:
+        """Free the seat of an agent, unless somebody else sits there now."""
+        seat = self._seats.pop(agent, None)
+        if seat and self._sitting.get(seat.device) == agent:
+            del self._sitting[seat.device]
+            self._keep(agent, None)
 
     def includes_namespace(self, namespace: str) -> bool:
         """Tell whether what befalls a namespace befalls anybody asked for."""

@@ -93,8 +93,7 @@ class Opened:
         open_gaps: The gaps that the run before left open.
         seen: The digests of the latest events, newest last.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
-        seats: By asked agent, at which device it sits, and since when by the server; in the order
-            in which they sat down.
+        seats: By asked agent, at which device it sits, and since when by the server.
         tracked: What was known of calls and agents; None: nothing.
         tracked_seq: By which event.
         identity: Tells this journal from one in its place: 12 hexadecimal digits.

@@ -260,13 +260,13 @@ def queues_of(db: sqlite3.Connection) -> dict[str, datetime]:
 
 
 def seats_of(db: sqlite3.Connection) -> dict[str, tuple[str, str]]:
-    """Return where each asked agent sits, and since when, in the order in which they sat down.
+    """Return where each asked agent sits, and since when.
 
     Raises:
         DamagedError: One of these cannot be.
     """
     seats: dict[str, tuple[str, str]] = {}
-    for stored in db.execute("SELECT agent, device, since FROM seat ORDER BY rowid"):
+    for stored in db.execute("SELECT agent, device, since FROM seat"):
         try:
             agent, device, since = map(text_of, stored)
         except UnicodeDecodeError:

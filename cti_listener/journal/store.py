@@ -249,7 +249,6 @@ class Journal:
     def seated(self, agent: str, seat: tuple[str, str] | None) -> None:
         """Keep at which device an agent sits, and since when by the server; None: forget it."""
         if self._open:
-            self._pending.seats.pop(agent, None)  # they are kept in order
             self._pending.seats[agent] = seat
             self._wake()
 
