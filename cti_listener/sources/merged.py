@@ -79,6 +79,8 @@ class MergedSource:
             UnreachableError: Every feed gave up.
             ConfigurationError: An endpoint or a template cannot be used.
         """
+        if self._stopping:
+            return  # before it began: nobody will say so again
         self._end = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
             keepers = [

@@ -152,6 +152,13 @@ async def test_who_waits_for_a_changed_wish_is_let_go_when_the_feeds_end() -> No
         await settled()
 
 
+async def test_feeds_that_were_stopped_before_they_began_end_at_once() -> None:
+    studio = Studio()
+    await studio.merged.stop()
+    async with asyncio.timeout(PATIENCE):
+        await studio.merged.run(Kept(), Interest(NAMESPACE))
+
+
 async def test_tells_every_endpoint_once_and_each_feeds_sign_of_life() -> None:
     studio = Studio()
     assert list(studio.merged.endpoints) == ["fake:a", "fake:shared", "fake:b"]
