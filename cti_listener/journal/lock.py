@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
+from weakref import WeakSet
 
 from cti_listener.errors import JournalError
 
@@ -35,6 +36,7 @@ class Lock:
         self._journal = path
         self._beside: int | None = None
         self._itself: int | None = None
+        _locks.add(self)
 
     def take(self) -> None:
         """Take it for this process; the journal need not be there yet.
@@ -84,10 +86,28 @@ class Lock:
             os.close(self._beside)
         self._itself = self._beside = None
 
+    def let_go(self) -> None:
+        """Give up a forked process's share of it, which would outlast the one that took it."""
+        for fd in (self._beside, self._itself):
+            if fd is not None:
+                os.close(fd)
+        self._itself = self._beside = None
+
     def _refusal(self, holder: str) -> JournalError:
         return JournalError(
             self._journal, f"process {holder or '?'} uses it; one process a journal"
         )
+
+
+_locks: Final[WeakSet[Lock]] = WeakSet()
+
+
+def _forked() -> None:
+    for one in _locks:
+        one.let_go()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def lock_path(path: Path) -> Path:

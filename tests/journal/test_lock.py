@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -41,6 +42,20 @@ try:
     print("free")
 except BlockingIOError:
     print("held")
+"""
+
+
+_FORK = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.journal.support import journal
+async def main():
+    async with journal(Path(sys.argv[1])):
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+        signal.pause()
+asyncio.run(main())
 """
 
 
@@ -103,6 +118,27 @@ async def test_nothing_in_this_process_takes_sqlites_locks_away(path: Path) -> N
     assert not await asyncio.to_thread(lock.in_use, path)
     reader.close()
     assert await another(_ASK, path) == "free"
+
+
+def test_a_forked_process_that_outlives_its_parent_has_no_lock(path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORK, str(path)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            with pytest.raises(JournalError, match=f"process {parent.pid} uses it"):
+                asyncio.run(opened_here(path))
+            parent.kill()
+            parent.wait()
+            asyncio.run(opened_here(path))
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+async def opened_here(path: Path) -> None:
+    async with journal(path):
+        pass
 
 
 async def test_no_descriptor_stays_open(path: Path) -> None:
