@@ -31,6 +31,7 @@ _ADDRESS: Final = re.compile(
     r"|(?:(?!://)[^\s?#])*(?:[?#]\S*)?)"
 )
 _WHOLE_ADDRESS: Final = re.compile(r"\s*[A-Za-z][\w+.\-]*://")
+_CONTAINER: Final = re.compile(r"\s*[\[{]\s*[\[{\"]")  # of JSON
 _WHOLE_QUERY: Final = re.compile(r"[?&]*[\w.\-]+=\S*")
 _TRAILING: Final = ",.;:!?)>'\""
 _QUERY_PART: Final = re.compile(r"[^?&]+")
@@ -61,6 +62,8 @@ def mask_url(text: str) -> str:
 
 def mask_address(text: str) -> str:
     """Do the same with what is meant for an address, though it may be none: `me:secret@host`."""
+    if _CONTAINER.match(text):
+        return MASK
     if _WHOLE_ADDRESS.match(text):
         return mask_url(text)
     _, at, rest = text.rpartition("@")

@@ -45,10 +45,11 @@ _PLACEHOLDER: Final = re.compile(r"(\{\w+\})")
 def explained(kind: str, message: str, name: str, value: object) -> str:
     """Say in words what is wrong with a value, and show it unless it may be secret."""
     annotation = Settings.model_fields[name].annotation
-    plain = isinstance(value, str | int | float | tuple | list)
+    parts = value if isinstance(value, tuple | list) else (value,)
+    plain = all(isinstance(one, str | int | float) for one in parts)  # what is none may hold any
     # A token may have been given in the place of something else.
-    odd = isinstance(value, str) and name not in _ADDRESSES and looks_secret(value)
-    secret = odd or "SecretStr" in repr(annotation)
+    texts = (one for one in parts if isinstance(one, str) and name not in _ADDRESSES)
+    secret = any(map(looks_secret, texts)) or "SecretStr" in repr(annotation)
     quoted = repr(shown(value, name)) if plain and not secret else "the value"
     if kind == "literal_error":
         choices = get_args(annotation)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from cti_listener import __version__
 from cti_listener.errors import ConfigurationError, HaltError, SinkAwayError, SinkError
 from cti_listener.log import log
+from cti_listener.ops.masking import mask_address
 from cti_listener.router import Happening, Order
 from cti_listener.sinks.base import SinkOptions
 from cti_listener.sinks.cloud_events import CONTENT_TYPE, cloud_event
@@ -228,5 +229,6 @@ def make(url: str, *, name: str, options: SinkOptions) -> WebhookSink:
     except ValueError:
         readable = False
     if not readable or any(map(str.isspace, url)):
-        raise ConfigurationError("to", f"{name} is no URL; write it as https://HOST[:PORT]/PATH")
+        shown = mask_address(name)  # it may be the address
+        raise ConfigurationError("to", f"{shown} is no URL; write it as https://HOST[:PORT]/PATH")
     return WebhookSink(url, name=name, options=options)

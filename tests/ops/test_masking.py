@@ -200,6 +200,9 @@ def test_addresses_lose_their_passwords(url: str, masked: str) -> None:
         ("wss://me:s3cret@host/x", "wss://********@host/x"),
         ("localhost:8080/x", "localhost:8080/x"),
         ("auto", "auto"),
+        ('[{"t": "s3cret"}]', "********"),
+        ('{"t": "s3cret', "********"),
+        ("[::1]:8080/x", "[::1]:8080/x"),
     ],
 )
 def test_what_is_meant_for_an_address_loses_them_too(text: str, masked: str) -> None:

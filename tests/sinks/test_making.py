@@ -49,6 +49,12 @@ def test_a_name_of_its_own_stands_before_it() -> None:
         make_outlets(["https://h/x?k=1", "https://h/x?k=2"], options())
 
 
+def test_what_is_no_address_is_told_without_the_password_in_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"\*@host is no URL") as raised:
+        make_outlets(["http:/me:s3cret@host"], options())
+    assert "s3cret" not in str(raised.value)
+
+
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     for missing in ("aiohttp", "standardwebhooks"):
         program = (
