@@ -23,7 +23,7 @@ from cti_listener.handover import Handover
 from cti_listener.journal import OURS, Entry, Journal, JournalStats, Opened, encode
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
-from cti_listener.values import EventKey, identity, plain_text, routing_key
+from cti_listener.values import NO_CALLS, EventKey, identity, plain_text, routing_key
 
 UNDER_WAY: Final = 20_000
 """How many events wait for their commit before reading is paused; it goes on at half as many."""
@@ -167,6 +167,8 @@ class Commits:
         """
         wanting, owed = self._who(handlers)
         call = payload.get("callId")
+        if type(call) is not str:
+            call = plain_text(call)
         if event is None and text is not None:
             what: Any = text
         else:
@@ -179,7 +181,7 @@ class Commits:
             wanting,
             digest=digest,
             device=device,
-            call=call if type(call) is str else plain_text(call),
+            call=None if call in NO_CALLS else call,
             received_at=delivery.received_at or self._clock.now(),
             feed=delivery.feed,
             text=encode(payload) if text is None else text,
@@ -199,7 +201,8 @@ class Commits:
             handlers: Who wants it.
         """
         wanting, owed = self._who(handlers)
-        call = getattr(notice, "call", None)
+        told = getattr(notice, "call", None)
+        call = told if told is None or isinstance(told, str) else told.id
         self._journal.append(
             notice,
             None,
@@ -208,7 +211,7 @@ class Commits:
             wanting,
             digest=0,
             device=notice.device,
-            call=call if call is None or isinstance(call, str) else call.id,
+            call=None if call in NO_CALLS else call,
             received_at=notice.at,
             feed=OURS,
             text=encode(notice.as_wire()),

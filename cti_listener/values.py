@@ -22,6 +22,12 @@ Payload = Mapping[str, Any]
 BY_COPY: Final = frozenset({"params", "topics", "_type"})
 """Fields that tell how this copy travelled, not what happened; not compared."""
 
+NO_CALL: Final = "0"
+"""What a field says that names no call."""
+
+NO_CALLS: Final = frozenset({None, "", NO_CALL})
+"""What a field may say that names no call."""
+
 _ROUTING_OF_AGENT: Final = ("srcDeviceId", "deviceId")
 _ROUTING: Final = ("srcDeviceId", "eventSrc", "deviceId")
 _OF_ALL: Final = ("namespace", "eventType", "serial", "eventName", "eventTime")

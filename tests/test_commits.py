@@ -300,6 +300,18 @@ async def test_a_repeat_of_what_an_earlier_run_had_is_one(path: Path, clock: Man
     assert work.done == [7]
 
 
+@pytest.mark.parametrize("said", ["0", 0, "", None])
+async def test_what_names_no_call_is_of_no_call(
+    path: Path, clock: ManualClock, said: object
+) -> None:
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.send(make(serial=1, callId=said))
+        on.source.send(make(serial=2, callId="c1"))
+        await on.settle()
+    calls = await ask(path, lambda db: db.execute("SELECT call FROM event").fetchall())
+    assert calls == [(None,), ("c1",)]
+
+
 async def test_where_an_asked_agent_sits_is_known_to_the_next_run(
     path: Path, clock: ManualClock
 ) -> None:

@@ -104,6 +104,8 @@ def _to_4(db: sqlite3.Connection) -> None:
     db.execute(
         "CREATE TABLE seat (agent TEXT PRIMARY KEY, device TEXT NOT NULL, since TEXT NOT NULL)"
     )
+    for table in ("event", "dead"):
+        db.execute(f"UPDATE {table} SET call = NULL WHERE call IN ('', '0')")  # noqa: S608 - our own words
 
 
 STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4}

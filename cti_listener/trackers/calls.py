@@ -32,12 +32,13 @@ from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, record_of
 from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
 from cti_listener.trackers.board import Board
-from cti_listener.trackers.facts import NO_CALL, Fact, said_in
+from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
+from cti_listener.values import NO_CALL, NO_CALLS
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
@@ -50,9 +51,6 @@ _substance = attrgetter(
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
 """What tells nothing new of a leg that has begun."""
-
-_NO_CALLS: Final = frozenset({None, "", NO_CALL})
-"""What names no call."""
 
 _TOLD: Final = frozenset({steps.HELD, steps.RETRIEVED, steps.TRANSFERRED})
 """What each device in the call is told."""
@@ -210,8 +208,8 @@ class CallTracker:
         """Find the leg of an event whose call is none that goes on, or is just over."""
         step, call = fact[2], event.call_id
         if step in _RECORDS:
-            return self._recorded_leg(fact, device) if call in _NO_CALLS else None
-        if call is None or call in _NO_CALLS:
+            return self._recorded_leg(fact, device) if call in NO_CALLS else None
+        if call is None or call in NO_CALLS:
             return None
         if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
             return leg
@@ -244,8 +242,8 @@ class CallTracker:
         said = said_in(fact, device.partition("@")[2])
         secondary: str = said.get("secondary", NO_CALL)
         into: str = said.get("into", NO_CALL)
-        into = fact[6] if into in _NO_CALLS else into
-        if secondary in _NO_CALLS or into in _NO_CALLS or secondary == into:
+        into = fact[6] if into in NO_CALLS else into
+        if secondary in NO_CALLS or into in NO_CALLS or secondary == into:
             return leg
         if leg is not None and said.get("by") == device and leg.call != secondary:
             leg.add_consult(secondary)

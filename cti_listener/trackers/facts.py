@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json
 from cti_listener.records import State
 from cti_listener.trackers import steps
 from cti_listener.trackers.steps import Step
-from cti_listener.values import EventKey, full_id
+from cti_listener.values import NO_CALL, EventKey, full_id
 
 Fact: TypeAlias = tuple[
     datetime, int, Step, str | None, tuple[Any, ...], "str | EventKey | None", str
@@ -52,9 +52,6 @@ _PARTIES: Final = tuple(
     for names in TOLD
 )
 """What of it names a party."""
-
-NO_CALL: Final = "0"
-"""What a field says that names no call."""
 
 TOGETHER: Final = timedelta(seconds=2)
 """Hang-ups no farther apart are of one end."""

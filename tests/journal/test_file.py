@@ -164,7 +164,8 @@ def test_an_older_journal_is_brought_forward_and_a_copy_kept(path: Path) -> None
 def age(path: Path, version: int) -> None:
     """Make a journal one of an earlier version, as if that had been brought back."""
     with closing(schema.connect(path, "rw")) as db:
-        for column in ("identity", "tracked", "tracked_seq")[: 1 if version > 1 else None]:
+        since = {"tracked": 2, "tracked_seq": 2, "identity": 3}
+        for column in (one for one in since if version < since[one]):
             db.execute(f"ALTER TABLE state DROP COLUMN {column}")
         db.execute("DROP TABLE seat")
         db.execute(f"PRAGMA user_version = {version}")
@@ -174,6 +175,18 @@ def events_in(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         (count,) = db.execute("SELECT count(*) FROM event").fetchone()
     return int(count)
+
+
+def test_what_names_no_call_is_of_none_in_an_older_journal_too(path: Path) -> None:
+    write_one(path, 3)
+    with closing(sqlite3.connect(path)) as db, db:
+        for seq, call in enumerate(("", "0", "c1"), 1):
+            db.execute("UPDATE event SET call = ? WHERE seq = ?", (call, seq))
+    age(path, 3)
+    write_one(path)
+    with closing(sqlite3.connect(path)) as db:
+        calls = db.execute("SELECT call FROM event ORDER BY seq").fetchall()
+    assert calls[:3] == [(None,), (None,), ("c1",)]
 
 
 def test_a_copy_is_kept_whatever_copies_there_are(path: Path) -> None:
