@@ -160,6 +160,7 @@ JSON: tuple[Shape, ...] = (
     json_shape("half a character behind objects", with_half(filled(b"[", b"{},", b"{}]"))),
     json_shape("a million topics", filled(b'{"serial":1,"topics":[', b'"",', b'""]}')),
     json_shape("a key again and again", filled(b"{", b'"a":0,', b'"a":0}')),
+    json_shape("half a character behind keys", numbered(b"{", b'"%d":0,', b'"a":"\\ud800"}')),
     json_shape("many objects under keys", numbered(b"{", b'"%d":{},', b'"a":0}')),
     json_shape("no UTF-8 behind objects", filled(b"[", b"{},", b"{}]\xff")),
     json_shape("no JSON behind floats", filled(b"[", b"1.5,", b"0}")),
@@ -182,6 +183,10 @@ JSON: tuple[Shape, ...] = (
     ),
     json_shape("let through: nested", chains(4300)),
     json_shape("let through: keys", numbered(b"{", b'"%d":0,', b'"a":0}')),
+    json_shape(
+        "let through: keys, half a character",
+        numbered(b"{", b'"' + X100[:11] + b'%d":0,', b'"a":"\\ud800"}'),
+    ),
     json_shape(
         "let through: keys of an odd event",
         numbered(b'{"eventName":"held","cause":0,', b'"%d":0,', b'"a":0}'),
@@ -292,5 +297,9 @@ STOMP: tuple[Shape, ...] = (
             ("a head without an end", filled(b"MESSAGE\n", b"a:b\n")),
             ("a line without an end", filled(b"MESSAGE\na:", b"a")),
         )
+    ),
+    stomp_shape(
+        "half a character behind keys",
+        numbered(b"MESSAGE\n\n{", b'"%d":0,', b'"a":"\\ud800"}\0'),
     ),
 )

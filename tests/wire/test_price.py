@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cti_listener.wire.price import (
     CHEAP,
+    COLON,
     COMMA,
     CONTAINER,
     EVENT,
@@ -70,6 +71,20 @@ def test_what_a_string_holds_costs_nothing(text: str) -> None:
 def test_what_a_message_is_full_of_is_above_its_length(unit: bytes) -> None:
     text = b"[" + unit * (2**17 // len(unit)) + b"0]"
     assert price_of_json(text) == walked(json.loads(text)) > allowance(len(text))
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\uDBFF", r"\udc00", r"\ud800\ud800", r"\ud83d"])
+def test_names_have_a_price_where_half_a_character_is(half: str) -> None:
+    text = b'{"a":[%s]}' % b",".join([b'{"a":0,":":1}'] * 3)
+    odd = text.replace(b'"a":0', b'"a":"' + half.encode() + b'"', 1)
+    assert price_of_json(odd * 20) == price_of_json(text * 20) + 20 * 7 * COLON
+
+
+@pytest.mark.parametrize("whole", [r"\ud83d\ude00", r"\uDBFF\uDFFF", r"\u4e2d", r"\\n"])
+def test_names_are_free_where_characters_are_whole(whole: str) -> None:
+    text = b'{"a":[%s]}' % b",".join([b'{"a":0,":":1}'] * 3)
+    odd = text.replace(b'"a":0', b'"a":"' + whole.encode() + b'"', 1)
+    assert price_of_json(odd * 20) == price_of_json(text * 20)
 
 
 def test_what_is_short_is_free_whatever_it_holds() -> None:
