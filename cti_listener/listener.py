@@ -259,12 +259,12 @@ class Listener:
         if name is not None and any("\ud800" <= one <= "\udfff" for one in name):
             raise HandlerError("name", f"{name!r} holds half a character, which no file can")
         durable = name is not None and self._engine.durable
-        if durable and self._engine.began:
-            raise HandlerError(
-                str(name), "is durable, since it has a name; register it before the start"
-            )
 
         def register(function: F) -> F:
+            if durable and self._engine.began:
+                raise HandlerError(
+                    str(name), "is durable, since it has a name; register it before the start"
+                )
             run = as_coroutine_function(function, run_in_thread=run_in_thread)
             self._handover.handlers.add(
                 Handler(

@@ -14,7 +14,7 @@ import pytest
 
 from cti_listener import Connected, Event, Gap, Listener, Notice
 from cti_listener.commits import TURN, UNDER_WAY
-from cti_listener.errors import JournalError, NotRunningError
+from cti_listener.errors import HandlerError, JournalError, NotRunningError
 from cti_listener.journal import visits
 from cti_listener.testing import FakeSource, ManualClock
 from tests.examples import device_id, make, make_agent
@@ -310,6 +310,17 @@ async def test_what_names_no_call_is_of_no_call(
         await on.settle()
     calls = await ask(path, lambda db: db.execute("SELECT call FROM event").fetchall())
     assert calls == [(None,), ("c1",)]
+
+
+async def test_a_durable_handler_is_registered_before_the_start(
+    path: Path, clock: ManualClock
+) -> None:
+    listener, _ = make_listener(path, clock, {})
+    asked_before = listener.on(name="late")
+    async with listener:
+        for register in (asked_before, lambda work: listener.on(name="later")(work)):
+            with pytest.raises(HandlerError, match="register it before the start"):
+                register(Work())
 
 
 async def test_where_an_asked_agent_sits_is_known_to_the_next_run(
