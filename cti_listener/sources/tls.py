@@ -48,6 +48,7 @@ _MOST_NAMES: Final = 5
 _RENEW: Final = 14
 """A certificate that holds for fewer days is told to be renewed."""
 _LONGEST_NAME: Final = 100
+_ENCRYPTED: Final = "the key is encrypted; give it decrypted, or an ssl_context of your own"
 
 _Certificate = dict[str, Any]
 """A certificate as `ssl.SSLSocket.getpeercert()` describes it."""
@@ -70,15 +71,29 @@ def context_for(options: ConnectionOptions) -> ssl.SSLContext:
         try:
             context.load_cert_chain(options.cert_file, options.key_file, _ask_nobody)
         except (OSError, ssl.SSLError) as error:
+            files = " with ".join(str(one) for one in (options.cert_file, options.key_file) if one)
             raise ConfigurationError(
-                "cert_file", f"cannot be read with its key: {options.cert_file}: {error}"
+                "cert_file", f"cannot be used: {files}: {_why_unusable(error, options)}"
             ) from error
     return context
 
 
+def _why_unusable(error: OSError, options: ConnectionOptions) -> str:
+    """Say what is wrong with our certificate or its key, of which OpenSSL says next to nothing."""
+    if not isinstance(error, ssl.SSLError):
+        return str(error)
+    if error.strerror == _ENCRYPTED:
+        return _ENCRYPTED
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key belongs to another certificate"
+    if options.key_file is None:
+        return "it holds no certificate, or not its key, in PEM; give the key as key_file"
+    return "the one holds no certificate in PEM, or the other no key"
+
+
 def _ask_nobody() -> str:
     """Refuse an encrypted key: OpenSSL would ask at the terminal, and the event loop would wait."""
-    raise ssl.SSLError("the key is encrypted; give it decrypted, or an ssl_context of your own")
+    raise ssl.SSLError(0, _ENCRYPTED)
 
 
 class _TellingObject(ssl.SSLObject):

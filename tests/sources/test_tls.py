@@ -79,6 +79,37 @@ def test_what_has_no_words_of_ours_has_those_of_openssl() -> None:
     assert "not trusted: out of order" in problem(66)
 
 
+@pytest.mark.parametrize(
+    ("cert", "key", "said"),
+    [
+        (
+            "cert",
+            None,
+            "cert.pem: it holds no certificate, or not its key, in PEM; give the key as",
+        ),
+        ("key", None, "key.pem: it holds no certificate, or not its key, in PEM; give the key as"),
+        ("cert", "cert", "the one holds no certificate in PEM, or the other no key"),
+        ("key", "key", "the one holds no certificate in PEM, or the other no key"),
+        ("cert", "other", "cert.pem with .*other.pem: the key belongs to another certificate"),
+        ("cert", "absent", "cert.pem with .*absent.pem: .*No such file"),
+    ],
+)
+def test_what_is_wrong_with_our_certificate_is_said(
+    cert: str, key: str | None, said: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    ours, other = authority.issue_cert("us@zhen04.cc"), authority.issue_cert("you@zhen04.cc")
+    ours.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    ours.private_key_pem.write_to_path(tmp_path / "key.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
+    options = ConnectionOptions(
+        cert_file=tmp_path / f"{cert}.pem", key_file=tmp_path / f"{key}.pem" if key else None
+    )
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        context_for(options)
+    assert raised.value.what == "cert_file"
+
+
 def test_nobody_is_asked_for_the_pass_phrase_of_a_key(tmp_path: Path) -> None:
     ours = trustme.CA().issue_cert("listener@zhen04.cc")
     key = serialization.load_pem_private_key(ours.private_key_pem.bytes(), None)
@@ -91,7 +122,7 @@ def test_nobody_is_asked_for_the_pass_phrase_of_a_key(tmp_path: Path) -> None:
     ours.cert_chain_pems[0].write_to_path(cert_file)
     key_file.write_bytes(encrypted)
     with pytest.raises(
-        ConfigurationError, match="the key is encrypted; give it decrypted"
+        ConfigurationError, match=r"key\.pem: the key is encrypted; give it decrypted"
     ) as raised:
         context_for(ConnectionOptions(cert_file=cert_file, key_file=key_file))
     assert raised.value.what == "cert_file"
