@@ -318,7 +318,7 @@ async def test_a_durable_handler_is_registered_before_the_start(
     listener, _ = make_listener(path, clock, {})
     asked_before = listener.on(name="late")
     async with listener:
-        for register in (asked_before, lambda work: listener.on(name="later")(work)):
+        for register in (asked_before, listener.on(name="later")):
             with pytest.raises(HandlerError, match="register it before the start"):
                 register(Work())
 
