@@ -377,7 +377,8 @@ class Listener:
     async def add(self, *, devices: Sequence[str] = (), agents: Sequence[str] = ()) -> None:
         """Listen to these as well; return when their subscription stands, if connected.
 
-        A JSON endpoint that is told by its URL is connected to anew: a `Gap` for the others.
+        A JSON endpoint that is told by its URL is connected to anew, and so is one that refuses a
+        destination (`SubscriptionRefused`): a `Gap` for the others.
 
         Raises:
             ConfigurationError: A short id without a namespace, or half an id.

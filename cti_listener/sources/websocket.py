@@ -138,7 +138,10 @@ class WebSocketSource:
             await self._outage()
 
     async def update(self) -> None:
-        """Follow a changed interest; return when it stands, if there is a connection."""
+        """Follow a changed interest; return when it stands, if there is a connection.
+
+        What the server refuses ends the connection: then when the next one stands without it.
+        """
         if not self._running:
             return  # what is wished for by then is asked for at the start
         self._forget_unwanted()
@@ -146,9 +149,9 @@ class WebSocketSource:
         if life is None:
             return  # the next one asks for what is wished for by then
         self._ask_for_more(life)
-        if life.codec is None or life.ended:
+        if life.codec is None or life.ended or not await life.confirmed():
             await self._next_standing()
-        elif await life.confirmed():
+        else:
             self._ask_for_less(life)  # not before: nobody listened to goes unheard meanwhile
 
     async def _next_standing(self) -> None:

@@ -681,6 +681,22 @@ async def test_a_refused_destination_no_longer_wanted_is_asked_for_no_more() -> 
             assert [len(session.subscriptions) for session in server.sessions] == [1]
 
 
+async def test_a_wish_that_is_refused_is_followed_once_all_the_rest_stands_anew() -> None:
+    refused = [f"/topic/event.agent.*.{agent}@zhen04_cc" for agent in ("5002", "5003")]
+    interest = Interest(NAMESPACE, agents=["5001"])
+    async with SimulatorServer(refuse=refused) as server:
+        source = source_of(server.stomp_url, max_wait=0.001)
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.connected)
+            interest.add([], ["5002", "5003", "5004"])
+            await source.update()
+            assert sorted(kept.refused) == refused
+            assert len(kept.connected) == 2
+            (session,) = [one for one in server.sessions if len(one.subscriptions) == 2]
+            asked = [one.destination.partition("*.")[2] for one in session.subscriptions]
+    assert asked == ["5001@zhen04_cc", "5004@zhen04_cc"]
+
+
 async def let_pass(clock: ManualClock, seconds: int) -> None:
     """Let time pass with a real turn of the loop a second, as sockets need one."""
     for _ in range(seconds):
