@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import tzinfo
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from functools import partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -31,8 +31,17 @@ def make_source(
     Raises:
         ConfigurationError: A URL that is none.
     """
+    refused: dict[str, dict[str, datetime]] = {feed: {} for feed in feeds}
     make = partial(
-        _feed, urls=urls, feeds=feeds, wire=wire, auth=auth, options=options, zone=zone, clock=clock
+        _feed,
+        urls=urls,
+        feeds=feeds,
+        refused=refused,
+        wire=wire,
+        auth=auth,
+        options=options,
+        zone=zone,
+        clock=clock,
     )
     return make(feeds[0]) if len(feeds) == 1 else MergedSource(make, feeds, clock=clock)
 
@@ -42,13 +51,17 @@ def _feed(
     *,
     urls: Sequence[str],
     feeds: Sequence[str],
+    refused: Mapping[str, dict[str, datetime]],
     wire: WireChoice,
     auth: Auth | None,
     options: ConnectionOptions,
     zone: tzinfo,
     clock: Clock,
 ) -> WebSocketSource:
-    """Make the source of one feed; each begins at a URL of its own, if there are as many."""
+    """Make the source of one feed; each begins at a URL of its own, if there are as many.
+
+    One that is made anew knows what the one before was refused, to tell of it when it is taken.
+    """
     first = feeds.index(feed) % max(1, len(urls))
     return WebSocketSource(
         [*urls[first:], *urls[:first]],
@@ -58,6 +71,7 @@ def _feed(
         zone=zone,
         clock=clock,
         feed=feed,
+        refused=refused[feed],
     )
 
 

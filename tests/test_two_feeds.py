@@ -18,12 +18,13 @@ from cti_listener.event_base import Event
 from cti_listener.feeds import APART, PROOF
 from cti_listener.gaps import ON_ITS_WAY
 from cti_listener.listener import Listener
-from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap
+from cti_listener.notices import Connected, Disconnected, FeedsApart, Gap, SubscriptionRefused
 from cti_listener.sightings import JUDGED, KEPT
 from cti_listener.simulator import SimulatorServer
 from tests.examples import NAMESPACE, make
 
 PATIENCE = 15.0
+EVERYBODY = "/topic/event.agent.*.*"
 
 
 class Jumping(SystemClock):
@@ -45,7 +46,7 @@ class Pair:
 
     def __init__(
         self,
-        servers: tuple[SimulatorServer, SimulatorServer],
+        servers: tuple[SimulatorServer, ...],
         *,
         over_json: bool = False,
         **options: Any,
@@ -68,7 +69,7 @@ class Pair:
             self.events.append(event)
             self._told.set()
 
-        @self.listener.on(Connected, Disconnected, Gap, FeedsApart)
+        @self.listener.on(Connected, Disconnected, Gap, FeedsApart, SubscriptionRefused)
         async def note(notice: Any) -> None:
             self.notices.append(notice)
             self._told.set()
@@ -312,6 +313,35 @@ async def test_a_feed_that_is_refused_leaves_the_other_alone() -> None:
                 await two.until(lambda: two.events)
             assert two.listener.stats().gaps == ()
     assert "attempt_failed" in [entry["event"] for entry in logs]
+
+
+class Once(frozenset[str]):
+    """What is refused to whoever asks for it first."""
+
+    asked = False
+
+    def __contains__(self, destination: object) -> bool:
+        first, self.asked = not self.asked, True
+        return first and super().__contains__(destination)
+
+
+async def test_what_a_feed_was_refused_and_its_next_source_is_given_is_no_gap_without_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cti_listener.sources.merged.AGAIN", 0.01)
+    async with SimulatorServer() as server:
+        server.rules.refuse = Once({EVERYBODY})
+        two = Pair((server,))
+        async with two.listener:
+            await two.until(lambda: two.told(SubscriptionRefused))
+            await two.both_stand()
+            server.rules.refuse = frozenset({EVERYBODY})
+            server.sessions[0].abort()  # of the feed that was not refused, and is now
+            await two.until(lambda: len(two.told(SubscriptionRefused)) > 1)
+            await two.send(make(serial=1), 0)
+            await two.until(lambda: two.events)
+            assert all(gap.until for gap in two.listener.stats().gaps)
+    assert len({one.feed for one in two.told(SubscriptionRefused)}) == 2
 
 
 async def test_a_feed_that_was_behind_when_it_was_lost_leaves_a_gap() -> None:

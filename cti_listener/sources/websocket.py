@@ -52,6 +52,8 @@ class WebSocketSource:
         zone: Where the server's clock hangs; None: China Standard Time.
         clock: For tests.
         feed: The name of this connection.
+        refused: From when the events of destinations may be missing that the source of this feed
+            before was refused; kept here.
 
     Raises:
         ConfigurationError: A URL that is none.
@@ -67,6 +69,7 @@ class WebSocketSource:
         zone: tzinfo | None = None,
         clock: Clock | None = None,
         feed: str = "a",
+        refused: dict[str, datetime] | None = None,
     ) -> None:
         """Keep where and how to connect; nothing is opened yet."""
         self._options = options or ConnectionOptions()
@@ -81,7 +84,7 @@ class WebSocketSource:
         self._life: Life | None = None
         self._next_url = 0
         # From when the events of a refused destination may be missing.
-        self._refused: dict[str, datetime] = {}
+        self._refused = {} if refused is None else refused
         self._left_out: set[str] = set()  # those of them that are not asked for now
         self._past = Past()
         self._refusals = 0  # in a row, of us

@@ -654,6 +654,18 @@ async def test_what_was_refused_altogether_and_is_taken_later_is_accepted_by_nam
             assert [one.destination for one in session.subscriptions] == [EVERYBODY]
 
 
+async def test_what_the_source_before_was_refused_is_told_once_it_is_taken() -> None:
+    since = ManualClock().now()
+    refused = {EVERYBODY: since, OTHER: since}
+    options = ConnectionOptions(topics=[EVERYBODY, OTHER], max_wait=0.001, proxy=None)
+    async with SimulatorServer(refuse=[OTHER]) as server:
+        source = WebSocketSource([server.stomp_url], options=options, refused=refused)
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+    assert (kept.accepted, kept.refused) == ([EVERYBODY], [OTHER])
+    assert refused == {OTHER: since}
+
+
 async def test_what_stomp_refuses_is_not_missing_while_another_endpoint_brings_it_over_json() -> (
     None
 ):
