@@ -61,7 +61,7 @@ class _Life:
 
 
 @dataclass(slots=True)
-class _Coverage:
+class Coverage:
     """What the feeds covered since a time from which nothing is left to settle."""
 
     settled: datetime
@@ -102,9 +102,17 @@ class _Coverage:
             self.past.append(_Life(since, max(since, until), reason, silent))
             del self.past[:-LIVES]
 
-    def copy(self) -> _Coverage:
+    def turned_out(self, reason: GapReason) -> tuple[list[_Life], _Life | None]:
+        """Find what nobody covers, which is told now: hold it as said."""
+        over, still = self.holes(reason)
+        for hole in (*over, *([still] if still else ())):
+            self.settle(hole.until)
+        self.settle_what_is_known()
+        return over, still
+
+    def copy(self) -> Coverage:
         """Return what may be changed without changing this."""
-        return _Coverage(self.settled, dict(self.up), list(self.past))
+        return Coverage(self.settled, dict(self.up), list(self.past))
 
     def settle(self, until: datetime) -> None:
         """Hold everything before as said."""
@@ -141,7 +149,7 @@ class GapLedger:
         self._lost: list[tuple[int, _Loss]] = []  # more than one where runs before left some open
         self._refused: dict[str, tuple[int, _Loss]] = {}
         self._left_refused: set[str] = set()  # by the run before, and not heard of since
-        self._coverage: _Coverage | None = None  # None before the first feed stood
+        self._coverage: Coverage | None = None  # None before the first feed stood
         self._catching_up: set[str] = set()  # feeds whose broker kept what came
         self._lost_apart: dict[str, tuple[int, _Loss]] = {}
 
@@ -152,6 +160,11 @@ class GapLedger:
         open_ones += [_open(*entry) for entry in self._lost_apart.values()]
         open_ones += [_open(*entry, name) for name, entry in self._refused.items()]
         return (*self._closed, *open_ones)
+
+    @property
+    def missing_since(self) -> datetime | None:
+        """Since when all is missed; None: it is not."""
+        return min((loss.since for _, loss in self._lost), default=None)
 
     def resume(
         self,
@@ -193,7 +206,7 @@ class GapLedger:
                 `caught_up`, by whichever feed.
         """
         if self._coverage is None:
-            self._coverage = _Coverage(since)
+            self._coverage = Coverage(since)
         self._coverage.up[feed] = since
         if backlog and self._lost:
             self._catching_up.add(feed)
@@ -257,16 +270,13 @@ class GapLedger:
             self._keep(_open(*entry))
             self._coverage.settle_what_is_known()
             return []
-        over, still = self._coverage.holes(reason)
+        over, still = self._coverage.turned_out(reason)
         told = [
             self._close((next(self._ids), _Loss(hole.since, hole.reason, None)), hole.until)
             for hole in over
         ]
         if still is not None:
             self._open(_Loss(still.since, still.reason, last_before))
-        for hole in (*over, *([still] if still else ())):
-            self._coverage.settle(hole.until)
-        self._coverage.settle_what_is_known()
         return told
 
     def covered(self, until: Mapping[str, datetime], silent: Mapping[str, datetime]) -> datetime:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
 from cti_listener.clock import Clock
 from cti_listener.errors import CertificateError, ConnectError, RefusedError
-from cti_listener.gaps import GapLedger
+from cti_listener.gaps import Coverage, GapLedger
 from cti_listener.interest import Interest
 from cti_listener.log import log
 from cti_listener.notices import (
@@ -36,6 +37,34 @@ def _outcome(error: ConnectError) -> Outcome:
             return "refused"
         case _:
             return "failed"
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """A destination that some feeds are refused.
+
+    Attributes:
+        feeds: Those.
+        having: What of its events the others cover, since it was refused first.
+    """
+
+    feeds: set[str]
+    having: Coverage
+
+    def covers(self, feed: str, since: datetime) -> None:
+        """Note that a feed has it from then on, unless it is refused it."""
+        if feed not in self.feeds:
+            if not self.having.up:
+                self.having.settle(since)  # what was missed till then is told
+            self.having.up[feed] = since
+
+    def lost(self, feed: str, until: datetime, reason: GapReason, silent: datetime) -> None:
+        """Note that a feed has it no more since then."""
+        began = self.having.up.get(feed)
+        if reason == "refused" and began is not None and began < self.having.settled:
+            del self.having.up[feed]  # it may be this that it was refused, and never had
+        else:
+            self.having.end(feed, until, reason, silent)
 
 
 class Standing:
@@ -78,7 +107,7 @@ class Standing:
         self._interest = interest
         self._clock = clock
         self._tell = tell
-        self._refusing: dict[str, dict[str, datetime]] = {}  # destination -> feed -> since when
+        self._refusing: dict[str, _Refusal] = {}  # by destination
 
     # Connections
 
@@ -105,6 +134,8 @@ class Standing:
             backlog: What came meanwhile was kept for it and is on its way.
         """
         self.tell_gaps(self.ledger.covers(feed, since, backlog=backlog))
+        for refusal in self._refusing.values():
+            refusal.covers(feed, since)
         self._mind_refused(None)
         self.tell_gaps(self.ledger.no_longer_refused(self._clock.now()))
 
@@ -125,7 +156,7 @@ class Standing:
         if not until:
             return None
         # What one of them is refused only the others cover.
-        partly = (until.keys() - feeds.keys() for feeds in self._refusing.values())
+        partly = (until.keys() - one.feeds for one in self._refusing.values())
         latest = [max(until[feed] for feed in having) for having in partly if having]
         return min([self.ledger.covered(until, silent), *latest])
 
@@ -165,8 +196,9 @@ class Standing:
             )
         )
         self.tell_gaps(self.ledger.lost(feed, covered, reason, last, silent=since))
-        if self.stands:
-            self._mind_refused(last)
+        for refusal in self._refusing.values():
+            refusal.lost(feed, covered, reason, since)
+        self._mind_refused(last, None if self.stands else self.ledger.missing_since)
 
     def attempt_failed(self, error: ConnectError, *, feed: str) -> None:
         """One attempt failed; the source goes on."""
@@ -195,7 +227,12 @@ class Standing:
         last: EventKey | None,
     ) -> None:
         """The server refuses one destination: name it, and whose events it would have brought."""
-        self._refusing.setdefault(destination, {})[feed] = since
+        refusal = self._refusing.get(destination)
+        if refusal is None:
+            stood = {name: stand.since for name, stand in self.stands.items()}
+            refusal = self._refusing[destination] = _Refusal(set(), Coverage(since, stood))
+        refusal.feeds.add(feed)
+        refusal.having.end(feed, since, "refused", None)
         self._mind_refused(last)
         log.error("destination_refused", feed=feed, destination=destination, detail=detail)
         self._tell(
@@ -212,24 +249,37 @@ class Standing:
     def destination_accepted(self, destination: str, *, feed: str) -> None:
         """A refused destination stands after all, or is wanted no more: its gap is closed."""
         log.info("destination_accepted", feed=feed, destination=destination)
-        feeds = self._refusing.get(destination, {})
-        feeds.pop(feed, None)
-        if not feeds:
+        refusal = self._refusing.get(destination)
+        if refusal is not None:
+            refusal.feeds.discard(feed)
+            if feed in self.stands:
+                refusal.covers(feed, self._clock.now())
+        if refusal is None or not refusal.feeds:
             self._refusing.pop(destination, None)
-            self._close_refused(destination)
+            self._close_refused(destination, self._clock.now())
         self._mind_refused(None)
 
-    def _mind_refused(self, last: EventKey | None) -> None:
-        """Hold a refused destination for missed, unless some feed that stands has it."""
-        for destination, feeds in self._refusing.items():
-            if any(feed not in feeds for feed in self.stands):
-                self._close_refused(destination)
-            else:
-                devices = self._interest.devices_of(destination)
-                self.ledger.refused(destination, min(feeds.values()), last, devices)
+    def _mind_refused(self, last: EventKey | None, missing: datetime | None = None) -> None:
+        """Hold a refused destination for missed, unless some feed that stands has it.
 
-    def _close_refused(self, destination: str) -> None:
-        gap = self.ledger.accepted(destination, self._clock.now())
+        Args:
+            last: The last event before.
+            missing: Since when all is missed, so that this need not be said as well.
+        """
+        now = self._clock.now()
+        for destination, refusal in self._refusing.items():
+            devices = self._interest.devices_of(destination)
+            over, still = refusal.having.turned_out("refused")
+            for hole in over:
+                self.ledger.refused(destination, hole.since, None, devices)
+                self._close_refused(destination, hole.until)
+            if still is None:
+                self._close_refused(destination, now)
+            elif missing is None or still.since < missing:
+                self.ledger.refused(destination, still.since, last, devices)
+
+    def _close_refused(self, destination: str, at: datetime) -> None:
+        gap = self.ledger.accepted(destination, at)
         self.tell_gaps([gap] if gap else [])
 
     # Gaps
