@@ -77,6 +77,7 @@ def purge(
         odd: Told of what cannot be read.
     """
     db.execute("PRAGMA secure_delete = ON")
+    (last,) = db.execute(f"SELECT {rows.LAST_SEQ}").fetchone()
     naming, calls = _find(db, number, odd)
     events = sorted(naming | _of_calls(db, calls))
     letters = list(_letters(db, number, calls, odd))
@@ -86,6 +87,7 @@ def purge(
     if not dry:
         # In small transactions: the listener waits for each.
         _delete(db, "event", "seq", events)
+        _delete_marks(db, number, last)
         _delete(db, "dead", "id", letters)
         _delete(db, "seat", "agent", seats)
         for gap, body in bodies:
@@ -170,9 +172,9 @@ def _find(db: sqlite3.Connection, number: str, odd: Odd) -> tuple[set[int], set[
     naming: set[int] = set()
     calls: set[str] = set()
     for table, key, what in (("event", "seq", "event"), ("dead", "id", "dead letter")):
-        for row, call, payload in _read(db, f"{key}, call, payload", table, key):
+        for row, call, device, payload in _read(db, f"{key}, call, device, payload", table, key):
             named, said = _names(payload, number, f"{what} {row}", odd)
-            if not named:
+            if not named and not names(rows.legible(device), number):
                 continue
             if table == "event":
                 naming.add(row)
@@ -197,9 +199,14 @@ def _of_calls(db: sqlite3.Connection, calls: set[str]) -> set[int]:
 
 def _letters(db: sqlite3.Connection, number: str, calls: set[str], odd: Odd) -> Iterator[int]:
     bare = number.partition("@")[0]
-    for row, call, payload, error in _read(db, "id, call, payload, error", "dead", "id"):
+    columns = "id, call, device, payload, error"
+    for row, call, device, payload, error in _read(db, columns, "dead", "id"):
         quoted = call in calls or quotes(rows.legible(error), bare)
-        if quoted or _names(payload, number, f"dead letter {row}", odd)[0]:
+        if (
+            quoted
+            or names(rows.legible(device), number)
+            or _names(payload, number, f"dead letter {row}", odd)[0]
+        ):
             yield row
 
 
@@ -230,6 +237,17 @@ def _delete(db: sqlite3.Connection, table: str, key: str, keys: Sequence[int | s
             f"DELETE FROM {table} WHERE {key} IN ({', '.join('?' * len(chunk))})",  # noqa: S608 - our own words
             chunk,
         )
+
+
+def _delete_marks(db: sqlite3.Connection, number: str, last: int) -> None:
+    """Delete how far the number's own lanes are; its events up to `last` are gone."""
+    found = db.execute("SELECT handler, device FROM mark").fetchall()
+    for handler, device in found:
+        if names(rows.legible(device), number):
+            db.execute(
+                "DELETE FROM mark WHERE handler = ? AND device = ? AND seq <= ?",
+                (handler, device, last),  # what came since was not looked for
+            )
 
 
 def _rewrite(db: sqlite3.Connection, path: Path) -> bool:

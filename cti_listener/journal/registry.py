@@ -36,10 +36,14 @@ _LETTER: Final = f"""
 """  # noqa: S608 - our own words
 
 _MARK: Final = rows.Insert(
-    "INSERT INTO mark SELECT ?, column1, column2",
+    "INSERT INTO mark SELECT ?1, column1, column2",
     2,
-    "ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+    "AND (EXISTS (SELECT 1 FROM event WHERE seq = column2) OR EXISTS ("
+    "SELECT 1 FROM event WHERE coalesce(device, '') = column1 AND seq < column2"
+    " AND seq > (SELECT floor FROM handler WHERE id = ?1)))"
+    " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
 )
+"""Of an event that was erased meanwhile, only where others of its device need it: it names that."""
 
 
 class Registry:

@@ -4,6 +4,7 @@ The writer calls it within its own transactions, so that nothing waits for it lo
 rows: each step looks at about twice as many as were committed with it.
 
 A call lives while a row of it is younger than the retention: until then all its done rows stay.
+A mark goes once its handler's floor is as high: it says no more than that.
 """
 
 from __future__ import annotations
@@ -40,6 +41,18 @@ _DELETE: Final = f"""
         SELECT 1 FROM event AS other WHERE other.call = event.call AND other.seq >= :young)
 """  # noqa: S608 - our own words
 
+_LAST_OF_STEP: Final = """
+    SELECT handler, device FROM (
+        SELECT handler, device FROM mark WHERE (handler, device) > (?, ?)
+        ORDER BY handler, device LIMIT ?)
+    ORDER BY handler DESC, device DESC LIMIT 1
+"""
+
+_DELETE_MARKS: Final = """
+    DELETE FROM mark WHERE (handler, device) > (?, ?) AND (handler, device) <= (?, ?)
+    AND seq <= (SELECT floor FROM handler WHERE id = mark.handler)
+"""
+
 
 class Upkeep:
     """Deletes what is over, raises the floors, measures.
@@ -56,6 +69,7 @@ class Upkeep:
         self._pause = min(60.0, retention / 10)
         self._next_look = self._next_sweep = clock.monotonic()
         self._after: int | None = None  # where the sweep stands; None between two
+        self._after_mark: tuple[int, str | bytes] | None = None  # likewise
         self._young = 0  # the first row within the retention, when the sweep began
         self.bytes = self.used = self.dead = 0
         self.oldest_undone: datetime | None = None
@@ -65,7 +79,11 @@ class Upkeep:
     def due(self) -> bool:
         """Whether there is something to do by now."""
         now = self._clock.monotonic()
-        return self._after is not None or now >= self._next_sweep or now >= self._next_look
+        return self._sweeping or now >= self._next_sweep or now >= self._next_look
+
+    @property
+    def _sweeping(self) -> bool:
+        return self._after is not None or self._after_mark is not None
 
     def step(self, db: sqlite3.Connection, rows: int) -> None:
         """Do a part of it, within a transaction.
@@ -78,11 +96,15 @@ class Upkeep:
         if now >= self._next_look:
             self._next_look = now + LOOK
             self.look(db)
-        if self._after is None and now >= self._next_sweep:
+        if not self._sweeping and now >= self._next_sweep:
             self._next_sweep = now + self._pause
             self._after, self._young = 0, self.first_young(db)
+            self._after_mark = 0, ""
+        limit = STEP + 2 * rows if rows else IDLE_STEP
         if self._after is not None:
-            self._sweep(db, self._after, STEP + 2 * rows if rows else IDLE_STEP)
+            self._sweep(db, self._after, limit)
+        if self._after_mark is not None:
+            self._sweep_marks(db, self._after_mark, limit)
 
     def look(self, db: sqlite3.Connection) -> None:
         """Find out what is done, and how large the file is."""
@@ -103,12 +125,20 @@ class Upkeep:
             db.execute(_DELETE, {"after": after, "until": until, "young": self._young})
         self._after = until
 
+    def _sweep_marks(
+        self, db: sqlite3.Connection, after: tuple[int, str | bytes], limit: int
+    ) -> None:
+        until = db.execute(_LAST_OF_STEP, (*after, limit)).fetchone()
+        if until is not None:
+            db.execute(_DELETE_MARKS, (*after, *until))
+        self._after_mark = until
+
     def _raise_floors(self, db: sqlite3.Connection) -> None:
-        """Find out up to where each registered handler is done with everything."""
+        """Find out up to where each handler is done with everything, registered or not."""
         came: list[tuple[datetime, str]] = []
         (last,) = db.execute(f"SELECT {LAST_SEQ}").fetchone()
-        handlers = db.execute("SELECT id, floor, name FROM handler WHERE active").fetchall()
-        for handler, floor, name in handlers:
+        handlers = db.execute("SELECT id, floor, name, active FROM handler").fetchall()
+        for handler, floor, name, active in handlers:
             until = min(floor + FAR, last)
             if until <= floor:
                 continue
@@ -119,7 +149,7 @@ class Upkeep:
             if first is not None:
                 until = first[0] - 1
                 at = when(first[1])
-                if at is not None:  # else its row is set aside in its turn
+                if active and at is not None:  # else its row is set aside in its turn
                     came.append((at, name))
             db.execute("UPDATE handler SET floor = ? WHERE id = ?", (until, handler))
         self.oldest_undone, self.oldest_undone_by = min(came, default=(None, None))

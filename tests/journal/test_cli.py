@@ -16,6 +16,7 @@ from cti_listener.errors import ConfigurationError
 from cti_listener.journal import visits
 from cti_listener.journal.cli import journal_app
 from cti_listener.journal.purge import names, quotes
+from cti_listener.journal.purge import purge as purge_number
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey
@@ -264,6 +265,70 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
         await store.settle()
         assert not store.failures
         assert len(await store.undone()) == 201
+
+
+async def test_purge_erases_how_far_a_number_was_as_a_device(path: Path, told: Told) -> None:
+    device = f"{NUMBER}@zhen04.cc"
+    async with journal(path) as store:
+        for number in range(6):
+            store.add(entry(number, device=device if number % 2 else "d"))
+        await store.settle()
+        store.done("work", device, 4)
+        store.done("work", "d", 3)
+        await store.settle()
+        await told.beside("purge", path, "--number", NUMBER)
+        assert traces(path, NUMBER) == []
+        assert await store.undone() == [5]
+        store.done("work", device, 6)  # a handler was at it
+        await store.settle()
+        assert traces(path, NUMBER) == []
+        store.add(entry(7, device=device))
+        await store.settle()
+        assert await store.undone(device=device) == [7]
+        store.done("work", device, 7)
+        await store.settle()
+        assert await store.undone() == [5]
+
+
+async def test_a_lane_of_which_purge_erased_a_call_does_nothing_twice(
+    path: Path, told: Told
+) -> None:
+    async with journal(path) as store:
+        for number in range(3):
+            payload = {"callingDevice": NUMBER} if number else {}
+            store.add(entry(number, device="d", call=f"c{number}", payload=payload))
+        await store.settle()
+        await told.beside("purge", path, "--number", NUMBER)
+        store.done("work", "d", 3)
+        await store.settle()
+        assert await store.undone() == []
+
+
+async def test_purge_leaves_the_mark_of_what_came_while_it_looked(path: Path) -> None:
+    device = f"{NUMBER}@zhen04.cc"
+    loop = asyncio.get_running_loop()
+    async with journal(path) as store:
+        store.add(entry(1, device=device))
+        await store.settle()
+
+        async def more() -> None:
+            store.add(entry(2, device=device))
+            await store.settle()
+            store.done("work", device, 2)
+            await store.settle()
+
+        def purge() -> None:
+            def before(statement: str) -> None:
+                if statement.startswith("DELETE FROM event"):
+                    db.set_trace_callback(None)
+                    asyncio.run_coroutine_threadsafe(more(), loop).result()
+
+            with visits.visit(path, write=True) as db:
+                db.set_trace_callback(before)
+                purge_number(db, path, NUMBER)
+
+        await asyncio.to_thread(purge)
+        assert await store.undone() == []
 
 
 @pytest.mark.parametrize(

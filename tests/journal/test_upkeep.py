@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,13 +25,8 @@ async def kept(store: Held, clock: ManualClock, rounds: int = 30) -> list[int]:
         await clock.advance(2)
         store.poll_retries()
         await store.settle()
-    import sqlite3  # noqa: PLC0415
-
-    db = sqlite3.connect(store.path)
-    try:
+    with closing(sqlite3.connect(store.path)) as db:
         return [seq for (seq,) in db.execute("SELECT seq FROM event ORDER BY seq")]
-    finally:
-        db.close()
 
 
 async def add(store: Held, clock: ManualClock, numbers: range, **given: object) -> None:
@@ -136,6 +133,45 @@ async def test_letters_brought_back_are_told_as_seen_where_nothing_else_is_left(
     await asyncio.to_thread(retry_all, path)
     async with journal(path, clock=clock) as store:
         assert list(store.opened.seen) == [entry(number).digest for number in range(3)]
+
+
+def marked(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT device, seq FROM mark"))
+
+
+async def test_a_mark_goes_once_all_before_it_is_done(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, clock=clock) as store:
+        for number in range(5000):  # more than a step looks at
+            store.add(entry(number, device=f"d{number}", owed=("work",)))
+        await store.settle()
+        for number in range(5000):
+            if number != 4000:
+                store.done("work", f"d{number}", number + 1)
+        await store.settle()
+        assert len(marked(path)) == 4999
+        await kept(store, clock, 60)
+        assert len(marked(path)) == 999  # d4000 has yet to do its event, and the floor waits
+        assert await store.undone() == [4001]
+        store.done("work", "d4000", 4001)
+        await kept(store, clock, 60)
+        assert marked(path) == {}
+        assert await store.undone() == []
+    async with journal(path, clock=clock) as store:
+        assert store.owed == 0
+
+
+async def test_marks_of_a_handler_that_is_gone_go_as_well(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, ["old"], clock=clock) as store:
+        await add(store, clock, range(3), device="d", owed=("old",))
+        store.done("old", "d", 2)
+    async with journal(path, clock=clock) as store:
+        await kept(store, clock, 60)
+        assert marked(path) == {}
+    async with journal(path, ["old"], clock=clock) as store:
+        assert await store.undone("old") == [3]
 
 
 async def test_what_was_deleted_cannot_be_found_in_the_file(path: Path) -> None:
