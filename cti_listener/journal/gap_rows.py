@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,6 +36,22 @@ def gap_of(number: int, body: str) -> Gap:
     if gap.id != number:
         raise DamagedError(f"gap {number}", f"its body is that of gap {gap.id}")
     return gap
+
+
+def without_erased(gap: Gap, kept: str) -> Gap:
+    """Return a gap without its last event before, if what is kept of it lacks that.
+
+    It is known from a gap's beginning: only a purge takes it away.
+
+    Args:
+        gap: What became of it.
+        kept: Its fields so far.
+    """
+    try:
+        erased = gap_of(gap.id, kept).last_before is None
+    except DamagedError:
+        return gap
+    return replace(gap, last_before=None) if erased else gap
 
 
 def _be(kind: Any) -> Callable[[Any], Any]:

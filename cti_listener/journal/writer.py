@@ -280,9 +280,7 @@ class Writer:
         for name, seq, error in batch.dead:
             debts.bury(name, seq, error, self._last_seq)
         debts.mark(batch.marks, self._last_seq)
-        for number, gap in batch.gaps.items():
-            until = None if gap.until is None else rows.stamp(gap.until)
-            db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, gap_rows.gap_body(gap)))
+        self._note_gaps(batch)
         self._note_queues(batch)
         self._note_seats(batch)
         if batch.tracked is not None:
@@ -327,6 +325,14 @@ class Writer:
                     problem=found.problem,
                 )
         return entries
+
+    def _note_gaps(self, batch: Batch) -> None:
+        db = self._db
+        for number, gap in batch.gaps.items():
+            until = None if gap.until is None else rows.stamp(gap.until)
+            kept = db.execute("SELECT body FROM gap WHERE id = ?", (number,)).fetchone()
+            body = gap_rows.gap_body(gap if kept is None else gap_rows.without_erased(gap, *kept))
+            db.execute("REPLACE INTO gap VALUES (?, ?, ?)", (number, until, body))
 
     def _note_queues(self, batch: Batch) -> None:
         for name, at in batch.queues.items():

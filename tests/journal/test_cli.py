@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,24 @@ async def test_purge_leaves_the_mark_of_what_came_while_it_looked(path: Path) ->
 
         await asyncio.to_thread(purge)
         assert await store.undone() == []
+
+
+async def test_what_purge_erased_of_a_gap_does_not_come_back_with_its_end(
+    path: Path, told: Told
+) -> None:
+    lost = EventKey("zhen04.cc", "csta", f"{NUMBER}@zhen04.cc", 1, "delivered", None, "c")
+    after = EventKey("zhen04.cc", "csta", "d", 2, "held", None, "c2")
+    gap = Gap(at=START, id=1, since=START, until=None, reason="half_open", last_before=lost)
+    async with journal(path) as store:
+        store.gap(gap)
+        await store.settle()
+        await told.beside("purge", path, "--number", NUMBER)
+        for became in (replace(gap, until=START), replace(gap, until=START, first_after=after)):
+            store.gap(became)
+            await store.settle()
+            assert traces(path, NUMBER) == []
+    kept = json.loads(await told.beside("gaps", path, "--json"))
+    assert (kept["lastBefore"], kept["firstAfter"]["serial"]) == (None, 2)
 
 
 @pytest.mark.parametrize(
