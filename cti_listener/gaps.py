@@ -146,6 +146,7 @@ class GapLedger:
         self._last_counted = 0
         self._ids = count(1)
         self._closed: deque[Gap] = deque(maxlen=KEPT)
+        self._awaiting_before: tuple[Gap, ...] = ()  # of runs before
         self._lost: list[tuple[int, _Loss]] = []  # more than one where runs before left some open
         self._refused: dict[str, tuple[int, _Loss]] = {}
         self._left_refused: set[str] = set()  # by the run before, and not heard of since
@@ -172,6 +173,7 @@ class GapLedger:
         left_open: Sequence[Gap],
         last_sign: datetime | None,
         last_before: EventKey | None,
+        awaiting: Sequence[Gap] = (),
     ) -> None:
         """Go on where an earlier run ended: what it left open is open, and so is its absence.
 
@@ -180,7 +182,10 @@ class GapLedger:
             left_open: The gaps it left open.
             last_sign: Its last sign of life; None: it had none, so nothing was missed.
             last_before: The last event it had.
+            awaiting: The gaps of runs before that lack their first event after.
         """
+        self._awaiting_before = tuple(awaiting)
+        self.awaiting = bool(awaiting)
         self._ids = count(last_id + 1)
         self._last_counted = last_id
         for gap in left_open:
@@ -339,6 +344,9 @@ class GapLedger:
     def note(self, event: EventKey) -> None:
         """Complete the gaps that await their first event after."""
         self.awaiting = False
+        for gap in self._awaiting_before:
+            self._keep(replace(gap, first_after=event))
+        self._awaiting_before = ()
         for index, gap in enumerate(self._closed):
             if gap.first_after is None:
                 self._closed[index] = completed = replace(gap, first_after=event)

@@ -142,8 +142,8 @@ class Gap(Notice):
             subscriptions only); then nothing is missing.
         last_before: The last event before it.
         first_after: The first after it. A gap is told at once, ahead of what comes, so this is None
-            in a handler, but for `server_restarted`; `stats().gaps` has it when it came. It stays
-            None where the run ended before that: the next absence came first.
+            in a handler, but for `server_restarted`; `stats().gaps` has it when it came. Where the
+            run ended before that, the journal has it when the next one's first event came.
     """
 
     event_name: ClassVar[str] = "gap"

@@ -134,7 +134,11 @@ class Pipeline:
         self.queues_emptied = dict(opened.queues_emptied)
         self.interest.resume(opened.seats)
         self._ledger.resume(
-            opened.last_gap, opened.open_gaps, opened.last_sign, last_before(opened)
+            opened.last_gap,
+            opened.open_gaps,
+            opened.last_sign,
+            last_before(opened),
+            opened.awaiting,
         )
 
     def _count_frames(self, wire: WireName) -> None:

@@ -361,6 +361,25 @@ async def test_the_absence_is_a_gap_and_one_that_was_open_goes_on(
     assert [one["until"] is None for one in kept] == [False, False]
 
 
+async def test_the_first_event_of_a_run_stands_behind_the_gaps_of_the_one_before(
+    path: Path, clock: ManualClock
+) -> None:
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.send(make(serial=5))
+        await on.settle()
+        on.source.disconnect()
+        on.source.connect()
+    async with listening(path, clock, {"work": Work()}) as on:
+        for serial in (6, 7):
+            on.source.send(make(serial=serial))
+            await on.settle()
+    kept = await ask(path, lambda db: list(visits.gaps(db)))
+    assert [(one["reason"], one["firstAfter"]["serial"]) for one in kept] == [
+        ("disconnected", 6),
+        ("listener_down", 6),
+    ]
+
+
 # Dead letters
 
 

@@ -249,6 +249,27 @@ def test_what_a_run_left_open_is_closed_by_the_next_one() -> None:
     assert [gap.destination for gap in ledger.gaps if gap.until is None] == ["/topic/x"]
 
 
+def test_the_first_event_of_a_run_completes_what_the_one_before_left_without() -> None:
+    first = begun()
+    lose(first, 1)
+    first.covers("a", at(2))
+    kept: list[Gap] = []
+    ledger = GapLedger(kept.append)
+    ledger.resume(1, (), at(3), key(1), first.gaps)
+    ledger.covers("a", at(9))
+    assert ledger.awaiting
+    ledger.note(key(5))
+    ledger.note(key(6))
+    assert [(gap.id, gap.first_after) for gap in kept] == [
+        (2, None),
+        (2, None),
+        (1, key(5)),
+        (2, key(5)),
+    ]
+    assert [gap.id for gap in ledger.gaps] == [2]  # those of this run
+    assert ledger.counts["disconnected"] == 0
+
+
 def test_every_change_of_a_gap_is_kept() -> None:
     kept: list[Gap] = []
     ledger = begun(keep=kept.append)

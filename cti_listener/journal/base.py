@@ -91,6 +91,7 @@ class Opened:
             there is none, or it cannot be read.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
+        awaiting: The latest gaps that are over and have had no event since, oldest first.
         seen: The digests of the latest events, newest last.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
         seats: By asked agent, at which device it sits, and since when by the server.
@@ -107,6 +108,7 @@ class Opened:
     last_gap: int
     open_gaps: tuple[Gap, ...]
     seen: array[int]
+    awaiting: tuple[Gap, ...] = ()
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
     seats: dict[str, tuple[str, str]] = field(default_factory=dict)
     tracked: bytes | None = None

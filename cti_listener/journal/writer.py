@@ -18,11 +18,12 @@ from typing import Final, Literal
 from cti_listener.clock import Clock
 from cti_listener.errors import JournalError
 from cti_listener.journal import gap_rows, rows, schema
-from cti_listener.journal.base import COLUMNS, Batch, Entry, Opened, explained
+from cti_listener.journal.base import COLUMNS, Batch, DamagedError, Entry, Opened, explained
 from cti_listener.journal.lock import Identity, Lock, identity
 from cti_listener.journal.registry import Registry
 from cti_listener.journal.upkeep import Upkeep, first_since
 from cti_listener.log import log
+from cti_listener.notices import Gap
 
 Synchronous = Literal["full", "normal"]
 
@@ -33,6 +34,9 @@ CHECKPOINT: Final = 4000
 """After about so many pages the write-ahead log is brought into the file."""
 
 NEARLY_FULL: Final = 0.8
+
+AWAITING: Final = 100
+"""How many gaps at most are told that have had no event since."""
 
 OVERHEAD: Final = 2000
 """How many bytes an event or a dead letter takes at most, beside twice its text."""
@@ -207,6 +211,7 @@ class Writer:
             last_seq=self._last_seq,
             last_event=rows.last_payload(db),
             last_gap=last_gap,
+            awaiting=self._awaiting(),
             open_gaps=tuple(
                 replace(gap, since=self._come(gap.since, f"gap {gap.id}", "since"))
                 for gap in open_gaps
@@ -218,6 +223,20 @@ class Writer:
             tracked_seq=state.tracked_seq,
             identity=state.identity,
         )
+
+    def _awaiting(self) -> tuple[Gap, ...]:
+        """Find the gaps that are over and have had no event since: all behind the last that had."""
+        query = (
+            "SELECT id, body FROM gap WHERE until IS NOT NULL ORDER BY until DESC, id DESC LIMIT ?"
+        )
+        found: list[Gap] = []
+        with suppress(DamagedError):  # nothing goes by a gap that is over
+            for row in self._db.execute(query, (AWAITING,)):
+                gap = gap_rows.gap_of(*row)
+                if gap.first_after is not None:
+                    break
+                found.append(gap)
+        return tuple(reversed(found))
 
     def _seen(self) -> array[int]:
         """Find out what a repeat may yet come of."""

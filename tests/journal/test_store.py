@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from array import array
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -257,6 +259,28 @@ async def test_gaps_are_kept_and_updated_by_id(path: Path) -> None:
     async with journal(path) as store:
         assert store.opened.open_gaps == ()
         assert store.opened.last_gap == 4
+
+
+async def test_gaps_that_had_no_event_since_are_told_and_no_others(path: Path) -> None:
+    key = EventKey("zhen04.cc", "csta", "8002@zhen04.cc", 7, "delivered", "2018.04.10", "c")
+
+    def gap(number: int, end: float | None, first: EventKey | None = None) -> Gap:
+        until = None if end is None else START + timedelta(seconds=end)
+        return Gap(
+            at=START, id=number, since=START, until=until, reason="refused", first_after=first
+        )
+
+    lacking = gap(5, 5), gap(1, 6), gap(6, 6)  # the first was open for long
+    async with journal(path) as store:
+        assert store.opened.awaiting == ()
+        for one in (*lacking, gap(2, 2), gap(3, 3, key), gap(4, None)):
+            store.gap(one)
+    async with journal(path) as store:
+        assert store.opened.awaiting == lacking
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE gap SET body = '{' WHERE id = 1")
+    async with journal(path) as store:
+        assert store.opened.awaiting == lacking[2:]  # nothing ends by one that cannot be read
 
 
 async def test_when_a_brokers_queues_were_empty_is_kept_until_it_is_to_be_forgotten(
