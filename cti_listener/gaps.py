@@ -239,7 +239,7 @@ class GapLedger:
             return self._regained(until, recovered=recovered)
         if self._lost or overflowed is None or len(self._coverage.up) > 1:
             return []
-        # Nothing was missed before it stood, and so no gap is open.
+        # Nothing was missed before it stood, and so no gap is open; what came last, came since.
         return [self._close((next(self._ids), _Loss(since, "slow_consumer", None)), until)]
 
     def lost(
@@ -276,6 +276,7 @@ class GapLedger:
             self._coverage.settle_what_is_known()
             return []
         over, still = self._coverage.turned_out(reason)
+        # The last event may have come behind a hole that is over; what came before it is not known.
         told = [
             self._close((next(self._ids), _Loss(hole.since, hole.reason, None)), hole.until)
             for hole in over
@@ -332,9 +333,11 @@ class GapLedger:
         names, self._left_refused = sorted(self._left_refused), set()
         return [gap for name in names if (gap := self.accepted(name, at))]
 
-    def restarted(self, since: datetime, at: datetime, first_after: EventKey) -> Gap:
+    def restarted(
+        self, since: datetime, at: datetime, last_before: EventKey | None, first_after: EventKey
+    ) -> Gap:
         """Note that the server restarted its counter between two events."""
-        loss = _Loss(since, "server_restarted", None)
+        loss = _Loss(since, "server_restarted", last_before)
         return self._close((next(self._ids), loss), at, first_after=first_after)
 
     def left_out(self, at: datetime, last_before: EventKey | None) -> Gap:

@@ -140,7 +140,8 @@ class Gap(Notice):
         destination: The refused destination, for `refused`.
         recovered: The broker kept what came meanwhile, and all of it has come since (durable
             subscriptions only); then nothing is missing.
-        last_before: The last event before it.
+        last_before: The last event before it. None: there was none, or it is not known, as of a
+            gap of several feeds that was over when it turned out.
         first_after: The first after it. A gap is told at once, ahead of what comes, so this is None
             in a handler, but for `server_restarted`; `stats().gaps` has it when it came. Where the
             run ended before that, the journal has it when the next one's first event came.

@@ -133,12 +133,9 @@ class Pipeline:
             self._dedupe.admit(name, self._now)
         self.queues_emptied = dict(opened.queues_emptied)
         self.interest.resume(opened.seats)
+        self._last_key = last = last_before(opened)
         self._ledger.resume(
-            opened.last_gap,
-            opened.open_gaps,
-            opened.last_sign,
-            last_before(opened),
-            opened.awaiting,
+            opened.last_gap, opened.open_gaps, opened.last_sign, last, opened.awaiting
         )
 
     def _count_frames(self, wire: WireName) -> None:
@@ -233,7 +230,8 @@ class Pipeline:
         if type(serial) is int and type(stamped) is str and heard is not None:
             before = self._counters.note(namespace, kind, serial, stamped, heard)
             if before is not None and self.interest.includes_namespace(namespace):
-                self.standing.tell_gaps([self._ledger.restarted(before, heard, EventKey(*key))])
+                last, first = self._last_event, EventKey(*key)
+                self.standing.tell_gaps([self._ledger.restarted(before, heard, last, first)])
 
     def _admit(
         self,

@@ -361,6 +361,19 @@ async def test_the_absence_is_a_gap_and_one_that_was_open_goes_on(
     assert [one["until"] is None for one in kept] == [False, False]
 
 
+async def test_a_gap_ahead_of_a_runs_first_event_names_the_last_one_of_the_run_before(
+    path: Path, clock: ManualClock
+) -> None:
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.send(make(serial=5))
+    async with listening(path, clock, {"work": Work()}) as on:
+        on.source.disconnect()
+        (*_, gap) = on.listener.stats().gaps
+    assert (gap.reason, gap.until) == ("disconnected", None)
+    assert gap.last_before is not None
+    assert gap.last_before.serial == 5
+
+
 async def test_the_first_event_of_a_run_stands_behind_the_gaps_of_the_one_before(
     path: Path, clock: ManualClock
 ) -> None:

@@ -106,9 +106,9 @@ def test_a_refused_destination_is_a_gap_of_its_own_until_it_is_taken() -> None:
 
 def test_a_restarted_server_is_a_gap_between_two_events() -> None:
     ledger = GapLedger()
-    gap = ledger.restarted(at(1), at(5), key(2))
+    gap = ledger.restarted(at(1), at(5), key(1), key(2))
     assert (gap.since, gap.until, gap.reason) == (at(1), at(5), "server_restarted")
-    assert gap.first_after == key(2)
+    assert (gap.last_before, gap.first_after) == (key(1), key(2))
     assert not ledger.awaiting
     assert ledger.gaps == (gap,)
 
