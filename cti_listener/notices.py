@@ -6,8 +6,8 @@ about our listening, never about a call, so they share no model with the events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from cti_listener.records import as_wire
@@ -163,6 +163,16 @@ class Gap(Notice):
     def concerns(self) -> frozenset[str]:
         """The devices it is about; empty means all that are listened to."""
         return self.devices
+
+    def as_wire(self) -> dict[str, Any]:
+        """Return it as the object that the command line prints, no shorter than it is.
+
+        To the millisecond, `since` is cut and `until` rounded up.
+        """
+        if self.until is None:
+            return Notice.as_wire(self)
+        up = timedelta(microseconds=-self.until.microsecond % 1000)
+        return Notice.as_wire(replace(self, until=self.until + up))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

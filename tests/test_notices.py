@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import get_args
 
@@ -60,7 +60,7 @@ def test_a_gap_is_printed_with_times_that_have_a_zone_and_sorted_devices() -> No
         "at": "2024-05-01T12:00:00.123+00:00",
         "id": 3,
         "since": "2024-05-01T11:59:58.123+00:00",
-        "until": "2024-05-01T12:00:00.123+00:00",
+        "until": "2024-05-01T12:00:00.124+00:00",
         "reason": "disconnected",
         "devices": ["1@a.cc", "2@a.cc"],
         "destination": None,
@@ -76,6 +76,18 @@ def test_a_gap_is_printed_with_times_that_have_a_zone_and_sorted_devices() -> No
         },
         "firstAfter": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "until"),
+    [(0, "00.000"), (123_000, "00.123"), (123_001, "00.124"), (999_001, "01.000")],
+)
+def test_a_printed_gap_is_no_shorter_than_it_is(microsecond: int, until: str) -> None:
+    end = AT.replace(microsecond=microsecond)
+    wire = replace(GAP, since=end, until=end).as_wire()
+    assert wire["until"] == f"2024-05-01T12:00:{until}+00:00"
+    assert datetime.fromisoformat(wire["since"]) <= end <= datetime.fromisoformat(wire["until"])
+    assert replace(GAP, until=None).as_wire()["until"] is None
 
 
 def test_another_zone_is_printed_as_it_is() -> None:
