@@ -208,7 +208,7 @@ def purge(
         dry_run: Only count.
         json: The answer as JSON.
     """
-    if not number.partition("@")[0].strip():
+    if not number.partition("@")[0].strip(" +"):
         return _say("--number: name a number", _USAGE)
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:

@@ -72,7 +72,8 @@ def purge(
     Args:
         db: The journal, open to write.
         path: Its file.
-        number: As `13800138000`, with any domain, or as `13800138000@zhen04.cc`.
+        number: As `13800138000` or `+8613800138000`, with any domain, or with its own, as
+            `13800138000@zhen04.cc`.
         dry: Only count.
         odd: Told of what cannot be read.
     """
@@ -124,16 +125,18 @@ def names(value: object, number: str) -> bool:
 
 def quotes(text: str, number: str) -> bool:
     """Tell whether a traceback may quote a number; an extension's is no part of another word."""
-    edge = r"\b" if len(number) < _LONG else ""
-    return re.search(f"{edge}{re.escape(number)}{edge}", text) is not None
+    digits = number.removeprefix("+")
+    edge = r"\b" if len(digits) < _LONG else ""
+    return re.search(f"{edge}{re.escape(digits)}{edge}", text) is not None
 
 
 def _holds(text: str, number: str) -> bool:
     """Tell whether a long number stands within a text, by its end."""
-    if len(number) < _LONG or not number.isdecimal():
+    digits = number.removeprefix("+")
+    if len(digits) < _LONG or not digits.isdecimal():
         return False
-    room = len(number) + _PREFIX
-    return any(run.endswith(number) and len(run) <= room for run in _DIGITS.findall(text))
+    room = len(digits) + _PREFIX
+    return any(run.endswith(digits) and len(run) <= room for run in _DIGITS.findall(text))
 
 
 def _is(text: str, number: str) -> bool:

@@ -399,6 +399,7 @@ def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> 
     [
         ("KeyError: '8002@zhen04.cc'", "8002", True),
         ("ValueError: tel:+8613800138000x", "13800138000", True),
+        ("ValueError: tel:8613800138000x", "+8613800138000", True),
         ("<Lane at 0x7f80024c>, line 18002", "8002", False),
     ],
 )
@@ -412,7 +413,7 @@ def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
     copy = filled.with_name("journal.db.v1")
     copy.touch()
     assert f"the copy {copy} is not touched: delete it" in told("purge", filled, "--number", NUMBER)
-    for nobody in (" ", "@zhen04.cc", " @zhen04.cc"):
+    for nobody in (" ", "@zhen04.cc", " @zhen04.cc", "+", "+@zhen04.cc"):
         assert "name a number" in told("purge", filled, "--number", nobody, code=2)
 
 
@@ -436,6 +437,10 @@ def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
         (f"20170318141324-8002-{NUMBER}.wav", NUMBER, True),
         (f"20170{NUMBER}", NUMBER, False),
         (f"tel:{NUMBER}", f"{NUMBER}@zhen04.cc", False),
+        (f"tel:+86{NUMBER}", f"+86{NUMBER}", True),
+        (f"sip:+86{NUMBER}@gw", f"+86{NUMBER}", True),
+        (f"86{NUMBER}", f"+86{NUMBER}", True),
+        (NUMBER, f"+86{NUMBER}", False),
         ("record-8002.wav", "8002", False),
         (8002, "8002", False),
         (None, NUMBER, False),
