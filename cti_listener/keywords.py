@@ -75,35 +75,45 @@ def _feed(
     )
 
 
+def refuse_short_retention(journal_retention: float, dedupe_age: float) -> None:
+    """Refuse a journal that forgets an event while a repeat of it may come: it tells the next run.
+
+    Args:
+        journal_retention: For how long events are remembered from one process to the next.
+        dedupe_age: For how long in one.
+    """
+    if journal_retention < dedupe_age:
+        raise ConfigurationError(
+            "journal_retention",
+            f"must not be below dedupe_age ({dedupe_age:g} s), or what comes again after a restart"
+            " is taken for new; raise it, or lower dedupe_age",
+        )
+
+
 def refuse_forgetful(
-    options: ConnectionOptions,
-    *,
-    window: int | None,
-    dedupe_age: float,
-    journal_retention: float | None,
+    options: ConnectionOptions, *, window: int | None, dedupe_age: float, journal: bool
 ) -> None:
     """Refuse a durable subscription whose events would be lost, or be taken for new once more.
 
     Args:
         options: Says whether there is one.
         window: How many events are remembered, where several queues bring the same; else None.
-        dedupe_age: For how long, in this process.
-        journal_retention: For how long, from one to the next; None: there is no journal.
+        dedupe_age: For how long; the journal keeps them no shorter.
+        journal: Whether there is one.
     """
     expires, length = options.durable_expires, options.durable_max_length
     if options.durable is None or expires is None or length is None:
         return
-    if journal_retention is None:
+    if not journal:
         raise ConfigurationError(
             "durable", "needs a journal: what was acknowledged would be lost with the process"
         )
-    for name, age in (("dedupe_age", dedupe_age), ("journal_retention", journal_retention)):
-        if expires > age:
-            raise ConfigurationError(
-                "durable_expires",
-                f"must not be above {name} ({age:g} s), or what the broker brings again after so"
-                f" long is taken for new; raise {name}",
-            )
+    if expires > dedupe_age:
+        raise ConfigurationError(
+            "durable_expires",
+            f"must not be above dedupe_age ({dedupe_age:g} s), or what the broker brings again"
+            " after so long is taken for new; raise dedupe_age",
+        )
     if window is not None and length > window:
         raise ConfigurationError(
             "durable_max_length",

@@ -21,7 +21,13 @@ from cti_listener.feeds import Feeds
 from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Asked, Interest
 from cti_listener.journal import MAX_SIZE, RETENTION, Journal, Synchronous
-from cti_listener.keywords import make_source, refuse_forgetful, refuse_ids, zone_of
+from cti_listener.keywords import (
+    make_source,
+    refuse_forgetful,
+    refuse_ids,
+    refuse_short_retention,
+    zone_of,
+)
 from cti_listener.lanes import Unhandled
 from cti_listener.notices import Notice
 from cti_listener.registration import Retry, as_coroutine_function, make_retry
@@ -62,7 +68,8 @@ class Listener:
             with it, through any crash; made if there is none. What an earlier run left undone is
             handled first, with `event.delivery.redelivered`. None: events are kept in memory only.
         journal_synchronous: `full`: what is committed outlives a power cut; `normal`: a crash.
-        journal_retention: How long what is done stays there, in seconds.
+        journal_retention: How long what is done stays there, in seconds; no shorter than
+            `dedupe_age`.
         journal_max_size: Its size limit, in bytes; reaching it ends the run.
         auth: `Credentials`, or a coroutine function that returns some, asked before every attempt.
         zone: Where the server's clock hangs.
@@ -133,6 +140,8 @@ class Listener:
         ):
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
+        if journal is not None:
+            refuse_short_retention(journal_retention, dedupe_age)
         clock = clock or SystemClock()
         feeds = feed_names(redundancy)
         self._zone = hangs_in = zone_of(zone)
@@ -143,7 +152,7 @@ class Listener:
                 options,
                 window=dedupe_window if redundancy > 1 or len(urls) > 1 else None,
                 dedupe_age=dedupe_age,
-                journal_retention=None if journal is None else journal_retention,
+                journal=journal is not None,
             )
             url = make_source(
                 urls,

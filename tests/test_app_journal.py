@@ -220,6 +220,13 @@ async def test_a_journal_that_is_full_ends_the_run_and_says_so_beforehand(path: 
     assert gaps_of(again) == ["listener_down"]
 
 
+def test_a_retention_below_the_time_in_which_repeats_are_told_is_refused(path: Path) -> None:
+    done = run("--demo", "--journal", str(path), CTI_JOURNAL_RETENTION="60")
+    assert done.returncode == 78
+    assert "journal_retention: must not be below dedupe_age (3600 s)" in done.stderr
+    assert not path.exists()
+
+
 def test_retention_and_size_are_held_to_their_ranges() -> None:
     for name in ("CTI_JOURNAL_RETENTION", "CTI_JOURNAL_MAX_SIZE", "CTI_REDUNDANCY"):
         done = run("check", "--demo", **{name: "0"})

@@ -745,6 +745,17 @@ def test_every_option_has_a_keyword_of_the_same_name_and_type() -> None:
     }
 
 
+def test_a_journal_that_forgets_before_the_listener_does_is_refused() -> None:
+    given: dict[str, Any] = {"namespace": NAMESPACE, "journal": "journal.db"}
+    with pytest.raises(
+        ConfigurationError,
+        match=r"journal_retention: must not be below dedupe_age \(3600 s\), .*; raise it, or lower",
+    ):
+        Listener(FakeSource(), **given, journal_retention=3599.0)
+    Listener(FakeSource(), **given, journal_retention=60.0, dedupe_age=60.0)
+    Listener(FakeSource(), namespace=NAMESPACE, journal_retention=60.0)  # of no journal
+
+
 DURABLE: dict[str, Any] = {
     "durable": "cti-1",
     "durable_expires": 600.0,
@@ -772,7 +783,7 @@ DURABLE: dict[str, Any] = {
         ({"prefetch": 0}, "prefetch: must be from 1 to 65535"),
         ({"prefetch": 65_536}, "prefetch: must be from 1 to 65535"),
         ({"dedupe_age": 599.0}, r"durable_expires: must not be above dedupe_age \(599 s\)"),
-        ({"journal_retention": 9.0}, r"durable_expires: must not be above journal_retention"),
+        ({"journal_retention": 599.0}, "journal_retention: must not be below dedupe_age"),
         (
             {"redundancy": 2, "dedupe_window": 999},
             r"durable_max_length: must not be above dedupe_window \(999\)",
