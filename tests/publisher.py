@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
+from cti_listener.wire.stomp_terms import Terms
 from tests.rabbitmq import LOGIN, PASSCODE, Broker
 
 
@@ -76,6 +77,15 @@ class Publisher:
             return await self._receipt() == name
         except ConnectionClosed:
             return False
+
+    async def delete_queue(self, terms: Terms, destination: str) -> None:
+        """Delete the queue of a durable subscription, as UNSUBSCRIBE does."""
+        headers = {**terms.headers(destination), "receipt": "subscribed"}
+        await self._say("SUBSCRIBE", headers)
+        await self._receipt()
+        headers = {"id": headers["id"], "durable": "true", "receipt": "deleted"}
+        await self._say("UNSUBSCRIBE", headers)
+        await self._receipt()
 
     async def _receipt(self) -> str:
         while not self._receipts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -140,6 +141,7 @@ async def test_what_is_published_while_the_listener_is_away_is_handled_when_it_i
     assert first.serials + second.serials == sorted(server.accepted)
     (gap,) = second.gaps
     assert (gap.reason, gap.recovered, first.gaps) == ("listener_down", True, [])
+    assert not any(event.delivery.late for event in second.events)  # though it was looked for
     # What was handled before the end was acknowledged, so that it does not come again.
     assert (stats.received, stats.repeated) == (3000, 0)
 
@@ -239,6 +241,7 @@ class Relay:
     def __init__(self, broker: Broker) -> None:
         self._parts = urlsplit(broker.url)
         self._open: list[asyncio.Event] = []
+        self._held = False
         self.url = ""
 
     @asynccontextmanager
@@ -253,7 +256,18 @@ class Relay:
         """Pass nothing on, of the connection made last, and close neither side."""
         self._open[-1].clear()
 
+    def hold(self) -> None:
+        """Let nobody through who comes from now on."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let everybody through again."""
+        self._held = False
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._held:
+            writer.close()
+            return
         passing = asyncio.Event()
         passing.set()
         self._open.append(passing)
@@ -324,6 +338,37 @@ async def test_a_queue_that_was_not_there_makes_up_for_nothing(broker: Broker, p
     async with running(broker, path) as run:
         await run.until(lambda: run.gaps)
     assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("listener_down", False)]
+
+
+async def test_a_queue_deleted_meanwhile_makes_up_for_nothing(broker: Broker, path: Path) -> None:
+    async with publisher(broker) as server:
+        async with running(broker, path):
+            await settled(path)
+        await server.delete_queue(terms_of(path), EVERYBODY)
+        assert not await server.queue_is_there(queue_of(path))
+    async with publisher(broker) as server:
+        await server.publish_all(events(50))
+    async with running(broker, path) as run:
+        await run.until(lambda: run.gaps)
+    assert run.serials == []
+    assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("listener_down", False)]
+
+
+async def test_a_broker_that_restarts_without_its_data_makes_up_for_nothing(
+    broker: Broker, path: Path
+) -> None:
+    async with Relay(broker).up() as relay, running(relay, path) as run:
+        await settled(path)
+        relay.hold()  # so that the publisher is back before the listener
+        await broker.kill()
+        shutil.rmtree(broker.home / "mnesia")
+        await broker.start()
+        async with publisher(broker) as server:
+            await server.publish_all(events(50))
+        relay.release()
+        await run.until(lambda: run.gaps)
+    assert run.serials == []
+    assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("disconnected", False)]
 
 
 # Backlogs
@@ -411,11 +456,14 @@ async def test_neither_the_end_nor_a_device_removed_deletes_a_queue(
 
 
 def queue_of(path: Path, destination: str = EVERYBODY, feed: str = "a") -> str:
-    name = f"{path.parent.name}.{feed}"
-    terms = Terms(name=name, expires=60.0, max_length=10_000, prefetch=1000)
-    queue = queue_name(destination, terms.id_for(destination))
+    queue = queue_name(destination, terms_of(path, feed).id_for(destination))
     assert queue is not None
     return queue
+
+
+def terms_of(path: Path, feed: str = "a") -> Terms:
+    name = f"{path.parent.name}.{feed}"
+    return Terms(name=name, expires=60.0, max_length=10_000, prefetch=1000)
 
 
 # Refusals

@@ -32,10 +32,11 @@ MISSED: Final = 2
 
 @dataclass(slots=True)
 class Past:
-    """What is known of the queues from before; queues go by `Durable.name_of`.
+    """What is known of the queues from before; queues go by `name_of`.
 
     Attributes:
         emptied: When each was last known to be empty.
+        found: Which of these the broker still had just before the life at hand.
         taken: How many messages each brought since then, in lives that ended before it was again.
         transient: Some message was one that does not outlive the broker.
         attempts: Which attempt in a row the life at hand is.
@@ -44,6 +45,7 @@ class Past:
     """
 
     emptied: dict[str, datetime] = field(default_factory=dict)
+    found: frozenset[str] = frozenset()
     taken: Counter[str] = field(default_factory=Counter)
     transient: bool = False
     attempts: int = 1
@@ -140,7 +142,9 @@ class Durable:
         for name in self._names(subscriptions):
             emptied = past.emptied.get(name)
             if emptied is None:
-                doubts.append(f"{name} is new, or was not all in when it was left")
+                doubts.append(f"{name} is new, was deleted, or was not all in when it was left")
+            elif name not in past.found:
+                doubts.append(f"{name} was not looked for before it was asked for")
             elif (now - emptied).total_seconds() >= self.queues.terms.expires:
                 doubts.append(f"{name} was left for longer than it is kept")
         if past.unnoticed == inf:
@@ -295,8 +299,12 @@ class Durable:
         return [self._name_of(one) for one in subscriptions]
 
     def _name_of(self, subscription: str) -> str:
-        """Name a queue among those of all brokers."""
-        return f"{subscription} at {self._place}"
+        return name_of(subscription, self._place)
+
+
+def name_of(subscription: str, place: str) -> str:
+    """Name a queue among those of all brokers."""
+    return f"{subscription} at {place}"
 
 
 def _complete(future: asyncio.Future[None]) -> None:

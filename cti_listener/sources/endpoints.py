@@ -41,6 +41,7 @@ class LifePlan:
         make_codec: Makes the codec once the sub-protocol is chosen.
         credentials: Read for this attempt.
         options: How to connect.
+        place: The broker, see `Endpoints.place`.
         feed: The name of the connection.
         zone: Where the server's clock hangs.
         discretion: What of all this must not be shown.
@@ -51,6 +52,7 @@ class LifePlan:
     make_codec: Callable[[str | None], Codec]
     credentials: Credentials
     options: ConnectionOptions
+    place: str
     feed: str
     zone: tzinfo
     discretion: Discretion
@@ -150,6 +152,7 @@ class Endpoints:
             ),
             credentials=credentials,
             options=self._options,
+            place=self.place(index, interest),
             feed=self._feed,
             zone=self._zone,
             discretion=Discretion(
@@ -213,6 +216,10 @@ class Endpoints:
             )
 
         return make
+
+    def place(self, index: int, interest: Interest) -> str:
+        """Name the broker that keeps queues for us at an endpoint; it shows no credentials."""
+        return f"{without_secrets(self.url(index, interest))}, {self._options.vhost}"
 
     def messages(self, interest: Interest) -> list[str]:
         """Return what to send to a JSON endpoint to subscribe."""

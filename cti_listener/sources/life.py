@@ -246,6 +246,11 @@ class Life:
             self._flush()
 
     @property
+    def opened(self) -> bool:
+        """Whether there was a session: CONNECT was answered, and not by a no."""
+        return self._opened.done()
+
+    @property
     def ended(self) -> bool:
         """Whether it has ended."""
         return self._ended.done()
@@ -323,7 +328,7 @@ class Life:
                 self._past,
                 self._receiver,
                 self._clock,
-                place=f"{self.url}, {self.plan.options.vhost}",
+                place=self.plan.place,
                 feed=self.plan.feed,
                 flush=self._flush,
             )

@@ -32,7 +32,7 @@ from cti_listener.errors import (
 from cti_listener.interest import Interest
 from cti_listener.log import about, log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.durable import Past
+from cti_listener.sources.durable import Past, name_of
 from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.life import DestinationDeniedError, Life, SubscribingDiedError
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
@@ -300,6 +300,7 @@ class WebSocketSource:
         try:
             with self._until_stopped():
                 async with asyncio.timeout(None) as self._interruptible:
+                    await self._look_for_queues(index)
                     life = self._life = await self._conceive(index)
                     await life.open()
             if self._stopping or life is None:
@@ -416,43 +417,81 @@ class WebSocketSource:
                         self._accept([destination])
 
     async def _is_taken_now(self, destination: str) -> bool:
-        problem = await self._try_out(self._next_url, destination)
+        problem = await self._try_out(self._next_url, [destination])
         if problem is not None:
             log.info("destination_still_refused", destination=destination, detail=str(problem))
         return problem is None
 
     async def _try_out(
-        self, index: int, destination: str, *, look_only: bool = False
+        self, index: int, destinations: Sequence[str], *, look_only: bool = False
     ) -> CtiError | None:
-        """Subscribe to a destination on a connection of its own; return what is against it.
+        """Do as `_try_in_session`, but return whatever is against it."""
+        try:
+            return await self._try_in_session(index, destinations, look_only=look_only)
+        except CtiError as error:
+            return error
+
+    async def _try_in_session(
+        self, index: int, destinations: Sequence[str], *, look_only: bool
+    ) -> CtiError | None:
+        """Subscribe to destinations on a connection of its own; return what is against any.
 
         Args:
             index: Which endpoint.
-            destination: What to subscribe to.
+            destinations: What to subscribe to.
             look_only: Take nothing out of it, and no silence for a yes.
+
+        Raises:
+            CtiError: There was no session.
         """
         taken = False
 
         def end(probe: Life, confirmed: bool) -> None:  # noqa: FBT001 - a callback's argument
             nonlocal taken
             taken = confirmed or not look_only
+            if probe.codec is not None:
+                probe.codec.close()  # the broker takes back what it sent before it closes
             probe.end(ConnectError(probe.url, "it is taken" if taken else "it is not confirmed"))
 
+        plan = await self._endpoints.plan(index, self._interest, destinations, look_only=look_only)
+        probe = Life(plan, self._receiver, self._clock, end)
         try:
-            plan = await self._endpoints.plan(
-                index, self._interest, [destination], look_only=look_only
-            )
-            probe = Life(plan, self._receiver, self._clock, end)
-            try:
-                await probe.open()
-                problem = await probe.live()
-            finally:
-                await probe.close()
-        except CtiError as error:
-            return error
+            await probe.open()
+            problem = await probe.live()
+        finally:
+            await probe.close()
+        if not probe.opened:
+            raise problem
         return None if taken else problem
 
     # Durable subscriptions
+
+    async def _look_for_queues(self, index: int) -> None:
+        """See whether the broker has the queues still that are known to be empty.
+
+        To subscribe makes anew what is gone, so what is not found now is never relied on again.
+
+        Raises:
+            CtiError: There was no session to look by.
+        """
+        past, terms = self._past, self._endpoints.terms
+        past.found = frozenset()
+        if terms is None:
+            return
+        place, known = self._endpoints.place(index, self._interest), dict[str, str | None]()
+        for destination in self._plan_destinations():
+            subscription = terms.id_for(destination)
+            name = name_of(subscription, place)
+            if name in past.emptied:
+                known[name] = queue_name(destination, subscription)
+        paths = {name: f"/amq/queue/{queue}" for name, queue in known.items() if queue is not None}
+        if paths and await self._try_in_session(index, [*paths.values()], look_only=True) is None:
+            past.found = frozenset(paths)
+        gone = [name for name in known if name not in past.found]
+        for name in gone:
+            del past.emptied[name]
+        if gone:
+            self._receiver.queues_empty(gone, None)
 
     async def _mind_refused_queue(self, error: ConnectError, index: int) -> None:
         """End the run for a durable subscription that is there already, but another one.
@@ -484,5 +523,5 @@ class WebSocketSource:
         with self._until_stopped():
             async with asyncio.timeout(None) as self._interruptible:
                 destination = f"/amq/queue/{queue}"
-                return await self._try_out(index, destination, look_only=True) is None
+                return await self._try_out(index, [destination], look_only=True) is None
         return False

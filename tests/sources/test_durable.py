@@ -28,12 +28,14 @@ class Life:
         before: Life | None = None,
         *destinations: str,
         confirmed: bool = True,
+        found: bool = True,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
         self.past: Past = Past() if before is None else before.past
         self.kept: Kept = Kept() if before is None else before.kept
         self.kept.recovered.clear()
+        self.past.found = frozenset(self.past.emptied if found else ())
         self.broker = Broker(*(destinations or (A,)), **options)
         self.durable = Durable(
             self.broker.queues,
@@ -230,8 +232,13 @@ async def test_what_an_earlier_run_knew_of_a_queue_is_relied_on() -> None:
     for age, recovered in ((TERMS.expires - 10, True), (TERMS.expires, False)):
         life = Life()
         life.past.emptied[NAME] = clock.now() - timedelta(seconds=age)
+        life.past.found = frozenset([NAME])
         life.durable.stands()
         assert await life.settle() is recovered
+
+
+async def test_a_queue_that_nobody_looked_for_makes_up_for_nothing() -> None:
+    assert not await Life(await known(), found=False).settle()
 
 
 async def test_a_queue_left_for_longer_than_it_is_kept_makes_up_for_nothing() -> None:

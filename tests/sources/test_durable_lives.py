@@ -35,12 +35,14 @@ class Broker:
     Attributes:
         heard: The frames of each session, CONNECT left out.
         answer: What it answers to a SUBSCRIBE; None: it hangs up.
+        down: Whether it hangs up at CONNECT.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.heard: list[list[Frame]] = []
         self.answer: Callable[[Frame], Frame | None] = self.receipt
+        self.down = False
         self._sessions: list[ServerConnection] = []
         self._sent = 0
 
@@ -64,6 +66,9 @@ class Broker:
     async def _take(self, session: ServerConnection, frame: Frame) -> bool:
         answer: Frame | None = None
         match frame.command:
+            case "CONNECT" if self.down:
+                await session.close(1011)
+                return False
             case "CONNECT":
                 answer = Frame("CONNECTED", {"version": "1.2", "server": "RabbitMQ/3.10.8"})
             case "SUBSCRIBE":
@@ -213,6 +218,76 @@ async def test_what_an_earlier_run_knew_is_relied_on() -> None:
                     await clock.advance(1.0)
                 assert kept.recovered == [recovered]
                 known = dict(kept.queues_emptied)
+
+
+# Whether a queue is still there
+
+
+def gone(frame: Frame) -> Frame | None:
+    return None if frame.headers["destination"].startswith("/amq/") else Broker.receipt(frame)
+
+
+async def known_of(broker: Broker, clock: ManualClock, **options: Any) -> dict[str, datetime]:
+    """Return what a run knows at its end, which had its backlogs in."""
+    async with running(source_of(broker.url, clock=clock, **DURABLE, **options)) as kept:
+        await kept.until(lambda: kept.connected)
+        for _ in range(3):
+            await clock.advance(1.0)
+        assert kept.recovered == [False]
+        return dict(kept.queues_emptied)
+
+
+async def test_queues_known_to_be_empty_are_looked_for_by_one_connection_and_then_asked_for() -> (
+    None
+):
+    topics = [EVERYBODY, "/topic/event.other"]
+    clock = ManualClock()
+    async with broker_up() as broker:
+        known = await known_of(broker, clock, topics=topics)
+        source = source_of(broker.url, clock=clock, topics=topics, **DURABLE)
+        async with running(source, queues_emptied=known) as kept:
+            await kept.until(lambda: kept.connected)
+        looked, asked = broker.heard[1:]
+    assert [one.headers.get("destination") for one in looked] == [
+        *(f"/amq/queue/{queue_name(topic, TERMS.id_for(topic))}" for topic in topics),
+        None,
+    ]
+    assert looked[-1].command == "DISCONNECT"  # so that nothing is on its way there any more
+    assert [one.headers.get("destination") for one in asked][:2] == topics
+
+
+@pytest.mark.parametrize("answer", [gone, lambda _: Frame("NONE")], ids=["gone", "silence"])
+async def test_a_queue_that_is_not_found_is_never_relied_on_again(
+    answer: Callable[[Frame], Frame | None],
+) -> None:
+    clock = ManualClock()
+    async with broker_up() as broker:
+        known = await known_of(broker, clock)
+        broker.answer = answer
+        source = source_of(broker.url, clock=clock, receipt_timeout=0.05, **DURABLE)
+        async with running(source, queues_emptied=known) as kept:
+            await until(lambda: len(broker.heard) == 3 and broker.heard[2])
+            assert kept.queues_emptied == {}  # already when it is asked for, which makes it
+            await broker.drop()
+            broker.answer = broker.receipt
+            while not kept.recovered:
+                await clock.advance(0.1)
+            assert kept.recovered == [False]
+
+
+async def test_a_broker_that_lets_nobody_look_has_lost_nothing_yet() -> None:
+    clock = ManualClock()
+    async with broker_up() as broker:
+        known = await known_of(broker, clock)
+        broker.down = True
+        source = source_of(broker.url, clock=clock, **DURABLE)
+        async with running(source, queues_emptied=known) as kept:
+            await kept.until(lambda: kept.failed)
+            broker.down = False
+            while not kept.recovered:
+                await clock.advance(0.1)
+            assert kept.recovered == [True]
+        assert [len(heard) for heard in broker.heard[1:3]] == [0, 2]  # it was not asked for blindly
 
 
 async def test_a_removed_destination_is_heard_on_and_never_unsubscribed_from() -> None:
