@@ -87,6 +87,7 @@ class Durable:
         self._over = False
         self._owed: tuple[str, ...] = ()  # whose backlogs make up for the outage
         self._doubts: list[str] = []  # that these hold all
+        self._shared: set[str] = set()  # told to be
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
@@ -178,6 +179,7 @@ class Durable:
         if self._full:
             return self._look_at_full(self._full)
         self._covered = last_sign
+        self._tell_shared()
         if self._settled and now >= self._stamp_at:
             self._stamp(last_sign)
         return None
@@ -187,16 +189,12 @@ class Durable:
         past, most, overflowed = self._past, self.queues.terms.max_length, False
         past.transient = past.transient or self.queues.transient
         doubts = list(self._doubts)
+        self._tell_shared()
         for one in self._owed:
             name = self._name_of(one)
             if not self.queues.is_confirmed(one):
                 doubts.append(f"{name} was not confirmed")
             if self.queues.is_shared(one):
-                log.error(
-                    "queue_shared",
-                    queue=name,
-                    advice="another listener takes from it; give each its own id (durable)",
-                )
                 doubts.append(f"{name} is shared with another listener")
             if past.taken[name] + self.queues.count(one) >= most:
                 overflowed = True
@@ -215,6 +213,19 @@ class Durable:
         self._told = True
         self._receiver.caught_up(self._feed, recovered=not doubts, overflowed=overflowed)
         self._receiver.when_committed(self._settle)
+
+    def _tell_shared(self) -> None:
+        """Tell once which queues somebody else takes from, and rely on these no more."""
+        queues = self.queues
+        found = [one for one in queues.ids if queues.is_shared(one) and one not in self._shared]
+        for one in found:
+            log.error(
+                "queue_shared",
+                queue=self._name_of(one),
+                advice="another listener takes from it; give each its own id (durable)",
+            )
+        self._shared.update(found)
+        self._doubt(found)
 
     def _settle(self) -> None:
         """Begin anew, now that what was told is kept."""
@@ -235,7 +246,9 @@ class Durable:
         queues = self.queues
         self._stamp_at = self._clock.monotonic() + min(STAMPED, queues.terms.expires / 10)
         names = self._names(
-            one for one in queues.ids if queues.is_empty(one) and queues.is_confirmed(one)
+            one
+            for one in queues.ids
+            if queues.is_empty(one) and queues.is_confirmed(one) and not queues.is_shared(one)
         )
         self._past.emptied.update(dict.fromkeys(names, last_sign))
         self._receiver.queues_empty(names, last_sign)

@@ -6,7 +6,8 @@ is what must be acknowledged, and whether what a queue held when we came, its ba
 Nothing in STOMP tells how much a queue holds. A queue that has nothing to acknowledge and brings
 nothing for a while is empty. One that is never quiet gets a twin: a plain subscription to the same
 destination, which shows one event that is published from then on. When the queue has brought that
-one too, all that it held before is in.
+one too, all that it held before is in. One that is in and does not bring what its twin shows is
+shared: somebody else takes from it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,15 @@ TWIN_EVERY: Final = 10
 
 TWIN_HOLDS: Final = 300
 """For so many looks a twin's event is left unacknowledged. RabbitMQ allows half an hour."""
+
+TWIN_AGAIN: Final = 180
+"""After so many looks the busiest queue that is in is compared with its twin once more."""
+
+TWIN_WAITS: Final = 5
+"""For so many looks one that is in may be behind its twin."""
+
+TWIN_MISSES: Final = 2
+"""So many events in a row that only the twin had: of one, the queue's may have come before."""
 
 RECENT: Final = 10_000
 """How many events are remembered to find the twin's among them."""
@@ -59,6 +69,7 @@ class _Queue:
     unacknowledged: int = 0
     fresh: bool = False  # it brought what it had brought to nobody before
     transient: bool = False  # it brought what does not outlive the broker
+    missed: int = 0  # events in a row that only its twin had
     shared: bool = False  # something that was in it came to somebody else
     looked: int = -1  # what was taken at the last look
     looks: int = 0
@@ -96,6 +107,7 @@ class Queues:
         self._queues: dict[str, _Queue] = {}
         self._twins: dict[str, _Queue] = {}
         self._due: list[Ack] = []
+        self._looks = 0
 
     def __repr__(self) -> str:
         return f"<Queues {self.terms.name}: {self._queues.keys()}>"
@@ -165,6 +177,7 @@ class Queues:
         if queue.empty:
             queue.empty, queue.full = False, True
             queue.taken, queue.looked, queue.looks = 0, -1, TWIN_AFTER - 1
+            self._compared(queue)  # what it brings from now on may lack what is dropped
 
     # Acknowledgements
 
@@ -201,16 +214,38 @@ class Queues:
                 if queue.twin_looks >= TWIN_HOLDS:
                     self._release_twin(queue)
             if queue.empty:
+                self._look_at_mark(subscription, queue)
                 continue
             quiet = not queue.unacknowledged and queue.taken == queue.looked
             if quiet or not self.keeps:  # what keeps nothing has no backlog
-                queue.shared = queue.mark is not None
+                queue.shared = queue.shared or queue.mark is not None
                 self._emptied(queue)
                 continue
             queue.looked = queue.taken
             queue.looks += 1
             if queue.looks % TWIN_EVERY == TWIN_AFTER:
                 self._ask_twin(subscription, queue)
+        self._looks += 1
+        if self._looks % TWIN_AGAIN == 0 and self.keeps:
+            self._compare_busiest()
+
+    def _compare_busiest(self) -> None:
+        """Compare one that is in with its twin; not all, for a twin is one queue more."""
+        busy = [one for one, queue in self._queues.items() if queue.empty and queue.taken]
+        if busy:
+            busiest = max(busy, key=lambda one: self._queues[one].taken)
+            self._ask_twin(busiest, self._queues[busiest])
+
+    def _look_at_mark(self, subscription: str, queue: _Queue) -> None:
+        """See whether one that is in has brought by now what its twin showed."""
+        if queue.mark is None or queue.twin_looks < TWIN_WAITS:
+            return
+        queue.missed += 1
+        if queue.missed < TWIN_MISSES:
+            self._ask_twin(subscription, queue)
+        else:
+            queue.shared = True
+            self._compared(queue)
 
     def look_away(self) -> None:
         """Note that nothing was read: the broker keeps what comes, and silence says nothing."""
@@ -231,7 +266,7 @@ class Queues:
         return self._queues[subscription].confirmed
 
     def is_shared(self, subscription: str) -> bool:
-        """Tell whether a queue is empty that has not brought what its twin did."""
+        """Tell whether a queue that was in has not brought what its twin did."""
         return self._queues[subscription].shared
 
     def count(self, subscription: str) -> int:
@@ -305,8 +340,12 @@ class Queues:
             queue.recent.add(mark)
 
     def _emptied(self, queue: _Queue) -> None:
-        queue.empty, queue.held = True, queue.taken
-        queue.comparing, queue.mark, queue.recent = False, None, set()
+        if not queue.empty:
+            queue.empty, queue.held = True, queue.taken
+        self._compared(queue)
+
+    def _compared(self, queue: _Queue) -> None:
+        queue.comparing, queue.mark, queue.recent, queue.missed = False, None, set(), 0
 
 
 def _mark(payload: dict[str, Any]) -> int:

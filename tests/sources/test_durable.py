@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from cti_listener.sources.durable import MISSED, QUIET, STAMPED, Durable, Past
 from cti_listener.testing import ManualClock
+from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make
 from tests.sources.receiver import Kept
 from tests.wire.test_stomp import A, B
@@ -296,6 +297,23 @@ async def test_a_queue_that_somebody_else_takes_from_makes_up_for_nothing_and_is
     with capture_logs() as logs:
         assert not await life.settle()
     assert [entry["queue"] for entry in logs if entry["event"] == "queue_shared"] == [NAME]
+
+
+async def test_a_queue_found_to_be_shared_when_it_is_in_is_told_of_once_and_relied_on_no_more() -> (
+    None
+):
+    life = Life(await known())
+    await life.settle()
+    with capture_logs() as logs:
+        for _ in range(TWIN_AGAIN + 3 * TWIN_WAITS):
+            await life.take()
+            await life.tick()
+            if any(TWIN in headers["id"] for _, headers in life.broker.heard()):
+                life.broker.bring(make(), TWIN)
+    assert [entry["queue"] for entry in logs if entry["event"] == "queue_shared"] == [NAME]
+    assert life.kept.queues_emptied == {}
+    life.end()
+    assert not await Life(life).settle()
 
 
 async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for() -> None:

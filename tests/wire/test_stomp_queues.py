@@ -20,8 +20,10 @@ from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import Frame, encode
 from cti_listener.wire.stomp_queues import (
     ACKS_A_MESSAGE,
+    TWIN_AGAIN,
     TWIN_EVERY,
     TWIN_HOLDS,
+    TWIN_WAITS,
     Queues,
 )
 from cti_listener.wire.stomp_terms import Terms, differing_argument, queue_name
@@ -371,6 +373,74 @@ def test_a_quiet_queue_that_never_brought_what_its_twin_did_is_shared() -> None:
     broker.queues.look()
     assert broker.empty
     assert broker.queues.is_shared(ID)
+
+
+def compared() -> Broker:
+    """Return a broker whose queue is in, and is being compared with its twin all the same."""
+    broker = standing()
+    broker.queues.look()
+    broker.bring(make())
+    broker.acknowledge()
+    broker.heard()
+    for _ in range(TWIN_AGAIN):
+        broker.queues.look()
+    assert [headers["id"] for _, headers in broker.heard()] == [TWIN]
+    return broker
+
+
+def show(broker: Broker, *, brought: bool) -> None:
+    """Have the twin show an event, and the queue bring it or not."""
+    live = make()
+    broker.bring(live, TWIN)
+    if brought:
+        broker.bring(live)
+    for _ in range(TWIN_WAITS):
+        broker.bring(make())
+        broker.acknowledge()
+        broker.queues.look()
+
+
+def test_a_queue_that_is_in_and_twice_lacks_what_its_twin_shows_is_shared() -> None:
+    broker = compared()
+    show(broker, brought=False)
+    assert not broker.queues.is_shared(ID)  # its copy may have come before
+    show(broker, brought=False)
+    assert broker.queues.is_shared(ID)
+    assert broker.empty
+
+
+def test_one_that_lacks_it_once_is_not() -> None:
+    broker = compared()
+    for brought in (False, True, False):
+        show(broker, brought=brought)
+    assert not broker.queues.is_shared(ID)
+    assert broker.queues.count(ID) == 0  # what it held when it was found to be in
+
+
+def test_nor_is_one_that_may_have_dropped_it_while_it_waited_for_us() -> None:
+    broker = compared()
+    broker.bring(make(), TWIN)
+    broker.queues.look_away()
+    for _ in range(2 * TWIN_WAITS):
+        broker.queues.look()
+    assert broker.empty
+    assert not broker.queues.is_shared(ID)
+
+
+def test_only_the_busiest_is_compared_and_none_that_brought_nothing() -> None:
+    broker = Broker(A, B)
+    broker.heard()
+    for _ in range(TWIN_AGAIN):
+        broker.queues.look()
+    assert broker.heard() == []
+    broker.bring(make())
+    for _ in range(2):
+        broker.bring(make(), TERMS.id_for(B))
+    broker.acknowledge()
+    broker.heard()
+    for _ in range(TWIN_AGAIN):
+        broker.queues.look()
+    assert [headers["id"] for _, headers in broker.heard()] == [f"{TERMS.id_for(B)}.twin"]
 
 
 def test_a_queue_that_had_to_wait_for_us_counts_anew() -> None:
