@@ -41,6 +41,9 @@ TWIN_WAITS: Final = 5
 TWIN_MISSES: Final = 2
 """So many events in a row that only the twin had: of one, the queue's may have come before."""
 
+COPYING: Final = ("/topic/", "/exchange/")
+"""Destinations that give each subscription its own copy; of others a twin would be a thief."""
+
 RECENT: Final = 10_000
 """How many events are remembered to find the twin's among them."""
 
@@ -296,6 +299,8 @@ class Queues:
         It stays subscribed, and is shown one message at a time, while the broker drops all others:
         to unsubscribe in a busy stream draws an ERROR for each message that is on its way.
         """
+        if not queue.destination.startswith(COPYING):
+            return
         queue.comparing, queue.mark, queue.recent = True, None, set()
         if queue.twin is not None:
             self._release_twin(queue)

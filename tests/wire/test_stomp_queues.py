@@ -317,6 +317,19 @@ def test_a_twin_may_come_after_its_queue() -> None:
     assert broker.empty
 
 
+def test_a_destination_that_gives_no_copies_gets_no_twin() -> None:
+    destination = "/queue/events"
+    broker = Broker(destination)
+    broker.heard()
+    for _ in range(2 * TWIN_EVERY):
+        broker.bring(make(), TERMS.id_for(destination))
+        broker.queues.look()
+    broker.acknowledge()
+    for _ in range(2 * TWIN_AGAIN):
+        broker.queues.look()
+    assert {command for command, _ in broker.heard()} == {"ACK"}
+
+
 def test_what_came_before_the_twin_was_asked_for_proves_nothing() -> None:
     broker = standing()
     kept = make()
