@@ -433,6 +433,20 @@ async def test_two_feeds_have_a_queue_each(broker: Broker, path: Path) -> None:
     assert [(gap.reason, gap.recovered) for gap in second.gaps] == [("listener_down", True)]
 
 
+async def test_a_queue_bound_to_an_exchange_by_name_is_found_again(
+    broker: Broker, path: Path
+) -> None:
+    topics = {"topics": ["/exchange/amq.topic/event.agent.#"]}
+    async with publisher(broker) as server:
+        async with running(broker, path, **topics):
+            await settled(path)
+        await server.publish_all(events(50))
+        async with running(broker, path, **topics) as run:
+            await run.until_handled(server.accepted)
+            await run.until(lambda: run.gaps)
+    assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("listener_down", True)]
+
+
 async def test_neither_the_end_nor_a_device_removed_deletes_a_queue(
     broker: Broker, path: Path
 ) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from hashlib import blake2b, md5
 from typing import Final
 
-_TOPIC: Final = "/topic/"
+_ROUTED: Final = re.compile(r"/(?:topic|exchange/[^/]+)/(.+)", re.DOTALL)
+"""Its group is the routing key, or a pattern of them."""
+
 _INEQUIVALENT: Final = re.compile(r"inequivalent arg '([\w-]{1,40})'")
 
 
@@ -52,11 +54,12 @@ class Terms:
 def queue_name(destination: str, subscription: str) -> str | None:
     """Return what RabbitMQ calls the queue of a durable subscription; None if that is not known.
 
-    It is a digest of the two, as Erlang writes a pair of texts.
+    It is a digest of the routing key and the id, as Erlang writes a pair of texts.
     """
-    if not destination.startswith(_TOPIC):
+    routed = _ROUTED.fullmatch(destination)
+    if routed is None:
         return None
-    texts = [text.encode() for text in (destination.removeprefix(_TOPIC), subscription)]
+    texts = [text.encode() for text in (routed[1], subscription)]
     pair = b"\x83h\x02" + b"".join(b"k" + len(text).to_bytes(2) + text for text in texts)
     digest = urlsafe_b64encode(md5(pair, usedforsecurity=False).digest()).decode()
     return f"stomp-subscription-{digest.rstrip('=')}"

@@ -109,7 +109,9 @@ def test_its_id_is_the_same_in_every_run_and_another_for_each_feed_and_destinati
 def test_the_broker_calls_its_queue_as_rabbitmq_does() -> None:
     name = "stomp-subscription-SYn0-ILid_nLYwv9kS626g"  # as RabbitMQ 3.10 made it
     assert queue_name("/topic/event.agent.*.*", "x.a.1") == name
+    assert queue_name("/exchange/amq.topic/event.agent.*.*", "x.a.1") == name
     assert queue_name("/queue/x", "x.a.1") is None
+    assert queue_name("/exchange/amq.fanout", "x.a.1") is None
 
 
 def test_it_is_never_unsubscribed_from_and_goes_on_when_it_is_asked_for_again() -> None:
