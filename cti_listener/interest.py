@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from cti_listener.errors import ConfigurationError
-from cti_listener.values import Payload, full_id, plain_text
+from cti_listener.values import Payload, full_id, plain_text, read_time
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _NAMES: Final = ("agent", "device", "namespace")
@@ -105,7 +105,10 @@ class Interest:
             raise ConfigurationError("remove", "nobody would be left; stop the listener instead")
         self.devices -= less_devices
         self.agents -= less_agents
-        for agent in less_agents:
+
+    def free_seats(self) -> None:
+        """Free the seats of agents who are not asked for any more, once that is sure."""
+        for agent in self._seats.keys() - self.agents:
             self._stand_up(agent)
 
     def undo(self, before: Asked, after: Asked) -> None:
@@ -183,6 +186,8 @@ class Interest:
         if name == "agentLoggedOff":
             return  # the last hang-ups still come; the seat is free when someone sits down there
         time = plain_text(payload.get("eventTime")) or ""
+        if read_time(time) is None:
+            time = ""  # before all others: it moves nobody whose seat was told in time
         there = self._sitting.get(device)
         if agent not in self.agents:
             if there is not None and time > self._seats[there].since:
@@ -228,13 +233,15 @@ class Interest:
             ConfigurationError: A template has a placeholder that is not known.
         """
         found: dict[str, None] = {}
-        self._agent_destinations.clear()
+        of_agents: dict[str, str] = {}
         for template in templates or self._default_topics():
             found.update(dict.fromkeys(self.expand(template)))
             if "{agent" in template:
                 for agent in self.agents:
                     texts = self._expand(template, (agent,), self.devices)
-                    self._agent_destinations.update(dict.fromkeys(texts, agent))
+                    of_agents.update(dict.fromkeys(texts, agent))
+        if found:  # else it is no wish that anybody follows
+            self._agent_destinations = of_agents
         return list(found)
 
     def devices_of(self, destination: str) -> frozenset[str]:

@@ -407,7 +407,10 @@ class Listener:
         refuse_ids(devices, agents)
         before = self._interest.asked
         self._interest.remove(devices, agents)
-        await self._follow(before)
+        try:
+            await self._follow(before)
+        finally:
+            self._interest.free_seats()
 
     async def _follow(self, before: Asked) -> None:
         """Have the source follow the changed wish; undo it if it cannot be written on the wire."""

@@ -340,6 +340,23 @@ async def test_where_an_asked_agent_sits_is_known_to_the_next_run(
     assert works["work"].done == [2, 3, 4]
 
 
+@pytest.mark.parametrize("since", ["2999.01.01 00:00:00", "unknown"])
+async def test_a_seat_from_a_time_that_has_yet_to_come_holds_nobody_there(
+    path: Path, clock: ManualClock, since: str
+) -> None:
+    works = {"work": Work()}
+    moved = "2017.01.01 00:00:00"
+    async with listening(path, clock, works, agents=["5002"]) as one:
+        one.source.send(make_agent("agentLoggedOn", 5002, 8001, serial=1, eventTime=since))
+        await one.settle()
+    async with listening(path, clock, works, agents=["5002"]) as one:
+        one.source.send(make(device=8001, serial=2))
+        one.source.send(make_agent("agentLoggedOn", 5002, 8002, serial=3, eventTime=moved))
+        one.source.send(make(device=8002, serial=4))
+        await one.settle()
+    assert works["work"].done == [1, 2, 3, 4]
+
+
 async def test_the_absence_is_a_gap_and_one_that_was_open_goes_on(
     path: Path, clock: ManualClock
 ) -> None:

@@ -302,6 +302,18 @@ def test_what_befalls_a_namespace_befalls_whoever_is_in_it(
     assert interest.includes_namespace(NS) is included
 
 
+def test_a_time_that_is_none_moves_nobody_whose_seat_was_told_in_time_and_pins_nobody() -> None:
+    interest = Interest(NS, agents=["5002"])
+    told = {"eventTime": "unknown"}
+    wants(interest, {**agent("agentLoggedOn", f"5002@{NS}", "8001"), **told})
+    assert wants(interest, call("8001"))
+    log_on(interest, "5002", "8002", 5)
+    wants(interest, {**agent("agentLoggedOn", f"5002@{NS}", "8001"), **told})
+    wants(interest, {**agent("agentLoggedOn", f"5009@{NS}", "8002"), **told})
+    assert wants(interest, call("8002"))
+    assert not wants(interest, call("8001"))
+
+
 PLACES = st.tuples(
     st.sampled_from(["5001", "5002", "5003"]),
     st.sampled_from(["8001", "8002", "8003"]),
@@ -343,6 +355,8 @@ def test_a_seat_of_an_agent_who_is_not_asked_for_any_more_is_forgotten() -> None
     assert wants(interest, call("8002"))
     interest.add([], ["5003"])
     interest.remove([], ["5002"])
+    assert told[1:] == []
+    interest.free_seats()
     assert told[1:] == [(f"5002@{NS}", None)]
     assert not wants(interest, call("8002"))
 

@@ -290,6 +290,26 @@ async def test_who_is_added_is_heard_and_who_is_removed_is_not(source: FakeSourc
     assert kept == [2, 3, 6]
 
 
+class Unwritable(FakeSource):
+    """Follows no wish that is changed."""
+
+    async def update(self) -> None:
+        raise ConfigurationError("topics", "name nobody")
+
+
+async def test_a_removal_that_cannot_be_written_leaves_all_as_it_was() -> None:
+    source = Unwritable()
+    listener = Listener(source, namespace=NAMESPACE, devices=["8001"], agents=["5003"])
+    kept = keeping(listener, order="all")
+    async with listener:
+        source.send(make_agent(agent=5003, device=8003, serial=1))
+        with pytest.raises(ConfigurationError, match="name nobody"):
+            await listener.remove(agents=["5003"])
+        source.send(make(device=8003, serial=2))
+        await handled(listener)
+    assert kept == [1, 2]
+
+
 # Notices
 
 

@@ -147,6 +147,7 @@ class WebSocketSource:
         """
         if not self._running:
             return  # what is wished for by then is asked for at the start
+        self._plan_destinations()  # what cannot be written changes nothing
         self._forget_unwanted()
         life = self._life
         if life is None:

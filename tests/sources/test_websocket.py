@@ -709,6 +709,24 @@ async def test_a_wish_that_is_refused_is_followed_once_all_the_rest_stands_anew(
     assert asked == ["5001@zhen04_cc", "5004@zhen04_cc"]
 
 
+async def test_a_wish_that_cannot_be_written_changes_nothing() -> None:
+    refused = "/topic/event.agent.*.5002@zhen04_cc"
+    interest = Interest(NAMESPACE, devices=["8001"], agents=["5001", "5002"])
+    async with SimulatorServer(refuse=[refused]) as server:
+        topics = ["/topic/event.agent.*.{agent_}"]
+        source = source_of(server.stomp_url, max_wait=0.001, topics=topics)
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.refused and kept.connected)
+            before = interest.asked
+            interest.remove([], ["5001", "5002"])
+            with pytest.raises(ConfigurationError, match="topics"):
+                await source.update()
+            interest.undo(before, interest.asked)
+            assert kept.accepted == []
+            csta = make(device=8005)
+            assert interest.wants(csta, csta["srcDeviceId"], refused)
+
+
 async def let_pass(clock: ManualClock, seconds: int) -> None:
     """Let time pass with a real turn of the loop a second, as sockets need one."""
     for _ in range(seconds):
