@@ -184,8 +184,12 @@ JSON: tuple[Shape, ...] = (
     json_shape("let through: nested", chains(4300)),
     json_shape("let through: keys", numbered(b"{", b'"%d":0,', b'"a":0}')),
     json_shape(
+        "half a character behind keys and a backslash",
+        numbered(b"{", b'"%d":0,', b'"a":"\\\\ud83d\\ude00"}'),
+    ),
+    json_shape(
         "let through: keys, half a character",
-        numbered(b"{", b'"' + X100[:11] + b'%d":0,', b'"a":"\\ud800"}'),
+        numbered(b"{", b'"' + X100[:10] + b'%d":0,', b'"a":"\\ud800"}'),
     ),
     json_shape(
         "let through: keys of an odd event",

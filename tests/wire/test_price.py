@@ -18,6 +18,7 @@ from cti_listener.wire.price import (
     FRAME,
     FREE,
     HEADER,
+    NAMES,
     allowance,
     price_of_json,
 )
@@ -73,18 +74,38 @@ def test_what_a_message_is_full_of_is_above_its_length(unit: bytes) -> None:
     assert price_of_json(text) == walked(json.loads(text)) > allowance(len(text))
 
 
-@pytest.mark.parametrize("half", [r"\ud800", r"\uDBFF", r"\udc00", r"\ud800\ud800", r"\ud83d"])
-def test_names_have_a_price_where_half_a_character_is(half: str) -> None:
-    text = b'{"a":[%s]}' % b",".join([b'{"a":0,":":1}'] * 3)
-    odd = text.replace(b'"a":0', b'"a":"' + half.encode() + b'"', 1)
-    assert price_of_json(odd * 20) == price_of_json(text * 20) + 20 * 7 * COLON
+def named(names: int, text: str) -> bytes:
+    """Return an object of so many names, of which the last is this text's."""
+    some = [b'"%d":0' % n for n in range(names - 1)]
+    return b'{%s,"":"%s"}' % (b",".join(some), text.encode())
 
 
-@pytest.mark.parametrize("whole", [r"\ud83d\ude00", r"\uDBFF\uDFFF", r"\u4e2d", r"\\n"])
+HALVES = [r"\ud800", r"\uDBFF", r"\udc00", r"\ud800\ud800", r"\ud83d\\\ude00", r"\\\ude00"]
+WHOLE = [r"\ud83d\ude00", r"\uDBFF\uDFFF", r"\u4e2d", r"\\n", r"\\ud800"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_more_names_than_are_real_have_a_price_where_half_a_character_is(half: str) -> None:
+    free = CONTAINER + COMMA * (NAMES - 1)
+    assert price_of_json(named(NAMES, half)) == free
+    assert price_of_json(named(NAMES + 5, half)) == free + 5 * (COMMA + COLON)
+
+
+@pytest.mark.parametrize("whole", WHOLE)
 def test_names_are_free_where_characters_are_whole(whole: str) -> None:
-    text = b'{"a":[%s]}' % b",".join([b'{"a":0,":":1}'] * 3)
-    odd = text.replace(b'"a":0', b'"a":"' + whole.encode() + b'"', 1)
-    assert price_of_json(odd * 20) == price_of_json(text * 20)
+    assert price_of_json(named(NAMES + 5, whole)) == CONTAINER + COMMA * (NAMES + 4)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_batch_of_real_events_is_taken_though_half_a_character_is_in_it(name: str) -> None:
+    short = {
+        key: value.replace("zhen04.cc", "a.cc") if isinstance(value, str) else value
+        for key, value in EXAMPLES[name].items()
+    }
+    event = compact({**short, "agentName": "half"}).replace(b"half", b"\\ud83d")
+    for count in (600, 5000):
+        array = b"[" + b",".join([event] * count) + b"]"
+        assert EVENT * count + price_of_json(array) < allowance(len(array))
 
 
 def test_what_is_short_is_free_whatever_it_holds() -> None:
