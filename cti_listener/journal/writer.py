@@ -225,9 +225,14 @@ class Writer:
         )
 
     def _awaiting(self) -> tuple[Gap, ...]:
-        """Find the gaps that are over and have had no event since: all behind the last that had."""
+        """Find the gaps that are over and have had no event since: all behind the last that had.
+
+        A purge may have erased which one that was.
+        """
         query = (
-            "SELECT id, body FROM gap WHERE until IS NOT NULL ORDER BY until DESC, id DESC LIMIT ?"
+            "SELECT id, body FROM gap WHERE until >= coalesce((SELECT received_at FROM event"
+            " WHERE NOT redelivered AND feed <> '' ORDER BY seq DESC LIMIT 1), 0)"
+            " ORDER BY until DESC, id DESC LIMIT ?"
         )
         found: list[Gap] = []
         with suppress(DamagedError):  # nothing goes by a gap that is over
@@ -363,7 +368,7 @@ class Writer:
     def _note_seats(self, batch: Batch) -> None:
         for agent, seat in batch.seats.items():
             if seat is None:
-                self._db.execute("DELETE FROM seat WHERE agent = ?", (agent,))
+                self._db.execute("DELETE FROM seat WHERE agent = ?", (rows.storable(agent),))
             else:
                 row = [rows.storable(one) for one in (agent, *seat)]
                 self._db.execute("REPLACE INTO seat VALUES (?, ?, ?)", row)

@@ -281,6 +281,9 @@ async def test_gaps_that_had_no_event_since_are_told_and_no_others(path: Path) -
         db.execute("UPDATE gap SET body = '{' WHERE id = 1")
     async with journal(path) as store:
         assert store.opened.awaiting == lacking[2:]  # nothing ends by one that cannot be read
+        store.add(entry(1, at=START + timedelta(hours=1)))
+    async with journal(path) as store:
+        assert store.opened.awaiting == ()  # what came behind them a purge must have erased
 
 
 async def test_when_a_brokers_queues_were_empty_is_kept_until_it_is_to_be_forgotten(
@@ -303,6 +306,7 @@ async def test_where_an_agent_sits_is_kept_until_it_is_to_be_forgotten(path: Pat
         store.seated("5002", ("8002", ""))
         await store.settle()
         store.seated("5002", None)
+        store.seated("\ud800", None)
         store.seated("5003", ("\ud800", ""))  # no UTF-8
     async with journal(path) as store:
         assert store.opened.seats == {
