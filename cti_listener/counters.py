@@ -17,6 +17,9 @@ from cti_listener.values import read_time
 MARGIN: Final = timedelta(seconds=2)
 """How much later a lower serial must be stamped to tell of a restart; less is reordering."""
 
+FAR: Final = timedelta(minutes=1)
+"""An event stamped so much later than one that comes behind it has an odd time."""
+
 STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
 
@@ -70,7 +73,7 @@ class Counters:
             lines.remove(line)
             lines.append(line)
         line.heard = heard
-        if stamped >= line.stamped:
+        if stamped >= line.stamped or _is_odd(line.stamped, stamped):
             line.highest, line.stamped = serial, stamped
         return None
 
@@ -79,7 +82,8 @@ class Counters:
     ) -> datetime | None:
         """Judge a serial below every line: late, or the first of a new line."""
         last = lines[-1]
-        if stamped <= last.stamped or not _later(stamped, max(line.stamped for line in lines)):
+        before = [line.stamped for line in lines if not _is_odd(line.stamped, stamped)]
+        if read_time(stamped) is None or (before and not _later(stamped, max(before))):
             return None
         lines[:] = [line for line in lines if heard - line.heard < STALE][-LINES + 1 :]
         lines.append(_Line(serial, stamped, heard))
@@ -92,6 +96,14 @@ def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:
         serial < line.highest < 2 * serial - below.highest and stamped <= line.stamped
         for line in lines
     )
+
+
+def _is_odd(before: str, stamped: str) -> bool:
+    """Tell whether what came before says nothing by its time: it is none, or too far ahead."""
+    if before <= stamped and len(before) == len(stamped):
+        return False
+    earlier, time = read_time(before), read_time(stamped)
+    return earlier is None or (time is not None and earlier - time > FAR)
 
 
 def _later(stamped: str, than: str) -> bool:

@@ -281,6 +281,6 @@ def _is_behind(life: Life, last: Sighting, told: Told) -> bool:
     if life in last.lives or last.told.precedes(told):
         return False
     furthest = life.furthest.get(last.told.kind)
-    if furthest is None or furthest == last.told:
-        furthest = told
+    if furthest is None or furthest == last.told or furthest.is_far_from(last.told):
+        furthest = told  # an odd time says nothing
     return furthest.precedes(last.told) and not told.is_far_from(last.told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,21 @@ def test_a_time_that_cannot_be_read_is_no_restart() -> None:
     counters = Counters()
     assert counters.note("a.cc", "csta", 100, "x", heard(0)) is None
     assert counters.note("a.cc", "csta", 5, "y", heard(10)) is None
+
+
+@pytest.mark.parametrize(
+    "odd", ["2024.05.01 18:00:00", "2999.01.01 00:00:00", "unknown", "2024/05/01 12:00:02"]
+)
+@pytest.mark.parametrize("serial", [1002, 5])
+def test_one_odd_time_hides_no_restart(odd: str, serial: int) -> None:
+    stream = Stream()
+    assert not stream.note(1000, 0)
+    assert not stream.note(1001, 1)
+    stream.counters.note("a.cc", "csta", serial, odd, heard(2))
+    assert not stream.note(1003, 3)
+    assert not stream.note(1004, 4)
+    assert stream.note(1, 3600)
+    assert not stream.note(2, 3601)
 
 
 def test_a_repeat_from_before_a_restart_tells_no_second_one() -> None:

@@ -185,6 +185,13 @@ def test_what_a_feed_brings_that_is_behind_where_another_had_come_before_it_was_
     assert merged.late == [3, 4]
 
 
+def test_an_odd_time_on_a_feed_that_is_behind_hides_nothing() -> None:
+    merged = one_after_the_other()
+    merged.bring("a", 2, device="2", time="2999.01.01 00:00:00")
+    merged.bring("a", 3, 4, 5, 6)
+    assert merged.late == [3, 4]
+
+
 def test_of_other_kinds_it_is_late_too_until_it_has_come_as_far() -> None:
     merged = one_after_the_other()
     merged.bring("a", 11, kind="agent")  # numbers of another kind say nothing
