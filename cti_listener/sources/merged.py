@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from cti_listener.clock import Clock
 from cti_listener.errors import ConfigurationError, CtiError
@@ -20,6 +20,17 @@ from cti_listener.sources.base import Receiver, Source
 
 AGAIN: Final = 60.0
 """After so long, in seconds, a feed that gave up is made anew, while another goes on."""
+
+
+class Feed(Source, Protocol):
+    """A source that can tell beforehand whether it can follow a wish."""
+
+    def check(self, interest: Interest) -> None:
+        """Change nothing.
+
+        Raises:
+            ConfigurationError: It cannot be written on the wire.
+        """
 
 
 def feed_names(count: int) -> tuple[str, ...]:
@@ -36,9 +47,7 @@ class MergedSource:
         clock: The one clock.
     """
 
-    def __init__(
-        self, make: Callable[[str], Source], feeds: Sequence[str], *, clock: Clock
-    ) -> None:
+    def __init__(self, make: Callable[[str], Feed], feeds: Sequence[str], *, clock: Clock) -> None:
         """Make every feed; nothing is opened yet."""
         self._make = make
         self._clock = clock
@@ -48,7 +57,8 @@ class MergedSource:
         self._paused = False
         self._one_by_one = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None  # while it runs
-        self._updates: set[asyncio.Task[ConfigurationError | None]] = set()
+        self._interest: Interest
+        self._updates: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[CtiError | None] | None = None
 
     def __repr__(self) -> str:
@@ -81,6 +91,7 @@ class MergedSource:
         """
         if self._stopping:
             return  # before it began: nobody will say so again
+        self._interest = interest
         self._end = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
             keepers = [
@@ -137,23 +148,19 @@ class MergedSource:
         """
         if self._tasks is None:
             return  # what is wished for by then is asked for at the start
+        for source in self._sources.values():
+            source.check(self._interest)  # before any event is judged by it
         task = self._tasks.create_task(self._update(), name="cti-feeds-update")
         self._updates.add(task)
         task.add_done_callback(self._updates.discard)
         await asyncio.wait([task])
-        error = None if task.cancelled() else task.result()  # cancelled: the feeds have ended
-        if error is not None:
-            raise error
+        if not task.cancelled():  # by the end of the feeds
+            task.result()
 
-    async def _update(self) -> ConfigurationError | None:
-        """Go round; an error is returned, for it is the caller's and ends no feed."""
+    async def _update(self) -> None:
         async with self._one_by_one:
-            try:
-                for feed in list(self._sources):
-                    await self._sources[feed].update()
-            except ConfigurationError as error:
-                return error
-        return None
+            for feed in list(self._sources):
+                await self._sources[feed].update()
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""

@@ -136,9 +136,20 @@ class WebSocketSource:
         self._receiver, self._interest = receiver, interest
         self._past.emptied.update(receiver.queues_emptied)
         self._running = True
-        self._plan_destinations()  # a bad template is an error now, not in a minute
+        self.check(interest)  # a bad template is an error now, not in a minute
         while not self._stopping:
             await self._outage()
+
+    def check(self, interest: Interest) -> None:
+        """Change nothing, but see whether a wish can be followed.
+
+        Raises:
+            ConfigurationError: It cannot be written on the wire.
+        """
+        if not interest.destinations(self._options.topics):
+            raise ConfigurationError(
+                "topics", "name only {agent} or {device}, and none such is listened to"
+            )
 
     async def update(self) -> None:
         """Follow a changed interest; return when it stands, if there is a connection.
@@ -147,7 +158,7 @@ class WebSocketSource:
         """
         if not self._running:
             return  # what is wished for by then is asked for at the start
-        self._plan_destinations()  # what cannot be written changes nothing
+        self.check(self._interest)  # what cannot be written changes nothing
         self._forget_unwanted()
         life = self._life
         if life is None:
@@ -368,11 +379,8 @@ class WebSocketSource:
 
     def _plan_destinations(self) -> list[str]:
         """Return what to subscribe to: all that is wanted, less what the server refuses."""
+        self.check(self._interest)
         wanted = self._interest.destinations(self._options.topics)
-        if not wanted:
-            raise ConfigurationError(
-                "topics", "name only {agent} or {device}, and none such is listened to"
-            )
         left = [one for one in wanted if one not in self._left_out]
         if not left:  # nothing to be without; ask for all of it again
             self._left_out.clear()

@@ -14,8 +14,8 @@ from cti_listener.errors import ConfigurationError, CtiError, RefusedError, Unre
 from cti_listener.event_base import Delivery, Event
 from cti_listener.interest import Interest
 from cti_listener.listener import Listener
-from cti_listener.sources.base import Receiver, Source
-from cti_listener.sources.merged import AGAIN, MergedSource, feed_names
+from cti_listener.sources.base import Receiver
+from cti_listener.sources.merged import AGAIN, Feed, MergedSource, feed_names
 from cti_listener.testing import ManualClock
 from tests.examples import NAMESPACE, make
 from tests.sources.receiver import PATIENCE, Kept
@@ -34,7 +34,7 @@ class Scripted:
         self.updates = 0
         self.updating = asyncio.Event()  # once it may be done
         self.updating.set()
-        self.wrong: Exception | None = None
+        self.unwritable: Exception | None = None
         self.ran = asyncio.Event()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -46,11 +46,14 @@ class Scripted:
     def fail(self, error: Exception) -> None:
         self._outcome.set_exception(error)
 
+    def check(self, interest: Interest) -> None:
+        del interest
+        if self.unwritable is not None:
+            raise self.unwritable
+
     async def update(self) -> None:
         self.updates += 1
         await self.updating.wait()
-        if self.wrong is not None:
-            raise self.wrong
 
     def pause(self) -> None:
         self.paused = True
@@ -71,7 +74,7 @@ class Studio:
         self.made: dict[str, list[Scripted]] = {}
         self.merged = MergedSource(self._make, feed_names(count), clock=self.clock)
 
-    def _make(self, feed: str) -> Source:
+    def _make(self, feed: str) -> Feed:
         source = Scripted(feed)
         self.made.setdefault(feed, []).append(source)
         return source
@@ -137,11 +140,15 @@ async def test_a_changed_wish_is_followed_by_one_feed_after_another() -> None:
 
 async def test_a_wish_that_cannot_be_written_is_told_as_what_it_is() -> None:
     studio = Studio()
-    async with studio.running():
-        studio["a"].wrong = ConfigurationError("template", "no")
-        with pytest.raises(ConfigurationError):
+    async with studio.running(), asyncio.TaskGroup() as tasks:
+        studio["a"].updating.clear()
+        tasks.create_task(studio.merged.update())
+        await settled()
+        studio["b"].unwritable = ConfigurationError("template", "no")
+        with pytest.raises(ConfigurationError):  # at once, whatever is under way
             await studio.merged.update()
-    assert studio["b"].updates == 0
+        studio["a"].updating.set()
+    assert (studio["a"].updates, studio["b"].updates) == (1, 1)
 
 
 async def test_who_waits_for_a_changed_wish_is_let_go_when_the_feeds_end() -> None:
@@ -244,7 +251,7 @@ class Parting(Scripted):
 async def test_what_a_feed_brings_as_it_stops_is_handled() -> None:
     made: list[Parting] = []
 
-    def begin(feed: str) -> Source:
+    def begin(feed: str) -> Feed:
         made.append(Parting(feed))
         return made[-1]
 
