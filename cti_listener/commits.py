@@ -26,8 +26,8 @@ from cti_listener.notices import Gap
 from cti_listener.router import Handler
 from cti_listener.values import NO_CALLS, EventKey, identity, plain_text, read_time, routing_key
 
-AHEAD: Final = timedelta(minutes=1)
-"""By so much the server's clock may be ahead of ours."""
+AHEAD: Final = timedelta(days=1)
+"""By so much the server's clock may be ahead of ours, its zone taken for another included."""
 
 UNDER_WAY: Final = 20_000
 """How many events wait for their commit before reading is paused; it goes on at half as many."""
@@ -114,7 +114,7 @@ class Commits:
         return opened
 
     def _without_early(self, opened: Opened) -> Opened:
-        """Mistrust when agents sat down who have yet to: the server's clock was set back since."""
+        """Mistrust when an agent sat down if that is days ahead: no event would move that seat."""
         now, seats = self._clock.now(), dict(opened.seats)
         for agent, (device, since) in seats.items():
             at = read_time(since, self._zone)

@@ -180,22 +180,24 @@ class Interest:
         """Move an asked agent's seat; free a seat where somebody else sits now.
 
         Repeats and late events come this way too, so only a later event moves anybody; of the same
-        second, only a log-on does.
+        second, or where the times cannot be compared, only a log-on does.
         """
         name = payload.get("eventName")
         if name == "agentLoggedOff":
             return  # the last hang-ups still come; the seat is free when someone sits down there
         time = plain_text(payload.get("eventTime")) or ""
         if read_time(time) is None:
-            time = ""  # before all others: it moves nobody whose seat was told in time
+            time = ""
         there = self._sitting.get(device)
+        logs_on = name == "agentLoggedOn"
         if agent not in self.agents:
-            if there is not None and time > self._seats[there].since:
+            if there is not None and _follows(time, self._seats[there].since, or_else=logs_on):
                 del self._sitting[device]
                 self._keep(there, None)
             return
         seat = self._seats.get(agent)
-        if seat and (time < seat.since or (time == seat.since and name != "agentLoggedOn")):
+        again = seat is not None and time == seat.since != "" and logs_on
+        if seat and not (again or _follows(time, seat.since, or_else=logs_on)):
             return
         self._seats[agent] = Seat(device, time)
         if there == agent:
@@ -316,6 +318,16 @@ class Interest:
                 f"{text!r} is a short id; give it in full (8002@zhen04.cc) or give a namespace",
             )
         return full_id(text, self.namespace)
+
+
+def _follows(time: str, since: str, *, or_else: bool) -> bool:
+    """Tell whether an event comes behind another by its time; empty: it has none.
+
+    Where one has none: `or_else`. Where neither has, what arrives later comes behind.
+    """
+    if time and since:
+        return time > since
+    return or_else or not (time or since)
 
 
 def _shown(template: str) -> str:

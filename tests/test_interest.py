@@ -302,16 +302,30 @@ def test_what_befalls_a_namespace_befalls_whoever_is_in_it(
     assert interest.includes_namespace(NS) is included
 
 
-def test_a_time_that_is_none_moves_nobody_whose_seat_was_told_in_time_and_pins_nobody() -> None:
+def untimed(name: str, agent_id: str, device: str) -> dict[str, Any]:
+    return {**agent(name, f"{agent_id}@{NS}", device), "eventTime": "2017/03/18"}
+
+
+def test_where_a_time_is_none_only_a_log_on_moves_anybody() -> None:
     interest = Interest(NS, agents=["5002"])
-    told = {"eventTime": "unknown"}
-    wants(interest, {**agent("agentLoggedOn", f"5002@{NS}", "8001"), **told})
-    assert wants(interest, call("8001"))
+    wants(interest, untimed("agentLoggedOn", "5002", "8001"))
     log_on(interest, "5002", "8002", 5)
-    wants(interest, {**agent("agentLoggedOn", f"5002@{NS}", "8001"), **told})
-    wants(interest, {**agent("agentLoggedOn", f"5009@{NS}", "8002"), **told})
-    assert wants(interest, call("8002"))
-    assert not wants(interest, call("8001"))
+    for other in ("5002", "5009"):
+        wants(interest, untimed("agentReady", other, "8001" if other == "5002" else "8002"))
+    assert (wants(interest, call("8001")), wants(interest, call("8002"))) == (False, True)
+    wants(interest, untimed("agentLoggedOn", "5002", "8003"))
+    assert (wants(interest, call("8002")), wants(interest, call("8003"))) == (False, True)
+    wants(interest, untimed("agentLoggedOn", "5009", "8003"))
+    assert not wants(interest, call("8003"))
+
+
+def test_where_no_time_is_one_the_latest_to_arrive_counts() -> None:
+    interest = Interest(NS, agents=["5002"])
+    wants(interest, untimed("agentLoggedOn", "5002", "8001"))
+    wants(interest, untimed("agentReady", "5002", "8002"))
+    assert (wants(interest, call("8001")), wants(interest, call("8002"))) == (False, True)
+    wants(interest, untimed("agentReady", "5009", "8002"))
+    assert not wants(interest, call("8002"))
 
 
 PLACES = st.tuples(
