@@ -180,10 +180,7 @@ class Engine:
         try:
             async with asyncio.timeout(None) as self._running:
                 self.dispatcher.start()
-                if self._commits is not None:
-                    opened = await self._commits.open(self.dispatcher)
-                    self._pipeline.resume(opened)
-                    await self._following.resume(opened)
+                await self._open()
                 await self.source.run(self._pipeline, self._interest)
             await self._stopped_by_all()
         except BaseException as raised:  # noqa: BLE001 - what is not for us is raised below
@@ -200,6 +197,19 @@ class Engine:
             self._pipeline.standing.ended()
             self._end_taps(error)
         return error
+
+    async def _open(self) -> None:
+        """Go on where the journal ended, unless we are stopped before it is open."""
+        if self._commits is None:
+            return
+        try:
+            opened = await self._commits.open(self.dispatcher)
+        except NotRunningError:
+            if not self.stopping:
+                raise
+            return
+        self._pipeline.resume(opened)
+        await self._following.resume(opened)
 
     async def _stopped_by_all(self) -> None:
         """Wait for the end of `stop()`; raise what broke meanwhile."""

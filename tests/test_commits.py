@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -482,6 +483,20 @@ async def test_stopping_tells_what_is_left_and_keeps_it(path: Path, clock: Manua
         : len(left.happenings)
     ]
     assert await undone(path) == {"work": 6, "quick": 0}
+
+
+async def test_who_is_stopped_before_the_journal_is_open_does_not_wait_for_it(
+    path: Path, clock: ManualClock
+) -> None:
+    async with listening(path, clock, {"work": Work()}):
+        pass
+    listener, _ = make_listener(path, clock, {"work": Work()})
+    with closing(sqlite3.connect(path, isolation_level=None)) as visitor:
+        visitor.execute("BEGIN IMMEDIATE")  # as a purge does that writes it anew
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            tasks.create_task(listener.run())
+            await until(lambda: any(one.name == "cti-journal" for one in threading.enumerate()))
+            assert await listener.stop() == []
 
 
 async def test_a_full_journal_ends_the_run_and_loses_nothing_that_was_committed(

@@ -36,6 +36,9 @@ SIGN_INTERVAL: Final = 1.0
 MANY: Final = 64
 """A group of so many events tells that there is more to come."""
 
+UNOPENED: Final = 1.0
+"""How long the end waits, in seconds, for a journal that is not open yet."""
+
 PAUSE: Final = 0.01
 
 
@@ -98,6 +101,7 @@ class Journal:
         )
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop
+        self._opening: asyncio.Future[Opened] | None = None  # until it is open
         self._ended: asyncio.Future[None] | None = None
         self._pending = Batch()
         self._busy = False  # a batch is with the writer, or about to go there
@@ -125,13 +129,14 @@ class Journal:
 
         Raises:
             JournalError: It is used by another process, not ours, newer, or damaged.
-            NotRunningError: It was opened before.
+            NotRunningError: It was opened before, or closed meanwhile.
         """
         if self._ended is not None:
             raise NotRunningError("this journal is open, or was; make a new one")
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         opened: asyncio.Future[Opened] = self._loop.create_future()
+        self._opening = opened
         # A daemon: a disk that hangs must not keep the process from leaving.
         threading.Thread(
             target=self._serve, args=(tuple(handlers), opened), name="cti-journal", daemon=True
@@ -141,6 +146,7 @@ class Journal:
         except BaseException:
             self._inbox.put(None)  # whatever the thread is at, it ends then
             raise
+        self._opening = None
         self._first_seq = known.last_seq
         self._last = self._writer.landed(0, [])
         self._open = True
@@ -150,10 +156,14 @@ class Journal:
         """Commit everything that was appended and done, then close; calls `committed` until then.
 
         Args:
-            timeout: The longest wait, in seconds; then it is left to the thread.
+            timeout: The longest wait, in seconds; then it is left to the thread. Less where it is
+                still being opened, as while a purge writes it anew: there is nothing to commit.
         """
         if self._ended is None:
             return
+        if self._opening is not None:
+            _fail(self._opening, NotRunningError("closed before it was open"))
+            timeout = min(timeout, UNOPENED)
         if self._open:
             self._open = False
             self._send()
