@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
-from functools import partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cti_listener.clock import Clock
@@ -31,48 +30,23 @@ def make_source(
     Raises:
         ConfigurationError: A URL that is none.
     """
+    # A feed that is made anew knows what it was refused before, to tell of it when it is taken.
     refused: dict[str, dict[str, datetime]] = {feed: {} for feed in feeds}
-    make = partial(
-        _feed,
-        urls=urls,
-        feeds=feeds,
-        refused=refused,
-        wire=wire,
-        auth=auth,
-        options=options,
-        zone=zone,
-        clock=clock,
-    )
+
+    def make(feed: str) -> WebSocketSource:
+        first = feeds.index(feed) % max(1, len(urls))  # each a URL of its own, if there are as many
+        return WebSocketSource(
+            [*urls[first:], *urls[:first]],
+            wire=wire,
+            auth=auth,
+            options=options,
+            zone=zone,
+            clock=clock,
+            feed=feed,
+            refused=refused[feed],
+        )
+
     return make(feeds[0]) if len(feeds) == 1 else MergedSource(make, feeds, clock=clock)
-
-
-def _feed(
-    feed: str,
-    *,
-    urls: Sequence[str],
-    feeds: Sequence[str],
-    refused: Mapping[str, dict[str, datetime]],
-    wire: WireChoice,
-    auth: Auth | None,
-    options: ConnectionOptions,
-    zone: tzinfo,
-    clock: Clock,
-) -> WebSocketSource:
-    """Make the source of one feed; each begins at a URL of its own, if there are as many.
-
-    One that is made anew knows what the one before was refused, to tell of it when it is taken.
-    """
-    first = feeds.index(feed) % max(1, len(urls))
-    return WebSocketSource(
-        [*urls[first:], *urls[:first]],
-        wire=wire,
-        auth=auth,
-        options=options,
-        zone=zone,
-        clock=clock,
-        feed=feed,
-        refused=refused[feed],
-    )
 
 
 def refuse_short_retention(journal_retention: float, dedupe_age: float) -> None:
