@@ -146,10 +146,7 @@ class WebSocketSource:
         Raises:
             ConfigurationError: It cannot be written on the wire.
         """
-        if not interest.destinations(self._options.topics):
-            raise ConfigurationError(
-                "topics", "name only {agent} or {device}, and none such is listened to"
-            )
+        self._wanted(interest)
 
     async def update(self) -> None:
         """Follow a changed interest; return when it stands, if there is a connection.
@@ -379,13 +376,20 @@ class WebSocketSource:
 
     def _plan_destinations(self) -> list[str]:
         """Return what to subscribe to: all that is wanted, less what the server refuses."""
-        self.check(self._interest)
-        wanted = self._interest.destinations(self._options.topics)
+        wanted = self._wanted(self._interest)
         left = [one for one in wanted if one not in self._left_out]
         if not left:  # nothing to be without; ask for all of it again
             self._left_out.clear()
             return wanted
         return left
+
+    def _wanted(self, interest: Interest) -> list[str]:
+        wanted = interest.destinations(self._options.topics)
+        if not wanted:
+            raise ConfigurationError(
+                "topics", "name only {agent} or {device}, and none such is listened to"
+            )
+        return wanted
 
     def _leave_out(self, error: DestinationDeniedError) -> None:
         """Go on without a destination; if none is left, we are refused.
