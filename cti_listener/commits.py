@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Any, Final
 
@@ -24,10 +23,7 @@ from cti_listener.handover import Handover
 from cti_listener.journal import OURS, Entry, Journal, JournalStats, Opened, encode
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
-from cti_listener.values import NO_CALLS, EventKey, identity, plain_text, read_time, routing_key
-
-AHEAD: Final = timedelta(days=1)
-"""By so much the server's clock may be ahead of ours, its zone taken for another included."""
+from cti_listener.values import NO_CALLS, EventKey, identity, plain_text, routing_key
 
 UNDER_WAY: Final = 20_000
 """How many events wait for their commit before reading is paused; it goes on at half as many."""
@@ -73,7 +69,6 @@ class Commits:
         self._handover = handover
         self._dispatcher: Dispatcher
         self._clock = clock
-        self._zone = zone
         self._books = Books(journal, zone=zone, failed=self._broke)
         self._pressure = pressure
         self._pressing = False
@@ -105,22 +100,13 @@ class Commits:
             JournalError: It cannot be used as it is.
         """
         durable = self._durable()
-        opened = self._without_early(await self._journal.open(list(durable)))
+        opened = await self._journal.open(list(durable))
         if any(issubclass(kind, Derived) for one in durable.values() for kind in one.wish.classes):
             await asyncio.to_thread(read_derived, {})  # so that it is quick when it is needed
         self._dispatcher = dispatcher
         self._books.open(dispatcher, durable, opened.unfinished)
         self.given, self.identity = opened.last_seq, opened.identity
         return opened
-
-    def _without_early(self, opened: Opened) -> Opened:
-        """Mistrust when an agent sat down if that is days ahead: no event would move that seat."""
-        now, seats = self._clock.now(), dict(opened.seats)
-        for agent, (device, since) in seats.items():
-            at = read_time(since, self._zone)
-            if at is None or at > now + AHEAD:
-                seats[agent] = device, ""
-        return replace(opened, seats=seats)
 
     async def run(self, last_sign: Callable[[], datetime | None]) -> None:
         """Keep signs of life and refill lanes, until cancelled.

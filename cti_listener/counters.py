@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cti_listener.values import read_time
+from cti_listener.values import read_time, seconds_between
 
-MARGIN: Final = timedelta(seconds=2)
-"""How much later a lower serial must be stamped to tell of a restart; less is reordering."""
+MARGIN: Final = 2.0
+"""So many seconds later a lower serial must be stamped to tell of a restart, else it is late."""
 
-FAR: Final = timedelta(minutes=1)
-"""An event stamped so much later than one that comes behind it has an odd time."""
+FAR: Final = 60.0
+"""An event stamped so many seconds later than one that comes behind it has an odd time."""
 
 STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
@@ -102,12 +102,8 @@ def _is_odd(before: str, stamped: str) -> bool:
     """Tell whether what came before says nothing by its time: it is none, or too far ahead."""
     if before <= stamped and len(before) == len(stamped):
         return False
-    earlier, time = read_time(before), read_time(stamped)
-    return earlier is None or (time is not None and earlier - time > FAR)
+    return read_time(before) is None or (seconds_between(stamped, before) or 0.0) > FAR
 
 
 def _later(stamped: str, than: str) -> bool:
-    if stamped <= than:
-        return False
-    time, before = read_time(stamped), read_time(than)
-    return time is not None and before is not None and time - before >= MARGIN
+    return stamped > than and (seconds_between(than, stamped) or 0.0) >= MARGIN

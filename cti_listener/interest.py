@@ -14,7 +14,10 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from cti_listener.errors import ConfigurationError
-from cti_listener.values import Payload, full_id, plain_text, read_time
+from cti_listener.values import Payload, full_id, plain_text, read_time, seconds_between
+
+FAR: Final = 86400.0
+"""No event comes so many seconds late: what one is behind by more has an odd time."""
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 _NAMES: Final = ("agent", "device", "namespace")
@@ -323,10 +326,11 @@ class Interest:
 def _follows(time: str, since: str, *, or_else: bool) -> bool:
     """Tell whether an event comes behind another by its time; empty: it has none.
 
-    Where one has none: `or_else`. Where neither has, what arrives later comes behind.
+    Where one has none: `or_else`. Where neither has, what arrives later comes behind, as it does
+    where the other's lies so far ahead that it must be odd.
     """
     if time and since:
-        return time > since
+        return time > since or (seconds_between(time, since) or 0.0) > FAR
     return or_else or not (time or since)
 
 

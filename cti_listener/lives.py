@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NamedTuple
 
-from cti_listener.values import read_time
+from cti_listener.values import seconds_between
 
 WINDOW: Final = 10.0
 """By no more than this, in seconds, is a feed taken to be behind."""
@@ -52,10 +52,8 @@ class Told(NamedTuple):
         """Tell whether so much lies between them that the server's clock was set in between."""
         if not (isinstance(self.time, str) and isinstance(other.time, str)):
             return False
-        mine, theirs = read_time(self.time), read_time(other.time)
-        if mine is None or theirs is None:
-            return False
-        return abs((mine - theirs).total_seconds()) > FAR
+        apart = seconds_between(self.time, other.time)
+        return apart is not None and abs(apart) > FAR
 
     def is_passed_by(self, other: Told) -> bool:
         """Tell whether another of its kind says more of how far the server had come."""

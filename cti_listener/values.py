@@ -162,6 +162,12 @@ def _read_time(text: str, zone: tzinfo | None) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=zone or china())
 
 
+def seconds_between(earlier: str, later: str) -> float | None:
+    """Return how much later one of the server's times is than another; None if either is none."""
+    begin, end = read_time(earlier), read_time(later)
+    return None if begin is None or end is None else (end - begin).total_seconds()
+
+
 def plain_text(value: object) -> str | None:
     """Take a string, or a number where a string was due."""
     if isinstance(value, str):

@@ -319,6 +319,15 @@ def test_where_a_time_is_none_only_a_log_on_moves_anybody() -> None:
     assert not wants(interest, call("8003"))
 
 
+def test_a_time_days_ahead_pins_nobody() -> None:
+    interest = Interest(NS, agents=["5002"])
+    ahead = {"eventTime": "2999.01.01 00:00:00"}
+    wants(interest, {**agent("agentLoggedOn", f"5002@{NS}", "8001"), **ahead})
+    assert wants(interest, call("8001"))
+    wants(interest, agent("agentReady", f"5002@{NS}", "8002"))
+    assert (wants(interest, call("8001")), wants(interest, call("8002"))) == (False, True)
+
+
 def test_where_no_time_is_one_the_latest_to_arrive_counts() -> None:
     interest = Interest(NS, agents=["5002"])
     wants(interest, untimed("agentLoggedOn", "5002", "8001"))
