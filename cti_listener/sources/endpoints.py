@@ -30,6 +30,8 @@ from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_terms import Terms
 
+NOBODY = "name only {agent} or {device}, and none such is listened to"  # templates of a wish
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifePlan:
@@ -139,6 +141,7 @@ class Endpoints:
             ConnectError: `auth=` failed; it is asked again for the next attempt.
             ConfigurationError: A template cannot be filled in.
         """
+        self.check(index, interest)
         credentials = await self._credentials()
         return LifePlan(
             url=self.url(index, interest),
@@ -224,6 +227,20 @@ class Endpoints:
     def messages(self, interest: Interest) -> list[str]:
         """Return what to send to a JSON endpoint to subscribe."""
         return [text for one in self._options.subscribe for text in interest.expand(one)]
+
+    def check(self, index: int, interest: Interest) -> None:
+        """See whether a JSON endpoint is told anything where templates are there to tell it.
+
+        Raises:
+            ConfigurationError: They name only `{agent}` or `{device}`, and none such is asked for.
+        """
+        url, options = self._urls[index], self._options
+        if self._speaks_stomp(url) or self.messages(interest) or self.url(index, interest) != url:
+            return
+        if options.subscribe:
+            raise ConfigurationError("subscribe", NOBODY)
+        if options.query and not urlsplit(url).query and (interest.agents or interest.devices):
+            raise ConfigurationError("query", NOBODY)
 
     def _speaks_stomp(self, url: str) -> bool:
         return self._wire == "stomp" or (

@@ -98,7 +98,8 @@ class ConnectionOptions:
             never.
         query: Template of the query added to a JSON endpoint's URL: a part that names `{device}` or
             `{agent}` is repeated for each. Empty: none.
-        subscribe: Templates of messages sent to a JSON endpoint after connecting.
+        subscribe: Templates of messages sent to a JSON endpoint after connecting, repeated
+            likewise. Where there are any, or a `query`, they must tell the server something.
         grace: How long after a JSON handshake the subscription counts as standing, unconfirmed.
         headers: Further HTTP headers of the handshake.
         origin: `Origin` of the handshake.

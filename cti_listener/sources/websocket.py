@@ -33,7 +33,7 @@ from cti_listener.interest import Interest
 from cti_listener.log import about, log
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.durable import Past, name_of
-from cti_listener.sources.endpoints import Endpoints
+from cti_listener.sources.endpoints import NOBODY, Endpoints
 from cti_listener.sources.life import DestinationDeniedError, Life, SubscribingDiedError
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
 from cti_listener.values import china
@@ -147,6 +147,8 @@ class WebSocketSource:
             ConfigurationError: It cannot be written on the wire.
         """
         self._wanted(interest)
+        for index in range(len(self._endpoints)):
+            self._endpoints.check(index, interest)
 
     async def update(self) -> None:
         """Follow a changed interest; return when it stands, if there is a connection.
@@ -386,9 +388,7 @@ class WebSocketSource:
     def _wanted(self, interest: Interest) -> list[str]:
         wanted = interest.destinations(self._options.topics)
         if not wanted:
-            raise ConfigurationError(
-                "topics", "name only {agent} or {device}, and none such is listened to"
-            )
+            raise ConfigurationError("topics", NOBODY)
         return wanted
 
     def _leave_out(self, error: DestinationDeniedError) -> None:

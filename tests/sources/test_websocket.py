@@ -863,6 +863,49 @@ async def test_what_is_added_is_told_by_message_where_the_url_says_nothing() -> 
     assert len(kept.connected) == 1
 
 
+@pytest.mark.parametrize(
+    ("query", "own", "subscribe", "refused"),
+    [
+        ("", "?key=1", ['{"agent":"{agent}"}'], "subscribe"),
+        ("agent={agent}", "", [], "query"),
+        ("", "?key=1", ["all", '{"agent":"{agent}"}'], None),
+        ("agent={agent}", "?device=8002", [], None),
+        ("", "", [], None),  # the server tells what it likes
+    ],
+)
+async def test_templates_that_tell_a_json_server_nothing_are_refused(
+    query: str, own: str, subscribe: list[str], refused: str | None
+) -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    interest = Interest(NAMESPACE, devices=["8002"])
+    async with serve(talk, "127.0.0.1", 0) as server:
+        source = source_of(f"{url_of(server)}{own}", query=query, subscribe=subscribe)
+        if refused is None:
+            async with running(source, interest) as kept:
+                await kept.until(lambda: kept.connected)
+        else:
+            with pytest.raises(ConfigurationError, match=f"{refused}.*none such is listened to"):
+                await source.run(Kept(), interest)
+
+
+async def test_a_wish_that_no_message_tells_changes_nothing() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    interest = Interest(NAMESPACE, devices=["8002"], agents=["5001"])
+    async with serve(talk, "127.0.0.1", 0) as server:
+        source = source_of(url_of(server), query="", subscribe=['{"agent":"{agent}"}'])
+        async with running(source, interest) as kept:
+            await kept.until(lambda: kept.connected)
+            interest.remove([], ["5001"])
+            with pytest.raises(ConfigurationError, match="subscribe"):
+                await source.update()
+            assert len(kept.connected) == 1
+            assert kept.lost_ == []
+
+
 # The end
 
 
