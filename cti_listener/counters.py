@@ -18,7 +18,7 @@ MARGIN: Final = 2.0
 """So many seconds later a lower serial must be stamped to tell of a restart, else it is late."""
 
 FAR: Final = 60.0
-"""An event stamped so many seconds later than one that comes behind it has an odd time."""
+"""An event stamped so many seconds later than both its neighbours has an odd time."""
 
 STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
@@ -32,6 +32,18 @@ class _Line:
     highest: int
     stamped: str
     heard: datetime
+    below: int  # the number beside the highest; its own where there is none
+    beside: str = ""  # the time of that
+    odd: str = ""  # the time of one that was odd
+
+    def is_odd(self, stamped: str) -> bool:
+        """Tell whether the time of its highest is none, or far ahead on both sides."""
+        if self.stamped <= stamped and len(self.stamped) == len(stamped):
+            return False
+        if read_time(self.stamped) is None:
+            return True
+        apart = [seconds_between(one, self.stamped) or 0.0 for one in (self.beside, stamped)]
+        return min(apart) > FAR
 
 
 class Counters:
@@ -60,7 +72,7 @@ class Counters:
         if lines is None:
             named = type(namespace) is str and type(event_type) is str
             if named and len(self._lines) < COUNTERS:
-                self._lines[namespace, event_type] = [_Line(serial, stamped, heard)]
+                self._lines[namespace, event_type] = [_Line(serial, stamped, heard, serial)]
             return None
         line = lines[-1]  # the one heard last; nearly always the right one
         if serial < line.highest or len(lines) > 1:
@@ -73,8 +85,15 @@ class Counters:
             lines.remove(line)
             lines.append(line)
         line.heard = heard
-        if stamped >= line.stamped or _is_odd(line.stamped, stamped):
-            line.highest, line.stamped = serial, stamped
+        if serial > line.highest:
+            if stamped >= line.stamped:
+                line.below, line.beside = line.highest, line.stamped
+                line.highest, line.stamped = serial, stamped
+            elif line.is_odd(stamped):
+                line.odd = line.stamped
+                line.highest, line.stamped = serial, stamped
+            else:
+                line.below, line.beside = serial, stamped
         return None
 
     def _fell_back(
@@ -82,11 +101,16 @@ class Counters:
     ) -> datetime | None:
         """Judge a serial below every line: late, or the first of a new line."""
         last = lines[-1]
-        before = [line.stamped for line in lines if not _is_odd(line.stamped, stamped)]
-        if read_time(stamped) is None or (before and not _later(stamped, max(before))):
+        if read_time(stamped) is None or any(stamped == line.odd for line in lines):
             return None
+        for line in lines:
+            highest, before = line.highest, line.stamped
+            if line.is_odd(stamped):
+                highest, before = line.below, line.beside
+            if highest <= serial or (before and not _later(stamped, before)):
+                return None
         lines[:] = [line for line in lines if heard - line.heard < STALE][-LINES + 1 :]
-        lines.append(_Line(serial, stamped, heard))
+        lines.append(_Line(serial, stamped, heard, last.highest, last.stamped))
         return last.heard
 
 
@@ -96,13 +120,6 @@ def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:
         serial < line.highest < 2 * serial - below.highest and stamped <= line.stamped
         for line in lines
     )
-
-
-def _is_odd(before: str, stamped: str) -> bool:
-    """Tell whether what came before says nothing by its time: it is none, or too far ahead."""
-    if before <= stamped and len(before) == len(stamped):
-        return False
-    return read_time(before) is None or (seconds_between(stamped, before) or 0.0) > FAR
 
 
 def _later(stamped: str, than: str) -> bool:

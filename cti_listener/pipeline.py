@@ -181,8 +181,8 @@ class Pipeline:
         try:
             device = routing_key(payload)
             key = identity(payload, device)
-            self._mind_counter(key, delivery.received_at)
             if not self.interest.wants(payload, device, destination):
+                self._mind_counter(key, delivery.received_at)
                 self._not_asked_for += 1
             elif self._splicing is None:
                 name = hash(key) if self._commits is None else digest(key)
@@ -216,12 +216,8 @@ class Pipeline:
             self._received[key[4]] += 1
         except KeyError:
             self._received_others += 1
-        try:
-            self._mind_counter(key, self._last_frame_at)
-            self._repeated += 1
-            self._recalled += 1
-        except Exception:  # noqa: BLE001 - as for those that are read
-            self._mind_failed(EventKey(*key)._asdict())
+        self._repeated += 1
+        self._recalled += 1
         return True
 
     def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
@@ -247,6 +243,7 @@ class Pipeline:
         if not self._dedupe.admit(name, self._now):
             self._repeated += 1
             return
+        self._mind_counter(key, delivery.received_at)  # what came before tells nothing of now
         self._distinct += 1
         self._last_key = key
         self._last_event_at = delivery.received_at

@@ -96,6 +96,50 @@ def test_one_odd_time_hides_no_restart(odd: str, serial: int) -> None:
     assert not stream.note(2, 3601)
 
 
+def test_a_clock_that_goes_ahead_for_long_hides_restarts_until_it_is_back() -> None:
+    stream = Stream()
+    for n in range(5):
+        assert not stream.note(1000 + n, n + (7200 if n in {2, 3} else 0))
+    assert not stream.note(1005, 5)
+    assert stream.note(1, 3600)
+
+
+def test_an_odd_time_that_comes_again_tells_no_restart() -> None:
+    stream = Stream()
+    for serial, second in ((1000, 0), (1001, 7200), (1002, 2), (1001, 7200), (1003, 3)):
+        assert not stream.note(serial, second)
+
+
+@pytest.mark.parametrize("behind", [1, 59, 61, 300, 5000])
+def test_what_comes_however_late_is_no_restart_and_hides_none(behind: int) -> None:
+    stream = Stream()
+    for n in range(6000):
+        assert not stream.note(10_000 + n, n)
+    assert not stream.note(15_999 - behind, 5999 - behind)
+    assert stream.since(1, 6100) == heard(5999)
+    for n in range(2, 6000):
+        assert not stream.note(n, 6100 + n)
+    assert not stream.note(5999 - behind, 12_099 - behind)
+    assert stream.note(4, 12_200)
+    assert not stream.note(5, 12_201)
+
+
+def test_what_comes_late_behind_a_quiet_minute_is_no_restart() -> None:
+    stream = Stream()
+    for serial, second in ((10, 0), (12, 70), (11, 5), (9, 0), (13, 71)):
+        assert not stream.note(serial, second)
+    assert stream.note(1, 200)
+
+
+def test_a_clock_set_back_and_one_late_event_are_no_restart() -> None:
+    stream = Stream()
+    for n in range(50):
+        assert not stream.note(1000 + n, 200 + n)
+    for serial, second in ((1051, 130), (1050, 129), (1052, 131), (1049, 129)):
+        assert not stream.note(serial, second)
+    assert stream.note(1, 160)
+
+
 def test_a_repeat_from_before_a_restart_tells_no_second_one() -> None:
     stream = Stream()
     for n in range(10):
