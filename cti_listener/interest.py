@@ -54,7 +54,7 @@ class Interest:
         seated: Called with an asked agent and where it sits now; None: it is not known any more.
 
     Raises:
-        ConfigurationError: A short id without a namespace to complete it.
+        ConfigurationError: A short id without a namespace to complete it, or no id at all.
     """
 
     def __init__(
@@ -320,6 +320,8 @@ class Interest:
                 what,
                 f"{text!r} is a short id; give it in full (8002@zhen04.cc) or give a namespace",
             )
+        if not text.isprintable():  # nor could every wire carry it
+            raise ConfigurationError(what, f"{text!r} has a character that no id has")
         return full_id(text, self.namespace)
 
 

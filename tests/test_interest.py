@@ -60,6 +60,18 @@ def test_a_short_id_without_a_namespace_is_refused(ids: list[str]) -> None:
         Interest(None, [], ids)
 
 
+@pytest.mark.parametrize("odd", ["80\x0002", "80\n02", "80\ud83d02@a.cc"])
+def test_an_id_that_no_wire_could_carry_is_refused(odd: str) -> None:
+    interest = Interest(NS, ["8002"])
+    for devices, agents in (([odd], []), ([], [odd])):
+        with pytest.raises(ConfigurationError, match="that no id has"):
+            Interest(NS, devices, agents)
+        with pytest.raises(ConfigurationError, match="that no id has"):
+            interest.add(devices, agents)
+    assert interest.asked.devices == {f"8002@{NS}"}
+    assert not interest.asked.agents
+
+
 def test_nobody_in_particular_means_the_whole_namespace() -> None:
     interest = Interest(NS)
     assert interest.everybody
