@@ -58,7 +58,7 @@ class MergedSource:
         self._one_by_one = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None  # while it runs
         self._interest: Interest
-        self._updates: set[asyncio.Task[None]] = set()
+        self._updates: set[asyncio.Task[Exception | None]] = set()
         self._end: asyncio.Future[CtiError | None] | None = None
 
     def __repr__(self) -> str:
@@ -154,13 +154,19 @@ class MergedSource:
         self._updates.add(task)
         task.add_done_callback(self._updates.discard)
         await asyncio.wait([task])
-        if not task.cancelled():  # by the end of the feeds
-            task.result()
+        error = None if task.cancelled() else task.result()  # cancelled by the end of the feeds
+        if error is not None:
+            raise error
 
-    async def _update(self) -> None:
-        async with self._one_by_one:
-            for feed in list(self._sources):
-                await self._sources[feed].update()
+    async def _update(self) -> Exception | None:
+        """Have each feed follow; return what went wrong, which ends no feed."""
+        try:
+            async with self._one_by_one:
+                for feed in list(self._sources):
+                    await self._sources[feed].update()
+        except Exception as error:  # noqa: BLE001 - told to whoever changed the wish
+            return error
+        return None
 
     def pause(self) -> None:
         """Read nothing until `resume()`."""

@@ -363,9 +363,9 @@ class StompCodec:
                 how = _LOOK if self._look_only else {"ack": "auto"}
                 headers = {"id": number, "destination": destination, **how}
             receipt = f"{_RECEIPT}{number}"
+            self._send("SUBSCRIBE", {**headers, "receipt": receipt})
             self._destinations[number] = destination
             self._receipts[receipt] = destination
-            self._send("SUBSCRIBE", {**headers, "receipt": receipt})
 
     def unsubscribe(self, destinations: Sequence[str]) -> None:
         """Send UNSUBSCRIBE for each that is subscribed to.

@@ -35,6 +35,7 @@ class Scripted:
         self.updating = asyncio.Event()  # once it may be done
         self.updating.set()
         self.unwritable: Exception | None = None
+        self.unsaid: Exception | None = None
         self.ran = asyncio.Event()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -54,6 +55,8 @@ class Scripted:
     async def update(self) -> None:
         self.updates += 1
         await self.updating.wait()
+        if self.unsaid is not None:
+            raise self.unsaid
 
     def pause(self) -> None:
         self.paused = True
@@ -149,6 +152,16 @@ async def test_a_wish_that_cannot_be_written_is_told_as_what_it_is() -> None:
             await studio.merged.update()
         studio["a"].updating.set()
     assert (studio["a"].updates, studio["b"].updates) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("topics", "no"), ValueError("a bug")])
+async def test_what_hinders_one_feed_from_following_ends_none(error: Exception) -> None:
+    studio = Studio()
+    async with studio.running() as task:
+        studio["b"].unsaid = error
+        with pytest.raises(type(error)):
+            await studio.merged.update()
+        assert not task.done()
 
 
 async def test_who_waits_for_a_changed_wish_is_let_go_when_the_feeds_end() -> None:
