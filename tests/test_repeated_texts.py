@@ -329,21 +329,6 @@ def test_a_long_text_is_not_kept() -> None:
     assert (way.pipeline.stats().repeated, way.recalled) == (3, 0)
 
 
-def test_a_bug_of_ours_on_a_text_is_counted_and_the_next_one_comes_through(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    way = Way(kept())
-    data = json.dumps(make()).encode()
-    way.take(data, "json")
-    way.take(data, "json")
-    with monkeypatch.context() as patch:
-        patch.setattr(way.pipeline, "_counters", None)
-        way.take(data, "json")
-    way.take(data, "json")
-    stats = way.pipeline.stats()
-    assert (stats.received, stats.repeated, stats.bad) == (4, 2, {"internal": 1})
-
-
 # When they are kept
 
 
