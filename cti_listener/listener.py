@@ -183,6 +183,7 @@ class Listener:
                 retention=journal_retention,
                 max_size=journal_max_size,
                 remember=dedupe_age,
+                remember_most=2 * dedupe_window,
                 clock=clock,
             ),
             zone=hangs_in,

@@ -31,6 +31,7 @@ from cti_listener.notices import Gap
 MAX_SIZE: Final = 4 << 30
 RETENTION: Final = 86400.0
 REMEMBER: Final = 3600.0
+REMEMBER_MOST: Final = 200_000
 SIGN_INTERVAL: Final = 1.0
 
 MANY: Final = 64
@@ -55,6 +56,7 @@ class Journal:
         retention: How long what is done stays, and its call's rows with it, in seconds.
         max_size: The file's size limit in bytes; reaching it fails a commit.
         remember: Events that came so many seconds before the last one are told as seen.
+        remember_most: So many at most: the last.
         pause: For how long the next group is waited for under load, in seconds.
         clock: The one clock.
 
@@ -77,6 +79,7 @@ class Journal:
         retention: float = RETENTION,
         max_size: int = MAX_SIZE,
         remember: float = REMEMBER,
+        remember_most: int = REMEMBER_MOST,
         pause: float = PAUSE,
         clock: Clock,
     ) -> None:
@@ -97,6 +100,7 @@ class Journal:
             retention=retention,
             max_size=max_size,
             remember=remember,
+            most=remember_most,
             clock=clock,
         )
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()

@@ -27,9 +27,6 @@ from cti_listener.notices import Gap
 
 Synchronous = Literal["full", "normal"]
 
-SEEN: Final = 200_000
-"""How many events at most are told as seen at the start."""
-
 CHECKPOINT: Final = 4000
 """After about so many pages the write-ahead log is brought into the file."""
 
@@ -98,6 +95,7 @@ class Writer:
         retention: How long what is done stays, in seconds.
         max_size: The size limit, in bytes.
         remember: Events that came so many seconds before the last one are told as seen.
+        most: So many at most: the last.
         clock: The one clock.
     """
 
@@ -109,6 +107,7 @@ class Writer:
         retention: float,
         max_size: int,
         remember: float,
+        most: int,
         clock: Clock,
     ) -> None:
         """Open nothing yet."""
@@ -116,6 +115,7 @@ class Writer:
         self._synchronous = synchronous
         self._max_size = max_size
         self._remember = remember
+        self._most = most
         self._clock = clock
         self._lock = Lock(path)
         self._upkeep = Upkeep(retention, clock)
@@ -249,11 +249,13 @@ class Writer:
         # Where there are only dead letters that were brought back, each may be repeated yet.
         (since,) = self._db.execute(query, (self._remember,)).fetchone() or (0.0,)
         found = self._db.execute(
-            "SELECT digest FROM event WHERE seq >= ? AND seq > ? AND typeof(digest) = 'integer'"
-            " ORDER BY seq",
-            (first_since(self._db, since), self._last_seq - SEEN),
+            "SELECT digest FROM event WHERE seq >= ? AND typeof(digest) = 'integer'"
+            " AND digest <> 0 ORDER BY seq DESC LIMIT ?",  # a notice has none
+            (first_since(self._db, since), self._most),
         )
-        return array("q", chain.from_iterable(found))
+        seen = array("q", chain.from_iterable(found))
+        seen.reverse()
+        return seen
 
     # Committing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -89,6 +90,17 @@ async def test_what_came_too_long_before_is_not_told_as_seen(path: Path) -> None
         await add(store, clock, range(5, 8))
     await clock.advance(1000)  # it counts from the last event
     async with journal(path, remember=100, clock=clock) as store:
+        assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
+
+
+async def test_only_so_many_are_told_as_seen_and_these_are_the_last(path: Path) -> None:
+    clock = ManualClock()
+    async with journal(path, clock=clock) as store:
+        await add(store, clock, range(8))
+        for number in range(5):  # notices, as far as the journal can tell
+            store.add(replace(entry(number, at=clock.now()), digest=0))
+        await store.settle()
+    async with journal(path, remember_most=3, clock=clock) as store:
         assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
 
 
