@@ -86,7 +86,7 @@ class Counters:
             lines.append(line)
         line.heard = heard
         if serial > line.highest:
-            if stamped >= line.stamped:
+            if stamped >= line.stamped or _comes_behind(stamped, line.stamped):
                 line.below, line.beside = line.highest, line.stamped
                 line.highest, line.stamped = serial, stamped
             elif line.is_odd(stamped):
@@ -107,7 +107,8 @@ class Counters:
             highest, before = line.highest, line.stamped
             if line.is_odd(stamped):
                 highest, before = line.below, line.beside
-            if highest <= serial or (before and not _later(stamped, before)):
+            apart = seconds_between(before, stamped)
+            if highest <= serial or (apart is not None and apart < MARGIN):
                 return None
         lines[:] = [line for line in lines if heard - line.heard < STALE][-LINES + 1 :]
         lines.append(_Line(serial, stamped, heard, last.highest, last.stamped))
@@ -122,5 +123,7 @@ def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:
     )
 
 
-def _later(stamped: str, than: str) -> bool:
-    return stamped > than and (seconds_between(than, stamped) or 0.0) >= MARGIN
+def _comes_behind(stamped: str, before: str) -> bool:
+    """Compare two times as times: they need not be written alike."""
+    apart = seconds_between(before, stamped)
+    return apart is not None and apart >= 0

@@ -332,7 +332,8 @@ def _follows(time: str, since: str, *, or_else: bool) -> bool:
     where the other's lies so far ahead that it must be odd.
     """
     if time and since:
-        return time > since or (seconds_between(time, since) or 0.0) > FAR
+        behind = seconds_between(time, since) or 0.0  # they need not be written alike
+        return behind < 0 or behind > FAR
     return or_else or not (time or since)
 
 

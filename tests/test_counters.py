@@ -131,6 +131,14 @@ def test_what_comes_late_behind_a_quiet_minute_is_no_restart() -> None:
     assert stream.note(1, 200)
 
 
+def test_times_need_not_be_written_alike() -> None:
+    counters = Counters()
+    times = ["2024.5.1 9:59:59", "2024.5.1 10:00:00", "2024-05-01 10:00:01", "2024-05-01 10:00:02"]
+    for n, time in enumerate(times):
+        assert counters.note("a.cc", "csta", 100 + n, time, heard(n)) is None
+    assert counters.note("a.cc", "csta", 1, "2024-05-01 10:01:00", heard(60)) == heard(3)
+
+
 def test_a_clock_set_back_and_one_late_event_are_no_restart() -> None:
     stream = Stream()
     for n in range(50):

@@ -126,6 +126,22 @@ def test_an_agent_that_moves_takes_its_wish_along() -> None:
     assert not wants(interest, call("8002"))
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("2026.05.01 9:59:59", "2026.05.01 10:00:01"),
+        ("2026.9.30 12:00:00", "2026.10.01 12:00:00"),
+        ("2026.05.01 09:59:59", "2026-05-01 10:00:01"),
+    ],
+)
+def test_times_that_are_written_otherwise_are_compared_as_times(before: str, after: str) -> None:
+    interest = Interest(NS, agents=["5002"])
+    for device, time in (("8002", before), ("8005", after), ("8002", before)):
+        wants(interest, agent("agentReady", f"5002@{NS}", device) | {"eventTime": time})
+    assert wants(interest, call("8005"))
+    assert not wants(interest, call("8002"))
+
+
 def test_a_late_or_repeated_log_on_moves_nobody_back() -> None:
     interest = Interest(NS, agents=["5002"])
     log_on(interest, "5002", "8002", 1)
