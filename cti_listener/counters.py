@@ -23,6 +23,9 @@ FAR: Final = 60.0
 STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
 
+DEAD: Final = timedelta(hours=1)
+"""A line of numbers unheard for so long is forgotten."""
+
 LINES: Final = 8
 COUNTERS: Final = 1000
 
@@ -35,6 +38,37 @@ class _Line:
     below: int  # the number beside the highest; its own where there is none
     beside: str = ""  # the time of that
     odd: str = ""  # the time of one that was odd
+    lag: timedelta | None = None  # how long after its time the first of that time was heard
+    least: timedelta | None = None  # the least of these, but for the last, which may be odd
+
+    def rise(self, serial: int, stamped: str, heard: datetime) -> None:
+        """Take a number above the highest."""
+        if stamped == self.stamped:
+            self.highest = serial
+            return
+        if stamped > self.stamped or _comes_behind(stamped, self.stamped):
+            self.below, self.beside = self.highest, self.stamped
+            if self.lag is not None and (self.least is None or self.lag < self.least):
+                self.least = self.lag
+        elif self.is_odd(stamped):
+            self.odd = self.stamped
+        else:
+            self.below, self.beside = serial, stamped
+            return
+        self.highest, self.stamped, self.lag = serial, stamped, _lag(stamped, heard)
+
+    def left_at(self, serial: int, stamped: str) -> str | None:
+        """Return its last time if a number so stamped fell below it; None if it is merely late."""
+        highest, before = self.highest, self.stamped
+        if self.is_odd(stamped):
+            highest, before = self.below, self.beside
+        apart = seconds_between(before, stamped)
+        return None if highest <= serial or (apart is not None and apart < MARGIN) else before
+
+    def came_at(self, stamped: str) -> datetime | None:
+        """Return when what was so stamped came, at the earliest, however late it was heard."""
+        time = read_time(stamped)
+        return None if time is None or self.least is None else time + self.least
 
     def is_odd(self, stamped: str) -> bool:
         """Tell whether the time of its highest is none, or far ahead on both sides."""
@@ -72,47 +106,50 @@ class Counters:
         if lines is None:
             named = type(namespace) is str and type(event_type) is str
             if named and len(self._lines) < COUNTERS:
-                self._lines[namespace, event_type] = [_Line(serial, stamped, heard, serial)]
+                self._lines[namespace, event_type] = [_begin(serial, stamped, heard)]
             return None
         line = lines[-1]  # the one heard last; nearly always the right one
         if serial < line.highest or len(lines) > 1:
+            while len(lines) > 1 and heard - lines[0].heard >= DEAD:
+                del lines[0]
             below = [one for one in lines if one.highest <= serial]
             if not below:
                 return self._fell_back(lines, serial, stamped, heard)
             line = max(below, key=lambda one: one.highest)
-            if _late(lines, line, serial, stamped):
+            if serial == line.highest or _late(lines, line, serial, stamped):
                 return None
             lines.remove(line)
             lines.append(line)
-        line.heard = heard
         if serial > line.highest:
-            if stamped >= line.stamped or _comes_behind(stamped, line.stamped):
-                line.below, line.beside = line.highest, line.stamped
-                line.highest, line.stamped = serial, stamped
-            elif line.is_odd(stamped):
-                line.odd = line.stamped
-                line.highest, line.stamped = serial, stamped
-            else:
-                line.below, line.beside = serial, stamped
+            line.heard = heard
+            line.rise(serial, stamped, heard)
         return None
 
     def _fell_back(
         self, lines: list[_Line], serial: int, stamped: str, heard: datetime
     ) -> datetime | None:
         """Judge a serial below every line: late, or the first of a new line."""
-        last = lines[-1]
         if read_time(stamped) is None or any(stamped == line.odd for line in lines):
             return None
-        for line in lines:
-            highest, before = line.highest, line.stamped
-            if line.is_odd(stamped):
-                highest, before = line.below, line.beside
-            apart = seconds_between(before, stamped)
-            if highest <= serial or (apart is not None and apart < MARGIN):
-                return None
+        times = [line.left_at(serial, stamped) for line in lines]
+        last, before = lines[-1], times[-1]
+        if before is None or None in times:
+            return None
         lines[:] = [line for line in lines if heard - line.heard < STALE][-LINES + 1 :]
-        lines.append(_Line(serial, stamped, heard, last.highest, last.stamped))
-        return last.heard
+        new = _begin(serial, stamped, heard)
+        new.below, new.beside = last.highest, last.stamped
+        lines.append(new)
+        # The last one may have been long on its way.
+        return min(heard, last.heard, last.came_at(before) or last.heard)
+
+
+def _begin(serial: int, stamped: str, heard: datetime) -> _Line:
+    return _Line(serial, stamped, heard, serial, lag=_lag(stamped, heard))
+
+
+def _lag(stamped: str, heard: datetime) -> timedelta | None:
+    time = read_time(stamped)
+    return None if time is None else heard - time
 
 
 def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:

@@ -126,9 +126,45 @@ def test_what_comes_however_late_is_no_restart_and_hides_none(behind: int) -> No
 
 def test_what_comes_late_behind_a_quiet_minute_is_no_restart() -> None:
     stream = Stream()
-    for serial, second in ((10, 0), (12, 70), (11, 5), (9, 0), (13, 71)):
+    for serial, second in ((10, 0), (12, 70), (13, 70), (11, 5), (9, 0), (14, 71)):
         assert not stream.note(serial, second)
     assert stream.note(1, 200)
+
+
+def test_a_restart_is_told_from_when_the_last_event_was_on_its_way() -> None:
+    stream = Stream()
+    for n in range(10):
+        assert not stream.note(1000 + n, n)
+    late = heard(30)  # all at once, held up on the way
+    assert stream.counters.note("a.cc", "csta", 1010, stamp(10), late) is None
+    assert stream.counters.note("a.cc", "csta", 1, stamp(20), late) == heard(10)
+
+
+def test_an_odd_time_puts_no_restart_far_back() -> None:
+    stream = Stream()
+    for n in range(10):
+        assert not stream.note(1000 + n, n)
+    assert not stream.note(1010, 7200)
+    assert not stream.note(1011, -7200)
+    assert not stream.note(1012, 12)
+    assert stream.since(1, 60) == heard(12)
+
+
+def test_what_comes_again_is_no_sign_that_the_counter_went_on() -> None:
+    stream = Stream()
+    for number, at in ((1000, 0), (1001, 1), (1001, 9)):
+        assert stream.counters.note("a.cc", "csta", number, stamp(number - 1000), heard(at)) is None
+    assert stream.counters.note("a.cc", "csta", 1, stamp(20), heard(20)) == heard(1)
+
+
+def test_a_line_that_nobody_heard_for_an_hour_hides_no_restart() -> None:
+    stream = Stream()
+    assert not stream.note(10**6, 0)
+    assert [stream.note(serial, 10 * n) for n, serial in enumerate((900, 1400), 1)] == [True, False]
+    assert stream.note(350, 60)
+    for hour in range(1, 70):
+        assert not stream.note(10_000 * hour, 3600 * hour)
+    assert stream.note(2000, 3600 * 71)
 
 
 def test_times_need_not_be_written_alike() -> None:
