@@ -1,15 +1,13 @@
 """A durable subscription through one life: what is acknowledged when, and when all is in.
 
-A life has one of these if its server keeps queues for us. `Past` is what a source knows of them
-from the lives before, and from earlier runs.
+A life has one of these if its server keeps queues for us. What is known of them from before is in
+`past`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -18,6 +16,7 @@ from typing import Final
 from cti_listener.clock import Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
+from cti_listener.sources.past import Past, name_of
 from cti_listener.wire.stomp_queues import Ack, Queues
 
 QUIET: Final = 1.0
@@ -28,28 +27,6 @@ STAMPED: Final = 10.0
 
 MISSED: Final = 2
 """After so many heart-beats that did not come, a broker takes a connection for dead."""
-
-
-@dataclass(slots=True)
-class Past:
-    """What is known of the queues from before; queues go by `name_of`.
-
-    Attributes:
-        emptied: When each was last known to be empty.
-        found: Which of these the broker still had just before the life at hand.
-        taken: How many messages each brought since then, in lives that ended before it was again.
-        transient: Some message was one that does not outlive the broker.
-        attempts: Which attempt in a row the life at hand is.
-        unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
-            to bring messages to; monotonic, infinite where nothing will tell it.
-    """
-
-    emptied: dict[str, datetime] = field(default_factory=dict)
-    found: frozenset[str] = frozenset()
-    taken: Counter[str] = field(default_factory=Counter)
-    transient: bool = False
-    attempts: int = 1
-    unnoticed: float = -inf
 
 
 class Durable:
@@ -313,11 +290,6 @@ class Durable:
 
     def _name_of(self, subscription: str) -> str:
         return name_of(subscription, self._place)
-
-
-def name_of(subscription: str, place: str) -> str:
-    """Name a queue among those of all brokers."""
-    return f"{subscription} at {place}"
 
 
 def _complete(future: asyncio.Future[None]) -> None:

@@ -20,10 +20,11 @@ from cti_listener.event_base import Delivery
 from cti_listener.log import log
 from cti_listener.notices import GapReason
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.durable import Durable, Past
+from cti_listener.sources.durable import Durable
 from cti_listener.sources.endpoints import LifePlan
 from cti_listener.sources.liveness import Liveness
 from cti_listener.sources.meanings import without_secrets
+from cti_listener.sources.past import Past
 from cti_listener.sources.patience import turning
 from cti_listener.sources.transport import Transport
 from cti_listener.wire.base import (

@@ -32,10 +32,10 @@ from cti_listener.errors import (
 from cti_listener.interest import Interest
 from cti_listener.log import about, log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.durable import Past, name_of
 from cti_listener.sources.endpoints import NOBODY, Endpoints
 from cti_listener.sources.life import DestinationDeniedError, Life, SubscribingDiedError
 from cti_listener.sources.options import Auth, ConnectionOptions, WireChoice
+from cti_listener.sources.past import Past, name_of
 from cti_listener.values import china
 from cti_listener.wire.json_frames import JsonCodec
 from cti_listener.wire.stomp_terms import differing_argument, queue_name

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from cti_listener.sources.durable import MISSED, QUIET, STAMPED, Durable, Past
+from cti_listener.sources.durable import MISSED, QUIET, STAMPED, Durable
+from cti_listener.sources.past import Past
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make

@@ -1,0 +1,38 @@
+"""What a source knows of its durable subscriptions from the lives before, and from earlier runs.
+
+The source has one `Past`; each life reads it, and brings it up to date.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+
+
+@dataclass(slots=True)
+class Past:
+    """What is known of the queues from before; queues go by `name_of`.
+
+    Attributes:
+        emptied: When each was last known to be empty.
+        found: Which of these the broker still had just before the life at hand.
+        taken: How many messages each brought since then, in lives that ended before it was again.
+        transient: Some message was one that does not outlive the broker.
+        attempts: Which attempt in a row the life at hand is.
+        unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
+            to bring messages to; monotonic, infinite where nothing will tell it.
+    """
+
+    emptied: dict[str, datetime] = field(default_factory=dict)
+    found: frozenset[str] = frozenset()
+    taken: Counter[str] = field(default_factory=Counter)
+    transient: bool = False
+    attempts: int = 1
+    unnoticed: float = -inf
+
+
+def name_of(subscription: str, place: str) -> str:
+    """Name a queue among those of all brokers."""
+    return f"{subscription} at {place}"
