@@ -164,7 +164,6 @@ class Durable:
     def _catch_up(self) -> None:
         """Tell that the backlogs are in, and whether they were all there was."""
         past, most, overflowed = self._past, self.queues.terms.max_length, False
-        past.transient = past.transient or self.queues.transient
         doubts = list(self._doubts)
         self._tell_shared()
         for one in self._owed:
@@ -178,8 +177,13 @@ class Durable:
                 doubts.append(
                     f"{name} held all it may, {most} messages, so it may have dropped some"
                 )
-        if past.transient and past.attempts > 1:
-            doubts.append("the broker was away, and messages are published that do not outlive it")
+        if past.away:
+            doubts += [
+                f"the broker may have been away, and {self._name_of(one)} is not known to bring"
+                " only what outlives it"
+                for one in self._owed
+                if not self._is_trusted(one)
+            ]
         log.info(
             "backlog_in",
             feed=self._feed,
@@ -190,6 +194,14 @@ class Durable:
         self._told = True
         self._receiver.caught_up(self._feed, recovered=not doubts, overflowed=overflowed)
         self._receiver.when_committed(self._settle)
+
+    def _is_trusted(self, subscription: str) -> bool:
+        """Tell whether a queue is known to bring only messages that outlive the broker.
+
+        What it brings in this life does not show that: it may be what is left of more.
+        """
+        before = self._past.persistent.get(self._name_of(subscription), False)
+        return before and self.queues.is_persistent(subscription) is not False
 
     def _tell_shared(self) -> None:
         """Tell once which queues somebody else takes from, and rely on these no more."""
@@ -209,6 +221,7 @@ class Durable:
         if self._over:
             return
         self._settled = True
+        self._past.away = False
         if self._past.unnoticed == inf:
             self._past.unnoticed = -inf  # that was said
         for one in self._owed:
@@ -272,13 +285,21 @@ class Durable:
         """
         past, queues = self._past, self.queues
         self._over = True
-        past.transient = past.transient or queues.transient
+        self._learn_what_is_persistent()
         if unnoticed is not None:
+            past.away = True  # nothing shows that it stayed up
             spell = MISSED * unnoticed + QUIET if unnoticed else inf
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + spell)
         if not self._settled:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
         self._doubt(self._full)
+
+    def _learn_what_is_persistent(self) -> None:
+        past = self._past
+        for one in self.queues.ids:
+            name, persistent = self._name_of(one), self.queues.is_persistent(one)
+            if persistent is not None:
+                past.persistent[name] = persistent and past.persistent.get(name, True)
 
     @property
     def _full(self) -> list[str]:

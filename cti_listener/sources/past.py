@@ -19,8 +19,10 @@ class Past:
         emptied: When each was last known to be empty.
         found: Which of these the broker still had just before the life at hand.
         taken: How many messages each brought since then, in lives that ended before it was again.
-        transient: Some message was one that does not outlive the broker.
-        attempts: Which attempt in a row the life at hand is.
+        persistent: Whether all messages that each brought outlive the broker; it is not among these
+            if it brought none in a life that ended.
+        away: The broker may have been away since the backlogs were in last: an attempt failed, or a
+            connection fell silent.
         unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
             to bring messages to; monotonic, infinite where nothing will tell it.
     """
@@ -28,8 +30,8 @@ class Past:
     emptied: dict[str, datetime] = field(default_factory=dict)
     found: frozenset[str] = frozenset()
     taken: Counter[str] = field(default_factory=Counter)
-    transient: bool = False
-    attempts: int = 1
+    persistent: dict[str, bool] = field(default_factory=dict)
+    away: bool = False
     unnoticed: float = -inf
 
 

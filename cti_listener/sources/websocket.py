@@ -301,13 +301,14 @@ class WebSocketSource:
             if isinstance(error, DestinationDeniedError):
                 self._leave_out(error)
             elif not self._stood:  # else it was told as lost
+                self._past.away = True
                 self._receiver.attempt_failed(error, feed=self._feed)
             raise
 
     async def _live(self, index: int, number: int) -> None:
         life: Life | None = None
         error: ConnectError | None = None
-        self._attempts, self._past.attempts, self._stood = number, number, False
+        self._attempts, self._stood = number, False
         try:
             with self._until_stopped():
                 async with asyncio.timeout(None) as self._interruptible:

@@ -71,7 +71,7 @@ class _Queue:
     taken: int = 0
     unacknowledged: int = 0
     fresh: bool = False  # it brought what it had brought to nobody before
-    transient: bool = False  # it brought what does not outlive the broker
+    persistent: bool | None = None  # all it brought outlives the broker; None: it brought nothing
     missed: int = 0  # events in a row that only its twin had
     shared: bool = False  # something that was in it came to somebody else
     looked: int = -1  # what was taken at the last look
@@ -160,8 +160,7 @@ class Queues:
         again = headers.get("redelivered") == "true"
         self.late = again and queue.fresh
         queue.fresh = queue.fresh or not again
-        if headers.get("persistent") != "true":
-            queue.transient = True
+        queue.persistent = queue.persistent is not False and headers.get("persistent") == "true"
         message = self._ack_of(headers)
         if message is not None:
             self._due.append(Ack(subscription, message))
@@ -286,10 +285,9 @@ class Queues:
         queue.taken = queue.held = 0
         queue.full = False
 
-    @property
-    def transient(self) -> bool:
-        """Whether any message came that does not outlive the broker."""
-        return any(queue.transient for queue in self._queues.values())
+    def is_persistent(self, subscription: str) -> bool | None:
+        """Tell whether all that a queue brought outlives the broker; None: it brought nothing."""
+        return self._queues[subscription].persistent
 
     # Twins
 

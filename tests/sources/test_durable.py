@@ -83,11 +83,12 @@ class Life:
         return [command for command, _ in self.broker.heard()].count("ACK")
 
 
-async def known(**options: Any) -> Life:
-    """Return a life whose queue is known to have been empty, at its end."""
+async def known(unnoticed: float | None = None, **options: Any) -> Life:
+    """Return a life whose queue was empty at its end, and had brought what outlives the broker."""
     first = Life(**options)
+    await first.take()
     await first.settle()
-    first.end()
+    first.end(unnoticed)
     return first
 
 
@@ -277,17 +278,58 @@ async def test_a_server_that_keeps_no_queues_makes_up_for_nothing() -> None:
 
 
 async def test_messages_that_do_not_outlive_the_broker_make_up_for_no_outage_of_it() -> None:
-    for attempts, persistent, recovered in (
-        (1, "false", True),
-        (2, "false", False),
-        (2, "true", True),
+    for away, persistent, recovered in (
+        (False, "false", True),
+        (True, "false", False),
+        (True, "true", True),
     ):
         first = Life()
         await first.take(persistent=persistent)
         await first.settle()
         first.end()
-        first.past.attempts = attempts
+        first.past.away = away
         assert await Life(first).settle() is recovered
+
+
+async def test_a_queue_that_brought_nothing_before_is_not_known_to_outlive_the_broker() -> None:
+    first = Life()
+    await first.settle()
+    first.end()
+    first.past.away = True
+    life = Life(first)
+    await life.take()  # it outlived the broker; what did not is not seen
+    assert not await life.settle()
+    life.end()
+    assert await Life(life).settle()  # the broker was not away since
+
+
+async def test_each_queue_must_have_brought_what_outlives_the_broker() -> None:
+    first = Life(None, A, B)
+    await first.take()
+    await first.settle()
+    first.end()
+    first.past.away = True
+    assert not await Life(first, A, B).settle()
+
+
+async def test_a_connection_that_fell_silent_does_not_show_that_the_broker_stayed_up() -> None:
+    for persistent, recovered in (("false", False), ("true", True)):
+        first = Life()
+        await first.take(persistent=persistent)
+        await first.settle()
+        first.end(unnoticed=1.0)
+        await first.clock.advance(MISSED * 1.0)
+        assert await Life(first).settle() is recovered
+
+
+async def test_that_the_broker_may_have_been_away_is_known_until_a_backlog_is_in() -> None:
+    first = Life()
+    await first.settle()
+    first.end()
+    first.past.away = True
+    cut = Life(first)
+    cut.end()
+    assert not await Life(cut).settle()
 
 
 async def test_a_queue_that_somebody_else_takes_from_makes_up_for_nothing_and_is_told_of() -> None:
@@ -318,10 +360,7 @@ async def test_a_queue_found_to_be_shared_when_it_is_in_is_told_of_once_and_reli
 
 
 async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for() -> None:
-    first = Life()
-    await first.settle()
-    first.end(unnoticed=10.0)
-    life = Life(first)
+    life = Life(await known(unnoticed=10.0))
     for _ in range(round(MISSED * 10.0)):
         await life.tick()
     assert life.kept.recovered == []
@@ -329,10 +368,7 @@ async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for()
 
 
 async def test_one_it_never_notices_makes_up_for_nothing() -> None:
-    first = Life()
-    await first.settle()
-    first.end(unnoticed=0.0)
-    life = Life(first)
+    life = Life(await known(unnoticed=0.0))
     assert not await life.settle()
     life.end()
     assert await Life(life).settle()

@@ -480,10 +480,13 @@ def test_a_queue_that_had_to_wait_for_us_counts_anew() -> None:
 
 def test_what_does_not_outlive_the_broker_is_known_by_its_header() -> None:
     broker = standing()
+    assert broker.queues.is_persistent(ID) is None
     broker.bring(make(), persistent="true")
-    assert not broker.queues.transient
+    assert broker.queues.is_persistent(ID) is True
     broker.bring(make())
-    assert broker.queues.transient
+    assert broker.queues.is_persistent(ID) is False
+    broker.bring(make(), persistent="true")
+    assert broker.queues.is_persistent(ID) is False
 
 
 def test_what_the_broker_took_back_from_a_dead_connection_comes_late() -> None:
