@@ -187,7 +187,7 @@ class Writer:
         if sign is not None and sign > now:
             since = rows.stamp(self._come(sign, "the state", "last_sign"))
             db.execute("UPDATE state SET last_sign = ?", (since,))
-            db.execute("DELETE FROM queue WHERE emptied > ?", (since,))
+            db.execute("DELETE FROM queue")
             log.warning("clock_set_back", seconds=round((sign - now).total_seconds(), 3))
 
     def _come(self, at: datetime, row: str, name: str) -> datetime:

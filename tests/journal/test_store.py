@@ -208,6 +208,7 @@ async def test_a_sign_of_life_that_has_yet_to_come_says_that_the_clock_was_set_b
     async with journal(path, clock=ManualClock(START + timedelta(seconds=60))) as store:
         store.alive(START + timedelta(seconds=60))
         store.queues_empty(["empty then"], START + timedelta(seconds=50))
+        store.queues_empty(["empty long before"], START - timedelta(seconds=100))
         later = START + timedelta(seconds=40)
         store.gap(Gap(at=later, id=1, since=later, until=None, reason="disconnected"))
     with capture_logs() as lines:
