@@ -30,6 +30,7 @@ async def main(url: str, journal: str, ledger: str) -> None:
         durable=Path(journal).parent.name,
         durable_expires=60.0,
         durable_max_length=10_000,
+        heartbeat_send=2.0,  # so it is not waited for long that the broker misses us
     )
 
     @listener.on(Event, name="work", order="all")

@@ -20,6 +20,7 @@ from cti_listener.event_base import Event
 from cti_listener.listener import Listener
 from cti_listener.notices import Gap
 from cti_listener.sources.options import Credentials
+from cti_listener.sources.past import held_by
 from cti_listener.wire.stomp_terms import Terms, queue_name
 from tests.examples import NAMESPACE, make
 from tests.program import environment, listening, rest
@@ -102,13 +103,38 @@ async def settled(path: Path, count: int = 1) -> None:
     def kept() -> int:
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as journal:
-                return len(journal.execute("SELECT * FROM queue").fetchall())
+                held = f"{held_by('')}%"
+                query = "SELECT * FROM queue WHERE name NOT LIKE ?"
+                return len(journal.execute(query, (held,)).fetchall())
         except sqlite3.OperationalError:  # it is on the way of being made
             return 0
 
     async with asyncio.timeout(PATIENCE):
         while await asyncio.to_thread(kept) < count:  # noqa: ASYNC110 - only the file tells
             await asyncio.sleep(0.05)
+
+
+async def begin_victim(broker: Broker | Relay, path: Path) -> asyncio.subprocess.Process:
+    ledger = path.with_name("ledger")
+    program = (sys.executable, "-m", "tests.durable_victim", broker.url, path, ledger)
+    return await asyncio.create_subprocess_exec(*program, env=environment())
+
+
+class Ledger:
+    """What victims with this journal have handled."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.with_name("ledger")
+        self._file.touch()
+
+    def handled(self) -> list[tuple[int, bool]]:
+        lines = (line.split() for line in self._file.read_text().splitlines())
+        return [(int(serial), redelivered == "1") for serial, redelivered in lines]
+
+    async def until_handled(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.handled()) < count:  # noqa: ASYNC110 - only the file tells
+                await asyncio.sleep(0.01)
 
 
 def events(count: int) -> list[dict[str, Any]]:
@@ -189,28 +215,16 @@ async def test_a_broker_that_restarts_may_have_lost_what_does_not_outlive_it(
 async def test_a_listener_killed_in_mid_stream_loses_nothing_and_marks_what_it_handles_twice(
     broker: Broker, path: Path
 ) -> None:
-    ledger = path.with_name("ledger")
-    ledger.touch()
-
-    def handled() -> list[tuple[int, bool]]:
-        lines = (line.split() for line in ledger.read_text().splitlines())
-        return [(int(serial), redelivered == "1") for serial, redelivered in lines]
-
-    async def until_handled(count: int) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while len(handled()) < count:  # noqa: ASYNC110 - only the file tells
-                await asyncio.sleep(0.01)
-
+    ledger = Ledger(path)
     enough = asyncio.Event()
     async with publisher(broker) as server, asyncio.TaskGroup() as tasks:
-        program = (sys.executable, "-m", "tests.durable_victim", broker.url, path, ledger)
         for _ in range(3):
-            before = len(handled())
-            victim = await asyncio.create_subprocess_exec(*program, env=environment())
+            before = len(ledger.handled())
+            victim = await begin_victim(broker, path)
             if not server.accepted:
                 await settled(path)
                 tasks.create_task(publish_on(server, enough))
-            await until_handled(before + 300)
+            await ledger.until_handled(before + 300)
             await settled(path)  # so that the queue is known to make up for what comes next
             victim.kill()
             await victim.wait()
@@ -219,10 +233,12 @@ async def test_a_listener_killed_in_mid_stream_loses_nothing_and_marks_what_it_h
             while len(server.accepted) < gone + 5:  # noqa: ASYNC110 - only the broker tells
                 await asyncio.sleep(0.01)
         enough.set()
-    async with running(broker, path) as run:
+    async with running(broker, path, heartbeat_send=2.0) as run:
         await run.until_handled([server.accepted[-1]])
         await run.until(lambda: run.gaps)
-        told = handled() + [(event.serial or 0, event.delivery.redelivered) for event in run.events]
+        told = ledger.handled() + [
+            (event.serial or 0, event.delivery.redelivered) for event in run.events
+        ]
     assert {serial for serial, _ in told} == set(server.accepted)
     once: set[int] = set()
     for serial, redelivered in told:
@@ -279,6 +295,7 @@ class Relay:
                     await passing.wait()
                     target.write(data)
                     await target.drain()
+            await passing.wait()
             target.close()
 
         await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
@@ -314,6 +331,27 @@ async def test_what_went_to_a_connection_only_we_know_to_be_dead_comes_back_late
     in_order = [event.serial or 0 for event in run.events if not event.delivery.late]
     assert in_order == sorted(in_order)
     assert len(in_order) < len(run.events)
+
+
+@pytest.mark.slow
+async def test_what_went_to_a_connection_of_a_dead_host_is_waited_for_by_the_next_process(
+    broker: Broker, path: Path
+) -> None:
+    ledger = Ledger(path)
+    async with Relay(broker).up() as relay, publisher(broker) as server:
+        victim = await begin_victim(relay, path)
+        await settled(path)
+        await server.publish_all(events(20))
+        await ledger.until_handled(20)
+        relay.freeze()
+        await server.publish_all(events(20))
+        victim.kill()
+        await victim.wait()
+        async with running(relay, path) as run:
+            await run.until(lambda: run.gaps)
+            handled = run.serials
+    assert [(gap.reason, gap.recovered) for gap in run.gaps] == [("listener_down", True)]
+    assert set(server.accepted[20:]) <= set(handled)
 
 
 # What a queue cannot have held

@@ -82,7 +82,7 @@ CREATE TABLE dead (
     payload TEXT NOT NULL
 );
 CREATE TABLE gap (id INTEGER PRIMARY KEY, until REAL, body TEXT NOT NULL);
-CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- that a broker keeps for us
+CREATE TABLE queue (name TEXT PRIMARY KEY, emptied REAL NOT NULL);  -- kept by a broker, or held
 CREATE TABLE seat (agent TEXT PRIMARY KEY, device TEXT NOT NULL, since TEXT NOT NULL);
 INSERT INTO state (one, identity) VALUES (1, lower(hex(randomblob(6))));
 """

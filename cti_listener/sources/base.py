@@ -60,7 +60,10 @@ class Receiver(Protocol):
 
     @property
     def queues_emptied(self) -> Mapping[str, datetime]:
-        """When each queue that a broker keeps for us was known to be empty, as earlier runs say."""
+        """When each queue that a broker keeps for us was known to be empty, as earlier runs say.
+
+        Among them is what connections hold that may be dead, which is empty from a time to come.
+        """
 
     def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
         """Keep for later runs that these queues were empty then; None: rely on them no more."""

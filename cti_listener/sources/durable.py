@@ -16,7 +16,7 @@ from typing import Final
 from cti_listener.clock import Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.past import Past, name_of
+from cti_listener.sources.past import Past, held_by, name_of
 from cti_listener.wire.stomp_queues import Ack, Queues
 
 QUIET: Final = 1.0
@@ -25,8 +25,14 @@ QUIET: Final = 1.0
 STAMPED: Final = 10.0
 """How often it is kept, in seconds, that the queues are empty."""
 
-MISSED: Final = 2
-"""After so many heart-beats that did not come, a broker takes a connection for dead."""
+RENEWED: Final = 4.0
+"""For so long, in seconds, it is kept ahead that the connection stands: it may be our last act."""
+
+MISSED: Final = 3
+"""After so many heart-beats that did not come, a broker takes a connection for dead.
+
+RabbitMQ looks once in the time of one, and gives up when it finds nothing new twice in a row.
+"""
 
 
 class Durable:
@@ -68,7 +74,8 @@ class Durable:
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
-        self._look_at = self._stamp_at = inf
+        self._look_at = self._stamp_at = self._renew_at = inf
+        self._patience = -inf  # the broker's, with a connection that is silent
 
     # Acknowledgements
 
@@ -98,6 +105,30 @@ class Durable:
         await asyncio.wait([committed], timeout=timeout)
         self._send_acks()
         self._over = True
+
+    # The connection
+
+    def opened(self, heartbeat: float) -> None:
+        """Note that there is a session: from now on messages may be given to this connection.
+
+        Args:
+            heartbeat: How often the broker expects a heart-beat of ours, in seconds: it learns by
+                their absence that the connection is dead. 0: it does not.
+        """
+        self._patience = MISSED * heartbeat + QUIET if heartbeat else inf
+        self._renew_at = -inf
+        self.renew()
+
+    def renew(self) -> None:
+        """Keep for later runs until when the broker waits for us; call it every second or so."""
+        now = self._clock.monotonic()
+        if now >= self._renew_at and not self._over:
+            self._renew_at = now + RENEWED / 2  # whoever calls may be late
+            self._keep_unnoticed(max(self._past.unnoticed, now + RENEWED + self._patience))
+
+    def _keep_unnoticed(self, unnoticed: float) -> None:
+        kept = self._past.to_keep(unnoticed, self._clock)
+        self._receiver.queues_empty([held_by(self.queues.terms.name)], kept)
 
     # The backlog
 
@@ -276,20 +307,20 @@ class Durable:
         # A queue that holds something back drops what is too much for it.
         return min(last_sign, self._covered or self._stood_at)
 
-    def ended(self, *, unnoticed: float | None) -> None:
+    def ended(self, *, noticed: bool) -> None:
         """Note that the life ended: nothing more is acknowledged.
 
         Args:
-            unnoticed: How often the broker expects a heart-beat of ours, if the connection ended
-                without its knowing: it learns by their absence. 0: it does not. None: it knows.
+            noticed: Whether the broker knows.
         """
         past, queues = self._past, self.queues
         self._over = True
         self._learn_what_is_persistent()
-        if unnoticed is not None:
+        if not noticed:
             past.away = True  # nothing shows that it stayed up
-            spell = MISSED * unnoticed + QUIET if unnoticed else inf
-            past.unnoticed = max(past.unnoticed, self._clock.monotonic() + spell)
+            past.unnoticed = max(past.unnoticed, self._clock.monotonic() + self._patience)
+        if self._renew_at < inf:
+            self._keep_unnoticed(past.unnoticed)
         if not self._settled:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
         self._doubt(self._full)

@@ -203,8 +203,13 @@ class Life:
             if not self._closing:
                 self._last_sign = self._sign_of_life()
             if self.durable is not None:
-                unnoticed = self._liveness.heartbeat_send if reason == "half_open" else None
-                self.durable.ended(unnoticed=unnoticed)
+                self.durable.ended(noticed=self._is_noticed(reason))
+
+    def _is_noticed(self, reason: GapReason | None) -> bool:
+        """Tell whether the server knows of the end: it is not silent, and heard our goodbye."""
+        if self._closing and self._transport is not None:
+            return self._transport.close_code not in (None, CloseCode.ABNORMAL_CLOSURE)
+        return reason != "half_open"
 
     async def close(self) -> None:
         """Take no more at once, say goodbye, close within the close timeout."""
@@ -432,6 +437,8 @@ class Life:
         match event:
             case SessionOpened():
                 self._liveness.heartbeat_send = event.heartbeat_send
+                if self.durable is not None:
+                    self.durable.opened(event.heartbeat_send)
                 if not self._opened.done():
                     self._opened.set_result(None)
                 server = self._discreet(event.server)
@@ -494,7 +501,10 @@ class Life:
 
     def _mind_backlog(self) -> None:
         """See whether all is in that a broker kept for us."""
-        if self.durable is not None and self.stood and not self._ended.done():
+        if self.durable is None or self._ended.done():
+            return
+        self.durable.renew()
+        if self.stood:
             overflow = self.durable.tick(self.last_sign, reading=not self._paused)
             self._flush()
             if overflow is not None:

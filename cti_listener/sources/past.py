@@ -6,9 +6,16 @@ The source has one `Past`; each life reads it, and brings it up to date.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
+from typing import Final
+
+from cti_listener.clock import Clock
+
+FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""What is kept of a time that never comes."""
 
 
 @dataclass(slots=True)
@@ -34,7 +41,39 @@ class Past:
     away: bool = False
     unnoticed: float = -inf
 
+    def recall(self, kept: Mapping[str, datetime], name: str, clock: Clock) -> None:
+        """Take what earlier runs have kept.
+
+        Args:
+            kept: When each queue was known to be empty, and what connections held to be given back.
+            name: Begins the id of each of our subscriptions.
+            clock: The one clock.
+        """
+        self.emptied.update(kept)
+        given_back = self.emptied.pop(held_by(name), None)
+        if given_back is not None:
+            ahead = (given_back - clock.now()).total_seconds() if given_back < FOREVER else inf
+            self.unnoticed = max(self.unnoticed, clock.monotonic() + ahead)
+
+    def to_keep(self, unnoticed: float, clock: Clock) -> datetime | None:
+        """Return what later runs are to know of `unnoticed`; None: it has passed."""
+        ahead = unnoticed - clock.monotonic()
+        if ahead == inf:
+            return FOREVER
+        return clock.now() + timedelta(seconds=ahead) if ahead > 0 else None
+
 
 def name_of(subscription: str, place: str) -> str:
     """Name a queue among those of all brokers."""
     return f"{subscription} at {place}"
+
+
+def held_by(name: str) -> str:
+    """Name what connections of ours hold that the broker may take for alive: messages of queues.
+
+    It is kept among the queues, with the time from which on it is empty: then all was given back.
+
+    Args:
+        name: Begins the id of each of our subscriptions.
+    """
+    return f"held by connections of {name}"

@@ -134,7 +134,8 @@ class WebSocketSource:
             ConfigurationError: The endpoint or a template cannot be used.
         """
         self._receiver, self._interest = receiver, interest
-        self._past.emptied.update(receiver.queues_emptied)
+        if self._endpoints.terms is not None:
+            self._past.recall(receiver.queues_emptied, self._endpoints.terms.name, self._clock)
         self._running = True
         self.check(interest)  # a bad template is an error now, not in a minute
         while not self._stopping:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from cti_listener.sources.durable import MISSED, QUIET, STAMPED, Durable
-from cti_listener.sources.past import Past
+from cti_listener.sources.durable import MISSED, QUIET, RENEWED, STAMPED, Durable
+from cti_listener.sources.past import Past, held_by
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make
@@ -20,6 +20,7 @@ from tests.wire.test_stomp_queues import ID, TERMS, TWIN, Broker
 
 PLACE = "ws://cti.test, /"
 NAME = f"{ID} at {PLACE}"
+HELD = held_by(TERMS.name)
 
 
 class Life:
@@ -31,6 +32,7 @@ class Life:
         *destinations: str,
         confirmed: bool = True,
         found: bool = True,
+        heartbeat: float = 10.0,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
@@ -48,6 +50,7 @@ class Life:
             feed="a",
             flush=lambda: None,
         )
+        self.durable.opened(heartbeat)
         if confirmed:
             for one in self.broker.queues.ids:
                 self.broker.say("RECEIPT", {"receipt-id": f"subscribe-{one}"})
@@ -71,11 +74,11 @@ class Life:
         (recovered,) = self.kept.recovered
         return recovered
 
-    def end(self, unnoticed: float | None = None) -> float:
+    def end(self, *, noticed: bool = True) -> float:
         """End it; return how long ago it covered everything, in seconds."""
         now = self.clock.now()
         covered = self.durable.covered(now)
-        self.durable.ended(unnoticed=unnoticed)
+        self.durable.ended(noticed=noticed)
         return (now - covered).total_seconds()
 
     @property
@@ -83,13 +86,22 @@ class Life:
         return [command for command, _ in self.broker.heard()].count("ACK")
 
 
-async def known(unnoticed: float | None = None, **options: Any) -> Life:
+async def known(*, noticed: bool = True, **options: Any) -> Life:
     """Return a life whose queue was empty at its end, and had brought what outlives the broker."""
     first = Life(**options)
     await first.take()
     await first.settle()
-    first.end(unnoticed)
+    first.end(noticed=noticed)
     return first
+
+
+def next_run(before: Life) -> Life:
+    """Return the first life of a process that knows only what the one before has kept."""
+    past = Past()
+    kept = {**before.kept.queues_emptied, **before.kept.held}
+    past.recall(kept, TERMS.name, before.clock)
+    before.past = past
+    return Life(before)
 
 
 # Acknowledgements
@@ -317,8 +329,8 @@ async def test_a_connection_that_fell_silent_does_not_show_that_the_broker_staye
         first = Life()
         await first.take(persistent=persistent)
         await first.settle()
-        first.end(unnoticed=1.0)
-        await first.clock.advance(MISSED * 1.0)
+        first.end(noticed=False)
+        await first.clock.advance(MISSED * 10.0)
         assert await Life(first).settle() is recovered
 
 
@@ -360,7 +372,7 @@ async def test_a_queue_found_to_be_shared_when_it_is_in_is_told_of_once_and_reli
 
 
 async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for() -> None:
-    life = Life(await known(unnoticed=10.0))
+    life = Life(await known(noticed=False))
     for _ in range(round(MISSED * 10.0)):
         await life.tick()
     assert life.kept.recovered == []
@@ -368,10 +380,56 @@ async def test_a_dead_connection_the_broker_may_not_have_noticed_is_waited_for()
 
 
 async def test_one_it_never_notices_makes_up_for_nothing() -> None:
-    life = Life(await known(unnoticed=0.0))
+    life = Life(await known(noticed=False, heartbeat=0.0))
     assert not await life.settle()
     life.end()
     assert await Life(life).settle()
+
+
+async def test_a_run_that_was_killed_leaves_a_connection_that_the_next_one_waits_for() -> None:
+    killed = await known()
+    life = Life(killed)
+    await life.settle()
+    for _ in range(30):
+        await life.tick()
+        life.durable.renew()
+    after = next_run(life)
+    for _ in range(round(MISSED * 10.0)):
+        await after.tick()
+    assert after.kept.recovered == []
+    for _ in range(round(RENEWED)):
+        await after.tick()
+    assert await after.settle()
+
+
+async def test_a_run_that_ended_in_order_leaves_none_of_its_own_but_one_from_before() -> None:
+    dead = await known(noticed=False)
+    assert list(dead.kept.held) == [HELD]
+    life = Life(dead)
+    await life.clock.advance(5.0)
+    life.end()
+    after = next_run(life)
+    for _ in range(round(MISSED * 10.0 - 5.0)):
+        await after.tick()
+    assert after.kept.recovered == []
+    assert await after.settle() is False  # it was left before its backlog was in
+    after.end()
+    assert after.kept.held == {}
+    assert await next_run(after).settle()
+
+
+async def test_a_run_may_be_killed_before_its_subscriptions_stand() -> None:
+    life = await known()
+    assert life.kept.held == {}
+    Life(life)  # opened, and no more
+    assert next_run(life).past.unnoticed > life.clock.monotonic()
+
+
+async def test_a_killed_connection_that_the_broker_never_notices_makes_up_for_nothing() -> None:
+    life = Life(await known(heartbeat=0.0), heartbeat=0.0)
+    await life.settle()
+    after = next_run(life)
+    assert not await after.settle()
 
 
 # What later runs may rely on

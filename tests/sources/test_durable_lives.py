@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from cti_listener.errors import ConfigurationError
 from cti_listener.interest import Interest
 from cti_listener.simulator import SimulatorServer
+from cti_listener.sources.past import held_by
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
 from cti_listener.wire.stomp_terms import Terms, queue_name
@@ -94,6 +95,9 @@ class Broker:
 
     async def drop(self) -> None:
         self._sessions[-1].transport.abort()
+
+    def hear_nothing(self) -> None:
+        self._sessions[-1].transport.pause_reading()
 
     def acks(self, session: int = -1) -> list[str]:
         return [one.headers["id"] for one in self.heard[session] if one.command == "ACK"]
@@ -219,6 +223,38 @@ async def test_what_an_earlier_run_knew_is_relied_on() -> None:
                     await clock.advance(1.0)
                 assert kept.recovered == [recovered]
                 known = dict(kept.queues_emptied)
+
+
+async def test_who_leaves_in_order_leaves_no_connection_that_the_broker_takes_for_alive() -> None:
+    async with broker_up() as broker:
+        async with running(source_of(broker.url, **DURABLE)) as kept:
+            await kept.until(lambda: kept.connected)
+            assert list(kept.held) == [held_by(TERMS.name)]
+        assert kept.held == {}
+
+
+async def test_who_leaves_without_an_answer_may_leave_one() -> None:
+    async with broker_up() as broker:
+        async with running(source_of(broker.url, **DURABLE)) as kept:
+            await kept.until(lambda: kept.connected)
+            broker.hear_nothing()
+        assert list(kept.held) == [held_by(TERMS.name)]
+
+
+async def test_a_connection_that_a_killed_process_left_is_waited_for() -> None:
+    clock = ManualClock()
+    async with broker_up() as broker:
+        known = await known_of(broker, clock)
+        known[held_by(TERMS.name)] = clock.now() + timedelta(seconds=20)
+        source = source_of(broker.url, clock=clock, **DURABLE)
+        async with running(source, queues_emptied=known) as kept:
+            await kept.until(lambda: kept.connected)
+            for _ in range(19):
+                await clock.advance(1.0)
+            assert kept.recovered == []
+            while not kept.recovered:
+                await clock.advance(0.1)
+        assert kept.recovered == [True]
 
 
 # Whether a queue is still there
