@@ -68,6 +68,9 @@ class Durable:
         self._flush = flush
         self._acks: list[Ack] = []
         self._over = False
+        # Whether what comes may overtake what a dead connection of ours holds.
+        self._overtaking = past.unnoticed > clock.monotonic()
+        queues.overtaken = past.overtaken
         self._owed: tuple[str, ...] = ()  # whose backlogs make up for the outage
         self._doubts: list[str] = []  # that these hold all
         self._shared: set[str] = set()  # told to be
@@ -253,6 +256,7 @@ class Durable:
             return
         self._settled = True
         self._past.away = False
+        self._overtaking = self._past.overtaken = self.queues.overtaken = False
         if self._past.unnoticed == inf:
             self._past.unnoticed = -inf  # that was said
         for one in self._owed:
@@ -316,6 +320,7 @@ class Durable:
         past, queues = self._past, self.queues
         self._over = True
         self._learn_what_is_persistent()
+        past.overtaken = past.overtaken or (self._overtaking and queues.fresh)
         if not noticed:
             past.away = True  # nothing shows that it stayed up
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + self._patience)

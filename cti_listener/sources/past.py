@@ -32,6 +32,7 @@ class Past:
             connection fell silent.
         unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
             to bring messages to; monotonic, infinite where nothing will tell it.
+        overtaken: We may have taken newer messages than such a connection holds.
     """
 
     emptied: dict[str, datetime] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Past:
     persistent: dict[str, bool] = field(default_factory=dict)
     away: bool = False
     unnoticed: float = -inf
+    overtaken: bool = False
 
     def recall(self, kept: Mapping[str, datetime], name: str, clock: Clock) -> None:
         """Take what earlier runs have kept.
@@ -54,6 +56,7 @@ class Past:
         if given_back is not None:
             ahead = (given_back - clock.now()).total_seconds() if given_back < FOREVER else inf
             self.unnoticed = max(self.unnoticed, clock.monotonic() + ahead)
+            self.overtaken = self.overtaken or ahead > 0
 
     def to_keep(self, unnoticed: float, clock: Clock) -> datetime | None:
         """Return what later runs are to know of `unnoticed`; None: it has passed."""

@@ -96,8 +96,10 @@ class Queues:
         version: Of STOMP, once it is known.
         server: What the server calls itself.
         terms: As above.
-        late: Whether the message taken last comes behind such as had come before it: the broker
-            took it back from another connection, which was dead.
+        overtaken: Whether newer messages may have come by an earlier connection than such as a dead
+            one holds, which the broker has yet to take back.
+        late: Whether the message taken last comes behind newer ones: the broker took it back from
+            another connection, which was dead. While `overtaken`, each that was taken back may.
     """
 
     def __init__(self, terms: Terms, post: Callable[[bytes], None]) -> None:
@@ -105,6 +107,7 @@ class Queues:
         self.terms = terms
         self.version = "1.0"
         self.server = ""
+        self.overtaken = False
         self.late = False
         self._post = post
         self._queues: dict[str, _Queue] = {}
@@ -158,7 +161,7 @@ class Queues:
         queue.confirmed = True
         queue.taken += 1
         again = headers.get("redelivered") == "true"
-        self.late = again and queue.fresh
+        self.late = again and (queue.fresh or self.overtaken)
         queue.fresh = queue.fresh or not again
         queue.persistent = queue.persistent is not False and headers.get("persistent") == "true"
         message = self._ack_of(headers)
@@ -284,6 +287,11 @@ class Queues:
         queue = self._queues[subscription]
         queue.taken = queue.held = 0
         queue.full = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether any brought what had come to nobody before."""
+        return any(queue.fresh for queue in self._queues.values())
 
     def is_persistent(self, subscription: str) -> bool | None:
         """Tell whether all that a queue brought outlives the broker; None: it brought nothing."""

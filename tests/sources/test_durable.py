@@ -432,6 +432,52 @@ async def test_a_killed_connection_that_the_broker_never_notices_makes_up_for_no
     assert not await after.settle()
 
 
+# What comes out of order
+
+
+def is_late(life: Life) -> bool:
+    """Tell whether what the broker takes back from another connection comes late."""
+    life.broker.bring(make(), redelivered="true")
+    return life.broker.queues.late
+
+
+async def test_what_a_dead_connection_held_is_late_in_the_life_after_one_that_took_newer() -> None:
+    dead = await known(noticed=False)
+    quiet = Life(dead)
+    assert not is_late(quiet)
+    quiet.end()
+    newer = Life(quiet)
+    assert not is_late(newer)  # none has overtaken it yet
+    await newer.take()
+    newer.end()
+    cut = Life(newer)
+    assert is_late(cut)
+    await cut.clock.advance(MISSED * 10.0 + QUIET)
+    cut.end()
+    last = Life(cut)  # some of it may have been on its way by then
+    assert is_late(last)
+    await last.take()
+    await last.settle()
+    last.end()
+    assert not is_late(Life(last))
+
+
+async def test_what_a_life_left_that_the_broker_knows_to_be_over_is_not_late() -> None:
+    life = await known()
+    for _ in range(2):
+        life = Life(life)
+        assert not is_late(life)
+        await life.take()
+        life.end()
+
+
+async def test_what_a_killed_process_left_may_be_late_but_not_what_one_left_in_order() -> None:
+    life = Life(await known())
+    assert is_late(next_run(life))
+    life.end()
+    assert not is_late(next_run(life))
+
+
 # What later runs may rely on
 
 

@@ -239,6 +239,7 @@ async def test_who_leaves_without_an_answer_may_leave_one() -> None:
             await kept.until(lambda: kept.connected)
             broker.hear_nothing()
         assert list(kept.held) == [held_by(TERMS.name)]
+        await broker.drop()
 
 
 async def test_a_connection_that_a_killed_process_left_is_waited_for() -> None:

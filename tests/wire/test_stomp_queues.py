@@ -489,6 +489,14 @@ def test_what_does_not_outlive_the_broker_is_known_by_its_header() -> None:
     assert broker.queues.is_persistent(ID) is False
 
 
+def test_what_was_taken_back_is_late_at_once_if_newer_ones_came_by_an_earlier_connection() -> None:
+    broker = standing()
+    broker.queues.overtaken = True
+    (first,) = broker.bring({"n": 1}, redelivered="true")
+    (second,) = broker.bring({"n": 2}, redelivered="false")
+    assert [type(first), type(second)] == [LateEvent, EventReceived]
+
+
 def test_what_the_broker_took_back_from_a_dead_connection_comes_late() -> None:
     broker = standing()
     (first,) = broker.bring({"n": 1}, redelivered="true")  # left by the connection before
