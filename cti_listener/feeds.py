@@ -36,7 +36,7 @@ has yet to bring.
 STALE: Final = 60.0
 """For how long an event is looked for that the other feed has overtaken, in seconds."""
 
-APART: Final = 0.05
+APART: Final = 0.5
 """Feeds that share less than this part of their events are not two of one stream."""
 
 

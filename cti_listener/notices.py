@@ -206,7 +206,8 @@ class FeedsApart(Notice):
     """Two feeds bring different events: neither stands for the other; the loss of each is a gap.
 
     The server gives each event to one of its sessions only, or numbers the events of each session
-    on its own, so that every event is handled twice.
+    on its own, so that every event is handled twice; or one server brings less than half of what
+    the other does.
 
     Attributes:
         share: Which part of the latest events came by both.

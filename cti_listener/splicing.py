@@ -151,7 +151,8 @@ class Splicing:
                 "feeds_apart",
                 share=round(self._feeds.share, 3),
                 advice="the server gives each event to one session only, or numbers the events of"
-                " each on its own: two feeds do not stand for each other here",
+                " each on its own, or one server brings only part of what the other does: two feeds"
+                " do not stand for each other here",
             )
             self._tell(FeedsApart(at=self._clock.now(), share=self._feeds.share))
 

@@ -576,17 +576,19 @@ def test_feeds_that_share_nothing_show_in_the_share() -> None:
     assert merged.feeds.share == 0.0
 
 
-def test_feeds_that_share_everything_show_too() -> None:
+@pytest.mark.parametrize(("brings", "apart"), [(10, False), (6, False), (4, True), (1, True)])
+def test_of_ten_events_how_many_the_other_feed_brings_shows_too(brings: int, apart: bool) -> None:  # noqa: FBT001 - a row's value
     merged = Merged()
     merged.stood("a")
     merged.stood("b")
     for number in range(JUDGED):
         merged.bring("a", number)
-        merged.bring("b", number)
+        if number % 10 < brings:
+            merged.bring("b", number)
     for turn in (1, 2):
         merged.now = turn * 2 * KEPT
         merged.bring("a", 10_000 + turn)
-    assert (merged.feeds.apart, merged.feeds.share) == (False, 1.0)
+    assert (merged.feeds.apart, merged.feeds.share) == (apart, brings / 10)
 
 
 def test_a_feed_that_fell_silent_and_was_lost_for_it_is_not_apart() -> None:
