@@ -23,7 +23,7 @@ from cti_listener.handover import Handover
 from cti_listener.journal import OURS, Entry, Journal, JournalStats, Opened, encode
 from cti_listener.notices import Gap
 from cti_listener.router import Handler
-from cti_listener.values import NO_CALLS, EventKey, identity, plain_text, routing_key
+from cti_listener.values import NO_CALLS, plain_text
 
 UNDER_WAY: Final = 20_000
 """How many events wait for their commit before reading is paused; it goes on at half as many."""
@@ -342,9 +342,3 @@ class Commits:
     def stats(self) -> JournalStats:
         """Return a frozen snapshot of the journal."""
         return self._journal.stats()
-
-
-def last_before(opened: Opened) -> EventKey | None:
-    """Return what identifies the last event that earlier runs had."""
-    payload = opened.last_event
-    return None if payload is None else EventKey(*identity(payload, routing_key(payload)))

@@ -9,7 +9,7 @@ numbers: the first event of a second, lower line looks like a restart, once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cti_listener.values import read_time, seconds_between
@@ -68,7 +68,12 @@ class _Line:
     def came_at(self, stamped: str) -> datetime | None:
         """Return when what was so stamped came, at the earliest, however late it was heard."""
         time = read_time(stamped)
-        return None if time is None or self.least is None else time + self.least
+        if time is None or self.least is None:
+            return None
+        try:
+            return (time + self.least).astimezone(UTC)
+        except OverflowError:  # beyond the calendar
+            return None
 
     def is_odd(self, stamped: str) -> bool:
         """Tell whether the time of its highest is none, or far ahead on both sides."""

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any, Final, get_args
 
 from cti_listener.clock import Clock
-from cti_listener.commits import Commits, last_before
+from cti_listener.commits import Commits
 from cti_listener.counters import Counters
 from cti_listener.dedupe import Dedupe, Texts
 from cti_listener.errors import BadReason, ConnectError
@@ -133,7 +133,9 @@ class Pipeline:
             self._dedupe.admit(name, self._now)
         self.queues_emptied = dict(opened.queues_emptied)
         self.interest.resume(opened.seats)
-        self._last_key = last = last_before(opened)
+        for key, heard in opened.latest:  # the server may have restarted while we were away
+            self._note_serial(key, heard)
+        self._last_key = last = opened.latest[-1][0] if opened.latest else None
         self._ledger.resume(
             opened.last_gap, opened.open_gaps, opened.last_sign, last, opened.awaiting
         )
@@ -222,12 +224,17 @@ class Pipeline:
 
     def _mind_counter(self, key: tuple[Any, ...], heard: datetime | None) -> None:
         """Name a gap if the server restarted its counter between two events."""
+        before = None if heard is None else self._note_serial(key, heard)
+        if heard is None or before is None or not self.interest.includes_namespace(key[0]):
+            return
+        last, first = self._last_event, EventKey(*key)
+        self.standing.tell_gaps([self._ledger.restarted(before, heard, last, first)])
+
+    def _note_serial(self, key: tuple[Any, ...], heard: datetime) -> datetime | None:
         namespace, kind, _, serial, _, stamped, _, _ = key
-        if type(serial) is int and type(stamped) is str and heard is not None:
-            before = self._counters.note(namespace, kind, serial, stamped, heard)
-            if before is not None and self.interest.includes_namespace(namespace):
-                last, first = self._last_event, EventKey(*key)
-                self.standing.tell_gaps([self._ledger.restarted(before, heard, last, first)])
+        if type(serial) is int and type(stamped) is str:
+            return self._counters.note(namespace, kind, serial, stamped, heard)
+        return None
 
     def _admit(
         self,

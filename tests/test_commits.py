@@ -392,6 +392,25 @@ async def test_a_gap_ahead_of_a_runs_first_event_names_the_last_one_of_the_run_b
     assert gap.last_before.serial == 5
 
 
+async def test_a_server_that_restarted_while_nobody_listened_is_told(
+    path: Path, clock: ManualClock
+) -> None:
+    async with listening(path, clock, {"work": Work()}) as on:
+        for second in (10, 11):
+            on.source.send(make(serial=5000 + second, eventTime=f"2026.03.18 12:00:{second}"))
+        heard = clock.now()
+        await on.settle()
+    await clock.advance(60)
+    async with listening(path, clock, {"work": Work()}) as on:
+        await clock.advance(30)  # it stands, and the server is away
+        on.source.send(make(serial=1, eventTime="2026.03.18 12:01:41"))
+        (*_, gap) = on.listener.stats().gaps
+        assert gap.reason == "server_restarted"
+        assert (gap.since, gap.until) == (heard, clock.now())
+        assert gap.last_before is not None
+        assert gap.last_before.serial == 5011
+
+
 async def test_the_first_event_of_a_run_stands_behind_the_gaps_of_the_one_before(
     path: Path, clock: ManualClock
 ) -> None:

@@ -241,6 +241,24 @@ def test_a_restart_is_told_only_of_a_serial_below_one_stamped_before(
         before.append((serial, second))
 
 
+ODD = ["", "?", "0001.01.01 00:00:00", "9999.12.31 23:59:59", "2024-05-01T12:00:07+00:00"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.sampled_from([*map(stamp, range(0, 400, 50)), *ODD])),
+        max_size=40,
+    )
+)
+def test_whatever_the_times_are_a_restart_began_before_it_was_heard(
+    notes: list[tuple[int, str]],
+) -> None:
+    counters = Counters()
+    for second, (serial, time) in enumerate(notes):
+        since = counters.note("a.cc", "csta", serial, time, heard(second))
+        assert since is None or since <= heard(second)
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
 def test_any_rising_counter_is_quiet(steps: list[int]) -> None:
     stream = Stream()

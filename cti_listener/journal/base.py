@@ -9,6 +9,7 @@ import marshal
 import sqlite3
 from array import array
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any, Final, TypeAlias
 from cti_listener.errors import JournalError
 from cti_listener.histogram import Distribution, Histogram
 from cti_listener.notices import Gap
+from cti_listener.values import EventKey
 
 NO_DEVICE: Final = ""
 """The lane of events without a device; no device is named so. None is the lane of all devices."""
@@ -87,8 +89,8 @@ class Opened:
             (`NO_DEVICE` for events without one) the events' numbers, oldest first.
         absent: The same of handlers that are not registered now, by name; `forget` drops them.
         last_seq: The newest event's; what is unfinished up to here may have been begun.
-        last_event: The newest event still there, as it was received; retried ones aside. None:
-            there is none, or it cannot be read.
+        latest: Which events came last, of those still there, and when, oldest first; retried ones
+            and what cannot be read aside.
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
         awaiting: The latest gaps that are over and have had no event since, oldest first.
@@ -104,7 +106,7 @@ class Opened:
     unfinished: dict[str, dict[str, Seqs]]
     absent: dict[str, int]
     last_seq: int
-    last_event: dict[str, Any] | None
+    latest: Sequence[tuple[EventKey, datetime]]
     last_gap: int
     open_gaps: tuple[Gap, ...]
     seen: array[int]

@@ -21,6 +21,7 @@ from pydantic_core import to_json
 from cti_listener.errors import BadMessageError
 from cti_listener.events import load_object
 from cti_listener.journal.base import OURS, DamagedError, Entry, Unreadable
+from cti_listener.values import EventKey, identity
 
 EVENT_COLUMNS: Final = "digest, received_at, device, call, feed, wanted, late, payload"
 """An event's columns in the order in which the loop hands them over."""
@@ -34,6 +35,9 @@ ENTRY_COLUMNS: Final = (
     "seq, device, call, received_at, feed, redelivered, late, CAST(payload AS BLOB)"
 )
 """What `entry_of` is built from; the payload as bytes, for its text may be no UTF-8 any more."""
+
+LATEST: Final = 1000
+"""So many events of a run before show how far the server's counters had come."""
 
 LAST_SEQ: Final = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event')"
 """The newest event's number; it never falls back, whatever is deleted."""
@@ -206,15 +210,18 @@ def entry_of(row: Sequence[Any], redelivered_up_to: int) -> Entry | Unreadable:
         return Unreadable(seq, f"the row cannot be read: {error}")
 
 
-def last_payload(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the event that came last, of those still there, as it was received."""
+def latest(db: sqlite3.Connection) -> list[tuple[EventKey, datetime]]:
+    """Return which events came last, of those still there, and when, oldest first."""
     query = (
         f"SELECT {ENTRY_COLUMNS} FROM event WHERE NOT redelivered AND feed <> ?"  # noqa: S608 - our own words
-        " ORDER BY seq DESC LIMIT 1"
+        " ORDER BY seq DESC LIMIT ?"
     )
-    row = db.execute(query, (OURS,)).fetchone()
-    entry = None if row is None else entry_of(row, 0)
-    return entry.payload if isinstance(entry, Entry) else None
+    found = [entry_of(row, 0) for row in db.execute(query, (OURS, LATEST))]
+    return [
+        (EventKey(*identity(one.payload, one.device)), one.received_at)
+        for one in reversed(found)
+        if isinstance(one, Entry)
+    ]
 
 
 class State(NamedTuple):

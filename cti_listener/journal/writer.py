@@ -209,7 +209,7 @@ class Writer:
             unfinished=unfinished,
             absent=absent,
             last_seq=self._last_seq,
-            last_event=rows.last_payload(db),
+            latest=rows.latest(db),
             last_gap=last_gap,
             awaiting=self._awaiting(),
             open_gaps=tuple(
