@@ -24,7 +24,7 @@ STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
 
 DEAD: Final = timedelta(hours=1)
-"""A line of numbers unheard for so long is forgotten."""
+"""A line of numbers unheard for so long is forgotten; no event is taken to be longer on its way."""
 
 LINES: Final = 8
 COUNTERS: Final = 1000
@@ -46,16 +46,19 @@ class _Line:
         if stamped == self.stamped:
             self.highest = serial
             return
+        lag = _lag(stamped, heard)
         if stamped > self.stamped or _comes_behind(stamped, self.stamped):
             self.below, self.beside = self.highest, self.stamped
             if self.lag is not None and (self.least is None or self.lag < self.least):
                 self.least = self.lag
         elif self.is_odd(stamped):
             self.odd = self.stamped
+            if lag and self.least and (lag - self.least).total_seconds() > FAR:
+                self.least = None  # the server's clock was set back
         else:
             self.below, self.beside = serial, stamped
             return
-        self.highest, self.stamped, self.lag = serial, stamped, _lag(stamped, heard)
+        self.highest, self.stamped, self.lag = serial, stamped, lag
 
     def left_at(self, serial: int, stamped: str) -> str | None:
         """Return its last time if a number so stamped fell below it; None if it is merely late."""
@@ -71,7 +74,7 @@ class _Line:
         if time is None or self.least is None:
             return None
         try:
-            return (time + self.least).astimezone(UTC)
+            return max((time + self.least).astimezone(UTC), self.heard - DEAD)
         except OverflowError:  # beyond the calendar
             return None
 

@@ -150,6 +150,18 @@ def test_an_odd_time_puts_no_restart_far_back() -> None:
     assert stream.since(1, 60) == heard(12)
 
 
+def test_a_clock_that_was_put_right_puts_no_restart_far_back() -> None:
+    server, ours = Stream(), Stream()
+    for n in range(5):
+        assert not server.counters.note("a.cc", "csta", 100 + n, stamp(3600 + n), heard(n))
+        assert not ours.counters.note("a.cc", "csta", 100 + n, stamp(n), heard(n - 10**9))
+    for n in range(5, 10):
+        assert not server.note(100 + n, n)
+        assert not ours.note(100 + n, n)
+    assert server.since(1, 60) == heard(9)
+    assert ours.since(1, 60) == heard(9 - 3600)
+
+
 def test_what_comes_again_is_no_sign_that_the_counter_went_on() -> None:
     stream = Stream()
     for number, at in ((1000, 0), (1001, 1), (1001, 9)):
