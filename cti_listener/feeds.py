@@ -407,10 +407,17 @@ class Feeds:
 
     # What each brings
 
-    def note(self, feed: str, copy: Copy, now: float) -> bool:
-        """Take note of an event as it comes; tell whether it is new on this feed."""
-        both = len(self._standing) > 1
-        seen = self._sightings.note(self._life(feed, now), copy.key, copy.told, now, both=both)
+    def note(self, feed: str, copy: Copy, now: float, *, known: bool = False) -> bool:
+        """Take note of an event as it comes; tell whether it is new on this feed.
+
+        Args:
+            feed: Who brought it.
+            copy: The event.
+            now: Monotonic seconds.
+            known: Whether it came before, in this run or an earlier one.
+        """
+        both, life = len(self._standing) > 1, self._life(feed, now)
+        seen = self._sightings.note(life, copy.key, copy.told, now, both=both, known=known)
         if seen is None:
             return False
         if self.watching and seen.shared:

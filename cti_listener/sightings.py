@@ -71,15 +71,26 @@ class Sighting:
     The first of all, and the latest of each other feed or of this one if it came again.
     """
 
-    __slots__ = ("at", "both", "lives", "shared", "told")
+    __slots__ = ("at", "both", "known", "lives", "shared", "told")
 
-    def __init__(self, life: Life, at: float, told: Told, *, both: bool) -> None:
-        """Note who brought it; `both` says that more than one feed stood."""
+    def __init__(
+        self, life: Life, at: float, told: Told, *, both: bool, known: bool = False
+    ) -> None:
+        """Note who brought it.
+
+        Args:
+            life: In which life of its feed.
+            at: When.
+            told: When the server told it.
+            both: More than one feed stood, so it shows whether they share.
+            known: It came long before as well, and by whom is forgotten.
+        """
         self.lives = [life]
         self.shared = False  # by more than one feed
         self.at = at
         self.told = told
-        self.both = both
+        self.both = both and not known
+        self.known = known
 
     def add(self, life: Life) -> bool:
         """Note that it came in another life; tell whether its feed had not brought it before."""
@@ -112,7 +123,9 @@ class Sightings:
         self._turned = 0.0
         self._judged = self._judged_shared = 0
 
-    def note(self, life: Life, key: int, told: Told, now: float, *, both: bool) -> Sighting | None:
+    def note(
+        self, life: Life, key: int, told: Told, now: float, *, both: bool, known: bool = False
+    ) -> Sighting | None:
         """Take an event as it comes.
 
         Args:
@@ -121,6 +134,7 @@ class Sightings:
             told: When the server told it.
             now: Monotonic seconds.
             both: Whether more than one feed stands.
+            known: Whether it was handled before, or an earlier run had it.
 
         Returns:
             When and by whom it came; None if this feed repeats it.
@@ -132,9 +146,9 @@ class Sightings:
         mine = self._counts[feed]
         seen = self._newer.get(key) or self._older.get(key)
         if seen is None:
-            self._newer[key] = seen = Sighting(life, now, told, both=both)
+            self._newer[key] = seen = Sighting(life, now, told, both=both, known=known)
             mine.seen += 1
-            mine.first += 1
+            mine.first += not known
             return seen
         if life in seen.lives:
             return None
@@ -246,7 +260,7 @@ class Sightings:
         """Close the accounts of what a second copy is waited for no longer."""
         for one in self._older.values():
             shared = one.shared
-            if not shared:
+            if not shared and not one.known:
                 self._counts[one.lives[0].feed].alone += 1
             if one.both:
                 self._judged += 1

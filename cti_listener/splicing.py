@@ -107,12 +107,12 @@ class Splicing:
         feeds, feed = self._feeds, taken.delivery.feed
         told = Told(time=taken.key[5], kind=taken.key[:2], serial=taken.key[3])
         copy = Copy(taken.device, taken.name, told, taken)
-        new = feeds.note(feed, copy, now)
+        known = taken.name in self._dedupe
+        new = feeds.note(feed, copy, now, known=known)
         for one in feeds.take_proven():
             self._splice(feeds.splice_of(one))
         if feeds.apart is not None and feeds.apart is not self._ledger.apart:
             self._mind_share(apart=feeds.apart)
-        known = taken.name in self._dedupe
         if known and not feeds.watching:
             self._admit_in_step(taken, late=False)
             return

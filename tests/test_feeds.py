@@ -60,10 +60,10 @@ class Merged:
 
     def _bring(self, feed: str, copy: Copy) -> None:
         key = copy.key
-        new = self.feeds.note(feed, copy, self.now)
+        known = key in self._seen
+        new = self.feeds.note(feed, copy, self.now, known=known)
         for one in self.feeds.take_proven():
             self._end(self.feeds.splice_of(one))
-        known = key in self._seen
         if known or not self.feeds.holds(feed, copy, self.now):
             late = self.feeds.is_late(feed, copy, self.now, known=known)
             self._handle(key, late=late)
@@ -589,6 +589,27 @@ def test_of_ten_events_how_many_the_other_feed_brings_shows_too(brings: int, apa
         merged.now = turn * 2 * KEPT
         merged.bring("a", 10_000 + turn)
     assert (merged.feeds.apart, merged.feeds.share) == (apart, brings / 10)
+
+
+def test_a_backlog_that_the_other_feed_brought_long_ago_does_not_part_them() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.bring("a", *range(JUDGED))
+    for turn in (1, 2, 3):
+        merged.now = turn * 2 * KEPT
+        merged.bring("a", 10_000 + turn)
+    merged.stood("b")
+    merged.bring("b", *range(JUDGED))
+    for number in range(20_000, 20_000 + JUDGED):
+        merged.bring("a", number)
+        merged.bring("b", number)
+    for turn in (4, 5):
+        merged.now = turn * 2 * KEPT
+        merged.bring("a", 10_000 + turn)
+    assert merged.feeds.share == 1.0
+    (a, b) = merged.feeds.stats().values()
+    assert (b.seen, b.first, b.alone) == (2 * JUDGED, 0, 0)
+    assert a.alone == JUDGED + 3
 
 
 def test_a_feed_that_fell_silent_and_was_lost_for_it_is_not_apart() -> None:
