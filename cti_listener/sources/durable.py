@@ -232,9 +232,12 @@ class Durable:
     def _is_trusted(self, subscription: str) -> bool:
         """Tell whether a queue is known to bring only messages that outlive the broker.
 
-        What it brings in this life does not show that: it may be what is left of more.
+        What it brings in this life does not show that: it may be what is left of more. One that
+        brought nothing before is taken to be like the others.
         """
-        before = self._past.persistent.get(self._name_of(subscription), False)
+        known = self._past.persistent
+        others = bool(known) and all(known.values())
+        before = known.get(self._name_of(subscription), others)
         return before and self.queues.is_persistent(subscription) is not False
 
     def _tell_shared(self) -> None:

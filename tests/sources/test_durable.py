@@ -315,13 +315,23 @@ async def test_a_queue_that_brought_nothing_before_is_not_known_to_outlive_the_b
     assert await Life(life).settle()  # the broker was not away since
 
 
-async def test_each_queue_must_have_brought_what_outlives_the_broker() -> None:
-    first = Life(None, A, B)
+@pytest.mark.parametrize(
+    ("persistent", "recovered"), [("true", True), ("false", False), (None, True)]
+)
+async def test_a_queue_that_was_quiet_is_taken_to_be_like_the_others(
+    persistent: str | None,
+    recovered: bool,  # noqa: FBT001 - a row's value
+) -> None:
+    names = (A, B, "/topic/C")
+    first = Life(None, *names)
     await first.take()
+    if persistent is not None:
+        first.broker.bring(make(), TERMS.id_for(B), persistent=persistent)
+    await first.take(0)
     await first.settle()
     first.end()
     first.past.away = True
-    assert not await Life(first, A, B).settle()
+    assert await Life(first, *names).settle() is recovered
 
 
 async def test_a_connection_that_fell_silent_does_not_show_that_the_broker_stayed_up() -> None:
