@@ -24,7 +24,7 @@ STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
 
 DEAD: Final = timedelta(hours=1)
-"""A line of numbers unheard for so long is forgotten; no event is taken to be longer on its way."""
+"""A line of numbers unheard for so long is forgotten."""
 
 LINES: Final = 8
 COUNTERS: Final = 1000
@@ -53,8 +53,6 @@ class _Line:
                 self.least = self.lag
         elif self.is_odd(stamped):
             self.odd = self.stamped
-            if lag and self.least and (lag - self.least).total_seconds() > FAR:
-                self.least = None  # the server's clock was set back
         else:
             self.below, self.beside = serial, stamped
             return
@@ -74,7 +72,7 @@ class _Line:
         if time is None or self.least is None:
             return None
         try:
-            return max((time + self.least).astimezone(UTC), self.heard - DEAD)
+            return (time + self.least).astimezone(UTC)
         except OverflowError:  # beyond the calendar
             return None
 
@@ -89,10 +87,15 @@ class _Line:
 
 
 class Counters:
-    """Follows the counters of every namespace; `agent` and `csta` count separately."""
+    """Follows the counters of every namespace; `agent` and `csta` count separately.
 
-    def __init__(self) -> None:
+    Args:
+        longest: For how long an event may have been on its way, in seconds.
+    """
+
+    def __init__(self, longest: float = 3600.0) -> None:
         """Know no counter yet."""
+        self._longest = timedelta(seconds=longest)
         self._lines: dict[tuple[Any, Any], list[_Line]] = {}
 
     def note(
@@ -148,7 +151,8 @@ class Counters:
         new.below, new.beside = last.highest, last.stamped
         lines.append(new)
         # The last one may have been long on its way.
-        return min(heard, last.heard, last.came_at(before) or last.heard)
+        came = max(last.came_at(before) or last.heard, last.heard - self._longest)
+        return min(heard, last.heard, came)
 
 
 def _begin(serial: int, stamped: str, heard: datetime) -> _Line:

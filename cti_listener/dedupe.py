@@ -35,12 +35,15 @@ class Dedupe:
     Args:
         window: How many events at least are remembered; at most twice as many.
         max_age: For how long at least, in seconds, if the count allows; at most twice as long.
+
+    Attributes:
+        max_age: As above.
     """
 
     def __init__(self, window: int = 100_000, max_age: float = 3600.0) -> None:
         """Start with nothing seen."""
         self._window = window
-        self._max_age = max_age
+        self.max_age = max_age
         self._until = -inf  # when the newer generation becomes the older one
         self._newer: set[int] = set()
         self._older: set[int] = set()
@@ -77,9 +80,9 @@ class Dedupe:
     def _turn(self, now: float) -> None:
         """Begin a generation; what is older than `max_age` as a whole has nothing left to say."""
         late = now - self._until
-        self._older = self._newer if late < self._max_age else set()
+        self._older = self._newer if late < self.max_age else set()
         self._newer = set()
-        self._until = (self._until if 0 <= late < self._max_age else now) + self._max_age
+        self._until = (self._until if 0 <= late < self.max_age else now) + self.max_age
 
 
 class Texts:

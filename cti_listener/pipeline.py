@@ -108,7 +108,8 @@ class Pipeline:
         )
         self._inquiry = inquiry
         self._inquired = False  # about everybody, at the start
-        self._counters = Counters()
+        # What a broker keeps for longer is refused.
+        self._counters = Counters(dedupe.max_age)
         self._frames = 0
         self._frames_by_wire: dict[WireName, int] = dict.fromkeys(get_args(WireName), 0)
         self._wire: WireName = "other"  # of the frames that are not among these yet

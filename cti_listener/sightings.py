@@ -40,11 +40,11 @@ class FeedStats:
 
     Attributes:
         connected: Whether every subscription of it stands now.
-        seen: Events it brought, its own repeats left out.
-        first: Those that no other feed had brought before.
-        alone: Those that no other feed brought within half a minute.
+        seen: Events it brought; what it repeats within half a minute is left out.
+        first: Those that nobody had brought before.
+        alone: Those that no other feed brought within half a minute, of these.
         lead: How far ahead of the other's copy its first ones were, on average, in seconds.
-        lag: How far behind its other ones were, on average, in seconds.
+        lag: How far behind its copies were that came within half a minute, likewise.
     """
 
     connected: bool
@@ -62,6 +62,7 @@ class _Count:
     alone: int = 0
     shared: int = 0
     lead: float = 0.0
+    behind: int = 0  # with how many it was the second
     lag: float = 0.0
 
 
@@ -156,6 +157,7 @@ class Sightings:
         if not seen.add(life):
             return None
         mine.seen += 1
+        mine.behind += 1
         mine.lag += now - seen.at
         life.met, life.behind = seen.at, now - seen.at
         ahead = seen.lives[0]
@@ -285,7 +287,7 @@ class Sightings:
                 first=one.first,
                 alone=one.alone,
                 lead=one.lead / one.shared if one.shared else 0.0,
-                lag=one.lag / (one.seen - one.first) if one.seen > one.first else 0.0,
+                lag=one.lag / one.behind if one.behind else 0.0,
             )
             for name, one in self._counts.items()
         }

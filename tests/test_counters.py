@@ -150,7 +150,7 @@ def test_an_odd_time_puts_no_restart_far_back() -> None:
     assert stream.since(1, 60) == heard(12)
 
 
-def test_a_clock_that_was_put_right_puts_no_restart_far_back() -> None:
+def test_a_clock_that_was_put_right_puts_a_restart_no_further_back_than_events_take() -> None:
     server, ours = Stream(), Stream()
     for n in range(5):
         assert not server.counters.note("a.cc", "csta", 100 + n, stamp(3600 + n), heard(n))
@@ -158,8 +158,16 @@ def test_a_clock_that_was_put_right_puts_no_restart_far_back() -> None:
     for n in range(5, 10):
         assert not server.note(100 + n, n)
         assert not ours.note(100 + n, n)
-    assert server.since(1, 60) == heard(9)
-    assert ours.since(1, 60) == heard(9 - 3600)
+    assert server.since(1, 60) == ours.since(1, 60) == heard(9 - 3600)
+
+
+def test_an_event_may_have_been_on_its_way_for_as_long_as_a_broker_keeps_it() -> None:
+    for longest, since in ((3600.0, 86_400 - 3600), (90_000.0, 9)):
+        counters = Counters(longest)
+        for n in range(10):
+            assert counters.note("a.cc", "csta", 100 + n, stamp(n), heard(n)) is None
+        assert counters.note("a.cc", "csta", 110, stamp(9), heard(86_400)) is None
+        assert counters.note("a.cc", "csta", 1, stamp(60), heard(86_400)) == heard(since)
 
 
 def test_what_comes_again_is_no_sign_that_the_counter_went_on() -> None:

@@ -608,8 +608,23 @@ def test_a_backlog_that_the_other_feed_brought_long_ago_does_not_part_them() -> 
         merged.bring("a", 10_000 + turn)
     assert merged.feeds.share == 1.0
     (a, b) = merged.feeds.stats().values()
-    assert (b.seen, b.first, b.alone) == (2 * JUDGED, 0, 0)
+    assert (b.seen, b.first, b.alone, b.lag) == (2 * JUDGED, 0, 0, 0.0)
     assert a.alone == JUDGED + 3
+
+
+def test_how_far_a_feed_is_behind_is_told_of_copies_alone() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.bring("a", *range(20))
+    merged.now = 3 * KEPT
+    merged.bring("a", 100)
+    merged.now = 5 * KEPT
+    merged.stood("b")
+    merged.bring("b", *range(20))  # a backlog
+    merged.bring("a", 200)
+    merged.now += 0.5
+    merged.bring("b", 200)
+    assert merged.feeds.stats()["b"].lag == 0.5
 
 
 def test_a_feed_that_fell_silent_and_was_lost_for_it_is_not_apart() -> None:

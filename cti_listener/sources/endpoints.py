@@ -111,6 +111,7 @@ class Endpoints:
         self._options = options
         self._feed = feed
         self._zone = zone
+        self._json_spoken: set[str] = set()  # by these, whatever could be spoken there
         self.terms = _terms(options, feed)
 
     def __len__(self) -> int:
@@ -141,17 +142,12 @@ class Endpoints:
             ConnectError: `auth=` failed; it is asked again for the next attempt.
             ConfigurationError: A template cannot be filled in.
         """
-        self.check(index, interest)
         credentials = await self._credentials()
         return LifePlan(
             url=self.url(index, interest),
             stomp=self._speaks_stomp(self._urls[index]) or self._wire == "auto",
             make_codec=self._codec_maker(
-                self._urls[index],
-                self.messages(interest),
-                destinations,
-                credentials,
-                look_only=look_only,
+                index, interest, destinations, credentials, look_only=look_only
             ),
             credentials=credentials,
             options=self._options,
@@ -188,15 +184,15 @@ class Endpoints:
 
     def _codec_maker(
         self,
-        url: str,
-        messages: Sequence[str],
+        index: int,
+        interest: Interest,
         destinations: Sequence[str],
         credentials: Credentials,
         *,
         look_only: bool,
     ) -> Callable[[str | None], Codec]:
         """Return what makes the codec, once the server has chosen the sub-protocol or none."""
-        options = self._options
+        url, options = self._urls[index], self._options
 
         def make(subprotocol: str | None) -> Codec:
             if not (self._wire != "json" and (subprotocol or self._speaks_stomp(url))):
@@ -205,7 +201,9 @@ class Endpoints:
                     raise ConfigurationError(
                         "durable", f"needs STOMP, which {shown} does not speak"
                     )
-                return JsonCodec(messages, max_size=options.soft_size)
+                self._json_spoken.add(url)
+                self.check(index, interest)
+                return JsonCodec(self.messages(interest), max_size=options.soft_size)
             return StompCodec(
                 destinations,
                 vhost=options.vhost,
@@ -229,17 +227,22 @@ class Endpoints:
         return [text for one in self._options.subscribe for text in interest.expand(one)]
 
     def check(self, index: int, interest: Interest) -> None:
-        """See whether a JSON endpoint is told anything where templates are there to tell it.
+        """See whether an endpoint that speaks JSON is told anything by templates that are for that.
+
+        Where either may be spoken it is not known before a connection was made.
 
         Raises:
             ConfigurationError: They name only `{agent}` or `{device}`, and none such is asked for.
         """
         url, options = self._urls[index], self._options
-        if self._speaks_stomp(url) or self.messages(interest) or self.url(index, interest) != url:
+        if self._wire != "json" and url not in self._json_spoken:
+            return
+        if self.messages(interest) or self.url(index, interest) != url:
             return
         if options.subscribe:
             raise ConfigurationError("subscribe", NOBODY)
-        if options.query and not urlsplit(url).query and (interest.agents or interest.devices):
+        named = "{agent" in options.query or "{device" in options.query
+        if named and not urlsplit(url).query and (interest.agents or interest.devices):
             raise ConfigurationError("query", NOBODY)
 
     def _speaks_stomp(self, url: str) -> bool:

@@ -24,9 +24,12 @@ from cti_listener.errors import ConfigurationError, RefusedError, UnreachableErr
 from cti_listener.interest import Interest
 from cti_listener.notices import GapReason
 from cti_listener.simulator import SimulatorServer
+from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.options import ConnectionOptions, Credentials
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.testing import ManualClock
+from cti_listener.values import china
+from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
 from tests.elsewhere import simulator_elsewhere
 from tests.examples import NAMESPACE, make
@@ -871,6 +874,7 @@ async def test_what_is_added_is_told_by_message_where_the_url_says_nothing() -> 
         ("", "?key=1", ["all", '{"agent":"{agent}"}'], None),
         ("agent={agent}", "?device=8002", [], None),
         ("", "", [], None),  # the server tells what it likes
+        ("&", "", [], None),
     ],
 )
 async def test_templates_that_tell_a_json_server_nothing_are_refused(
@@ -888,6 +892,19 @@ async def test_templates_that_tell_a_json_server_nothing_are_refused(
         else:
             with pytest.raises(ConfigurationError, match=f"{refused}.*none such is listened to"):
                 await source.run(Kept(), interest)
+
+
+async def test_templates_for_json_are_nothing_to_a_server_that_turns_out_to_speak_stomp() -> None:
+    options = ConnectionOptions(query="agent={agent}", subscribe=['{"agent":"{agent}"}'])
+    endpoints = Endpoints(["ws://cti.test/ws"], "auto", None, options, "a", china())
+    interest = Interest(NAMESPACE, devices=["8002"])
+    endpoints.check(0, interest)
+    plan = await endpoints.plan(0, interest, ["/topic/x"])
+    assert isinstance(plan.make_codec("v12.stomp"), StompCodec)
+    endpoints.check(0, interest)
+    for begin in (lambda: plan.make_codec(None), lambda: endpoints.check(0, interest)):
+        with pytest.raises(ConfigurationError, match="subscribe"):
+            begin()
 
 
 async def test_a_wish_that_no_message_tells_changes_nothing() -> None:
