@@ -51,9 +51,8 @@ from pathlib import Path
 from tests.journal.support import journal
 async def main():
     async with journal(Path(sys.argv[1])):
-        child = os.fork()
-        if child:
-            print(child, flush=True)
+        if os.fork() == 0:  # it says so itself: by then it has given up what it was born with
+            print(os.getpid(), flush=True)
         signal.pause()
 asyncio.run(main())
 """
