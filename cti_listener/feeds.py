@@ -201,8 +201,9 @@ class Feeds:
 
         Beside one that had not stood for `WINDOW` when its last byte came, it may have come only to
         where that one is held back from, unless it has been seen to have come as far as that one
-        began. It surely came so far where it brought what that one did; and surely not so far as a
-        message that ended another feed and has yet to end it.
+        began. It surely came so far where it brought what that one did, and as far as the server's
+        clock had gone on by the last it brought; but not so far as a message that ended another
+        feed and has yet to end it.
 
         Args:
             feed: Which one.
@@ -221,6 +222,9 @@ class Feeds:
         for life in self._standing.values():
             if reached < life.since <= silent and self._sightings.came_to(mine, life.since):
                 reached = life.since
+        for life in self._standing.values():
+            if reached < silent and life.since > max(mine.since, silent - WINDOW):
+                reached = max(reached, min(silent, self._sightings.told_until(mine, life)))
         awaited = self._awaited(mine, silent)
         return reached if awaited is None else min(reached, awaited)
 

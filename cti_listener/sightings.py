@@ -7,12 +7,14 @@ shows in how few events are seen on both.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, takewhile
-from typing import Final
+from itertools import chain, islice, takewhile
+from math import inf
+from typing import Any, Final
 
 from cti_listener.lives import KINDS, WINDOW, Life, Told
+from cti_listener.values import read_time
 
 KEPT: Final = 30.0
 """For how long, at least, a second copy of an event is waited for, in seconds.
@@ -234,6 +236,53 @@ class Sightings:
         short = until - 2 * life.behind  # it may have been more by then
         return until if short >= alone_since else min(until, max(earliest, short, life.met))
 
+    def told_until(self, life: Life, other: Life) -> float:
+        """Return up to when a feed brought what the server told, going by the server's clock.
+
+        Another began beside it. By so much as that clock went on from the last events of this one
+        to the first of the other, and to each that the other was first with since, has this one yet
+        to come. The clock tells whole seconds, so it may be one more.
+
+        Args:
+            life: Of the feed. Of the last events that it brought the one told first counts.
+            other: Of the other. What it brought was told when it began, or later.
+
+        Returns:
+            Monotonic seconds, before the other began; minus infinity if the clock does not say.
+        """
+        mine = _moments(one for one in self._latest_first() if life in one.lives)
+        if mine is None:
+            return -inf
+        brought = {
+            one.told.time: one.at  # in the end when that came first
+            for one in self._latest_first(other.since)
+            if one.lives[0] is other
+        }
+        for firsts in other.firsts.values():
+            brought.update((first.time, other.since) for first in firsts)
+        second, least = self._second(), min(mine)
+        return min(
+            (
+                at - second * (1 + max(0.0, moment - least))
+                for time, at in brought.items()
+                if (moment := _moment(time)) is not None
+            ),
+            default=-inf,
+        )
+
+    def _second(self) -> float:
+        """Return how long a second of the server's clock is by ours, going by what came of late.
+
+        It is less than one where a recording is played faster. Infinite while that is not known.
+        """
+        first = [*islice(chain(self._older.values(), self._newer.values()), SURE)]
+        last = [*islice(self._latest_first(), SURE)]
+        begun, come_to = _moments(first), _moments(last)
+        if begun is None or come_to is None or last[0].at - first[0].at < WINDOW:
+            return inf
+        told = min(come_to) - max(begun) - 1
+        return (last[0].at - first[0].at) / told if told > 0 else inf
+
     def came_to(self, life: Life, since: float) -> bool:
         """Tell whether a feed has come to where another began, then or later: it brought the same.
 
@@ -254,7 +303,7 @@ class Sightings:
         for one in self._latest_first(since):
             one.both = False
 
-    def _latest_first(self, since: float) -> Iterator[Sighting]:
+    def _latest_first(self, since: float = -inf) -> Iterator[Sighting]:
         every = chain(reversed(self._newer.values()), reversed(self._older.values()))
         return takewhile(lambda one: one.at >= since, every)
 
@@ -291,6 +340,22 @@ class Sightings:
             )
             for name, one in self._counts.items()
         }
+
+
+def _moment(time: Any) -> float | None:
+    """Return when the server told something, in seconds; None if what it wrote is no time."""
+    read = read_time(time) if isinstance(time, str) else None
+    return None if read is None else read.timestamp()
+
+
+def _moments(ones: Iterable[Sighting]) -> list[float] | None:
+    """Return when the server told the first `SURE` of these; None if there are fewer, or no times.
+
+    So many, since the least or the greatest of them is asked for: any one may be odd.
+    """
+    found = [_moment(one.told.time) for one in islice(ones, SURE)]
+    times = [one for one in found if one is not None]
+    return times if len(times) == SURE else None
 
 
 def _is_behind(life: Life, last: Sighting, told: Told) -> bool:

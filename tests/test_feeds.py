@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -53,7 +55,12 @@ class Merged:
             self._bring(feed, Copy(device, key, Told(time, kind, key), None))
 
     def tell(
-        self, feed: str, key: int, *, time: str = "2017.03.18 14:13:24", serial: int | None = 0
+        self,
+        feed: str,
+        key: int,
+        *,
+        time: str | None = "2017.03.18 14:13:24",
+        serial: int | None = 0,
     ) -> None:
         number = key if serial == 0 else serial
         self._bring(feed, Copy("1", key, Told(time, "csta", number), None))
@@ -848,6 +855,110 @@ def test_beside_one_that_was_spliced_in_and_brings_nothing_it_may_be_for_as_long
     assert merged.reached("a", 103.5, hold=1.0) == 101.0  # by more than it was held back for
     assert merged.reached("a", 102.0 + WINDOW, hold=1.0) == 102.0
     assert merged.reached("a", 102.1 + WINDOW, hold=1.0) == 102.1 + WINDOW
+
+
+def at_the_servers(second: float) -> str:
+    return f"2017.03.18 14:{int(second) // 60:02}:{int(second) % 60:02}"
+
+
+def alone_and_then_beside_one_that_is_back(
+    *, played: float = 1.0, odd: Mapping[int, str | None] = MappingProxyType({})
+) -> Merged:
+    """Both were in step for a minute, `b` was away for five seconds, and is back for a moment.
+
+    Args:
+        played: How much faster than ours the server's clock goes.
+        odd: What it told instead, by the tenth of a second.
+    """
+    merged = Merged()
+    for feed in "ab":
+        merged.stood(feed)
+    for tenth in range(650):
+        merged.now = tenth / 10
+        if tenth == 600:
+            merged.lost("b")
+        for feed in "ab" if tenth < 600 else "a":
+            merged.tell(feed, tenth, time=odd.get(tenth, at_the_servers(merged.now * played)))
+    merged.now = 65.0
+    merged.stood("b")
+    return merged
+
+
+@pytest.mark.parametrize("played", [1.0, 10.0])
+def test_the_servers_clock_says_how_far_one_was_that_stood_alone(played: float) -> None:
+    merged = alone_and_then_beside_one_that_is_back(played=played)
+    merged.now = 65.3
+    for key in range(1000, 1005):
+        merged.tell("b", key, time=at_the_servers(65.0 * played))
+    reached = merged.reached("a", 65.4, 0.5)
+    assert 65.0 - 2.2 / played - 0.5 <= reached <= 65.0 - 1.0 / played  # it has five in half one
+
+
+def test_how_far_a_feed_had_come_that_was_behind_shows_in_the_servers_clock() -> None:
+    merged = alone_and_then_beside_one_that_is_back()
+    for key in range(700, 703):
+        merged.tell("b", key, time=at_the_servers(68))  # it has yet to bring three seconds
+    assert 65.0 - 5.5 <= merged.reached("a", 65.4, 0.5) <= 65.0 - 4.0
+
+
+def test_a_feed_that_brings_the_first_late_was_told_it_when_it_began() -> None:
+    merged = alone_and_then_beside_one_that_is_back()
+    merged.now = 67.0
+    merged.tell("b", 1000, time=at_the_servers(65.2))
+    assert merged.reached("a", 67.5, 0.5) <= 64.0
+
+
+def test_the_servers_clock_says_not_that_a_feed_had_come_to_where_another_began() -> None:
+    merged = alone_and_then_beside_one_that_is_back()
+    for key in range(1000, 1005):
+        merged.tell("b", key, time=at_the_servers(30))  # old ones, or it was set back
+    assert merged.reached("a", 65.4, 0.5) <= 64.0
+
+
+@pytest.mark.parametrize("odd", [at_the_servers(3500), at_the_servers(0), "N/A", None])
+@pytest.mark.parametrize("tenth", [300, 649])  # of what is followed, the first and the last
+def test_an_odd_time_makes_no_gap_shorter(tenth: int, odd: str | None) -> None:
+    merged = alone_and_then_beside_one_that_is_back(odd={tenth: odd})
+    for key in range(1000, 1003):
+        merged.tell("b", key, time=at_the_servers(68))
+    assert merged.reached("a", 65.4, 0.5) <= 61.0
+
+
+@pytest.mark.parametrize("odd", [at_the_servers(3500), at_the_servers(0), "N/A", None])
+def test_nor_does_one_of_the_feed_that_is_back(odd: str | None) -> None:
+    merged = alone_and_then_beside_one_that_is_back()
+    merged.tell("b", 999, time=odd)
+    for key in range(1000, 1005):
+        merged.tell("b", key, time=at_the_servers(68))
+    assert merged.reached("a", 65.4, 0.5) <= 61.0
+
+
+def test_a_clock_that_cannot_be_read_says_nothing() -> None:
+    merged = Merged()
+    for feed in "ab":
+        merged.stood(feed)
+    for key in range(200):
+        merged.now = key / 10
+        for feed in "ba" if key < 150 else "a":
+            merged.tell(feed, key, time=str(key))
+    merged.lost("b", 14.9)
+    merged.stood("b")
+    merged.tell("b", 1000, time="1000")
+    assert merged.reached("a", 20.0) == 14.9
+
+
+def test_the_pace_of_a_clock_is_not_told_by_a_few_seconds() -> None:
+    merged = Merged()
+    for feed in "ab":
+        merged.stood(feed)
+    for key in range(90):
+        merged.now = key / 10
+        for feed in "ba" if key < 50 else "a":
+            merged.tell(feed, key, time=at_the_servers(merged.now))
+    merged.lost("b", 4.9)
+    merged.stood("b")
+    merged.tell("b", 1000, time=at_the_servers(9))
+    assert merged.reached("a", 9.0) == 4.9
 
 
 def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
