@@ -23,6 +23,8 @@ from cti_listener.log import log
 from cti_listener.settings.wording import masked_message, masked_query
 from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets, problems
+from cti_listener.sources.endpoints import Endpoints
+from cti_listener.sources.options import ConnectionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -157,14 +159,30 @@ def ailments(settings: Settings) -> list[str]:
         partial(_refuse_open_admin, settings),
         partial(_interest(settings).query, masked_query(settings.query)),
         *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
+        partial(_refuse_untold, settings),
     ]
-    found = []
+    found: dict[str, None] = {}  # what two of them find is said once
     for attempt in tries:
         try:
             attempt()
         except ConfigurationError as error:
-            found.append(str(error))
+            found[str(error)] = None
     return [*found, *problems(settings.to, _sink_options(settings))]
+
+
+def _refuse_untold(settings: Settings) -> None:
+    """Refuse templates that tell a server which speaks JSON nothing, where it surely does."""
+    shown = settings.model_copy(
+        update={
+            "query": masked_query(settings.query),
+            "subscribe": [masked_message(one) for one in settings.subscribe],
+        }
+    )
+    options = ConnectionOptions.from_keywords(shown.connection())
+    urls, zone = settings.url or ("ws://localhost/",), zone_of(settings.zone)
+    endpoints = Endpoints(urls, settings.wire, None, options, "a", zone)
+    for index in range(len(endpoints)):
+        endpoints.check(index, _interest(settings))
 
 
 def _refuse_open_admin(settings: Settings) -> None:

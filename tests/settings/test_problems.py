@@ -206,3 +206,21 @@ def test_a_mistake_in_a_template_is_told_without_its_values(write: Write, line: 
     told = problems(found) or ailments(found.settings)
     assert len(told) == 1
     assert "CANARY" not in repr((told, found.rows()))
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("""query = ""\nsubscribe = ['{"who": "{agent}", "token": "CANARY"}']""", "subscribe"),
+        ('query = "agent={agent}"', "query"),
+    ],
+)
+def test_templates_that_tell_a_json_server_nothing_are_told_of_before_it_is_connected(
+    write: Write, line: str, name: str
+) -> None:
+    line = f'{line}\nwire = "json"\nnamespace = "zhen04.cc"\ndevice = ["8002"]\n'
+    found = load({"url": ("ws://127.0.0.1/events",), "config": write(line)})
+    assert problems(found) == []
+    [told] = ailments(found.settings)
+    assert told.startswith(f"{name}: ")
+    assert "CANARY" not in told
