@@ -7,9 +7,10 @@ shows in how few events are seen on both.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, takewhile
+from itertools import chain, islice, pairwise, takewhile
 from math import inf
 from typing import Any, Final
 
@@ -25,6 +26,12 @@ before has to be known by then.
 
 MOST: Final = 200_000
 """How many events are followed so at once; with more, they are followed for less long."""
+
+REPEATED: Final = 2
+"""One event with which a feed begins may be an old one that the server repeats; so many are not."""
+
+SECONDS: Final = 1000
+"""How many seconds of the server's clock are looked at; of a recording, more of them go by."""
 
 JUDGED: Final = 200
 """How many events on which more than one feed stood are enough to judge by."""
@@ -121,6 +128,9 @@ class Sightings:
         self._counts = {name: _Count() for name in names}
         self._newer: dict[int, Sighting] = {}
         self._older: dict[int, Sighting] = {}
+        # When the first event came of each second of the server's clock.
+        self._newer_seconds: dict[Any, float] = {}
+        self._older_seconds: dict[Any, float] = {}
         # The furthest that is handled of each device, by kind, as far as events are followed.
         self._last: dict[str | None, dict[object, Sighting]] = {}
         self._turned = 0.0
@@ -150,6 +160,7 @@ class Sightings:
         seen = self._newer.get(key) or self._older.get(key)
         if seen is None:
             self._newer[key] = seen = Sighting(life, now, told, both=both, known=known)
+            self._newer_seconds.setdefault(told.time, now)
             mine.seen += 1
             mine.first += not known
             return seen
@@ -245,7 +256,8 @@ class Sightings:
 
         Args:
             life: Of the feed. Of the last events that it brought the one told first counts.
-            other: Of the other. What it brought was told when it began, or later.
+            other: Of the other. What it brought first was told when it began, or later; but it may
+                begin with an old event that the server repeats, so two of them must be later ones.
 
         Returns:
             Monotonic seconds, before the other began; minus infinity if the clock does not say.
@@ -253,35 +265,22 @@ class Sightings:
         mine = _moments(one for one in self._latest_first() if life in one.lives)
         if mine is None:
             return -inf
-        brought = {
-            one.told.time: one.at  # in the end when that came first
-            for one in self._latest_first(other.since)
-            if one.lives[0] is other
-        }
-        for firsts in other.firsts.values():
-            brought.update((first.time, other.since) for first in firsts)
-        second, least = self._second(), min(mine)
-        return min(
-            (
-                at - second * (1 + max(0.0, moment - least))
-                for time, at in brought.items()
-                if (moment := _moment(time)) is not None
-            ),
-            default=-inf,
-        )
+        come_to, seconds = min(mine), self._seconds()
+        firsts = {first for few in other.firsts.values() for first in few}
+        began = [at for one in firsts if (at := _moment(one.time)) is not None and at >= come_to]
+        if len(began) < REPEATED:
+            return -inf
+        second = _length_of(seconds)
+        later = [(other.since, max(began)), *(one for one in seconds if one[0] >= other.since)]
+        return min(at - second * (1 + moment - come_to) for at, moment in later)
 
-    def _second(self) -> float:
-        """Return how long a second of the server's clock is by ours, going by what came of late.
+    def _seconds(self) -> list[tuple[float, float]]:
+        """Return when the first event came of each second of the server's clock, and that second.
 
-        It is less than one where a recording is played faster. Infinite while that is not known.
+        In the order in which they came, in the last half minute at least.
         """
-        first = [*islice(chain(self._older.values(), self._newer.values()), SURE)]
-        last = [*islice(self._latest_first(), SURE)]
-        begun, come_to = _moments(first), _moments(last)
-        if begun is None or come_to is None or last[0].at - first[0].at < WINDOW:
-            return inf
-        told = min(come_to) - max(begun) - 1
-        return (last[0].at - first[0].at) / told if told > 0 else inf
+        every = [*self._older_seconds.items(), *self._newer_seconds.items()][-SECONDS:]
+        return [(at, moment) for time, at in every if (moment := _moment(time)) is not None]
 
     def came_to(self, life: Life, since: float) -> bool:
         """Tell whether a feed has come to where another began, then or later: it brought the same.
@@ -318,6 +317,7 @@ class Sightings:
                 self._judged_shared += shared
         since = self._turned
         self._older, self._newer, self._turned = self._newer, {}, now
+        self._older_seconds, self._newer_seconds = self._newer_seconds, {}
         followed = {
             device: {kind: one for kind, one in lasts.items() if one.at >= since}
             for device, lasts in self._last.items()
@@ -356,6 +356,29 @@ def _moments(ones: Iterable[Sighting]) -> list[float] | None:
     found = [_moment(one.told.time) for one in islice(ones, SURE)]
     times = [one for one in found if one is not None]
     return times if len(times) == SURE else None
+
+
+def _length_of(seconds: Sequence[tuple[float, float]]) -> float:
+    """Return how long a second of the server's clock is by ours: one, but in a recording.
+
+    That is the longest by any quarter of the time: a clock that is set or a backlog makes it
+    shorter in one. Infinite while it is not known.
+
+    Args:
+        seconds: When some came, and which, in the order in which they came.
+    """
+    if not seconds or (span := seconds[-1][0] - seconds[0][0]) < WINDOW:
+        return inf
+    starts = [seconds[0][0] + span * quarter / 4 for quarter in range(4)]
+    marks = [*(seconds[bisect_left(seconds, (start,))] for start in starts), seconds[-1]]
+    return max(
+        (
+            (end - start) / (last - first)
+            for (start, first), (end, last) in pairwise(marks)
+            if start < end and first < last
+        ),
+        default=inf,
+    )
 
 
 def _is_behind(life: Life, last: Sighting, told: Told) -> bool:
