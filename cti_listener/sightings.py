@@ -251,8 +251,8 @@ class Sightings:
         """Return up to when a feed brought what the server told, going by the server's clock.
 
         Another began beside it. By so much as that clock went on from the last events of this one
-        to the first of the other, and to each that the other was first with since, has this one yet
-        to come. The clock tells whole seconds, so it may be one more.
+        to the first of the other, and to what came since, has this one yet to come. The clock tells
+        whole seconds, so it may be one more.
 
         Args:
             life: Of the feed. Of the last events that it brought the one told first counts.
