@@ -160,7 +160,8 @@ class Sightings:
         seen = self._newer.get(key) or self._older.get(key)
         if seen is None:
             self._newer[key] = seen = Sighting(life, now, told, both=both, known=known)
-            self._newer_seconds.setdefault(told.time, now)
+            if not known:
+                self._newer_seconds.setdefault(told.time, now)
             mine.seen += 1
             mine.first += not known
             return seen
@@ -361,8 +362,8 @@ def _moments(ones: Iterable[Sighting]) -> list[float] | None:
 def _length_of(seconds: Sequence[tuple[float, float]]) -> float:
     """Return how long a second of the server's clock is by ours: one, but in a recording.
 
-    That is the longest by any quarter of the time: a clock that is set or a backlog makes it
-    shorter in one. Infinite while it is not known.
+    That is the longest by any quarter of the time: a clock that is put forward or a backlog makes
+    it shorter in one. Infinite while it is not known, or where the clock fell back.
 
     Args:
         seconds: When some came, and which, in the order in which they came.
@@ -371,14 +372,8 @@ def _length_of(seconds: Sequence[tuple[float, float]]) -> float:
         return inf
     starts = [seconds[0][0] + span * quarter / 4 for quarter in range(4)]
     marks = [*(seconds[bisect_left(seconds, (start,))] for start in starts), seconds[-1]]
-    return max(
-        (
-            (end - start) / (last - first)
-            for (start, first), (end, last) in pairwise(marks)
-            if start < end and first < last
-        ),
-        default=inf,
-    )
+    quarters = [(end - start, last - first) for (start, first), (end, last) in pairwise(marks)]
+    return max(ours / its if its > 0 else inf for ours, its in quarters if ours > 0)
 
 
 def _is_behind(life: Life, last: Sighting, told: Told) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -61,8 +61,11 @@ class Merged:
         *,
         time: str | None = "2017.03.18 14:13:24",
         serial: int | None = 0,
+        known: bool = False,
     ) -> None:
         number = key if serial == 0 else serial
+        if known:
+            self._seen.add(key)
         self._bring(feed, Copy("1", key, Told(time, "csta", number), None))
 
     def _bring(self, feed: str, copy: Copy) -> None:
@@ -862,13 +865,17 @@ def at_the_servers(second: float) -> str:
 
 
 def alone_and_then_beside_one_that_is_back(
-    *, played: float = 1.0, odd: Mapping[int, str | None] = MappingProxyType({})
+    *,
+    played: float = 1.0,
+    odd: Mapping[int, str | None] = MappingProxyType({}),
+    old: Collection[int] = (),
 ) -> Merged:
     """Both were in step for a minute, `b` was away for five seconds, and is back for a moment.
 
     Args:
         played: How much faster than ours the server's clock goes.
         odd: What it told instead, by the tenth of a second.
+        old: In which of these it repeated one that is known from before, of another time.
     """
     merged = Merged()
     for feed in "ab":
@@ -877,6 +884,8 @@ def alone_and_then_beside_one_that_is_back(
         merged.now = tenth / 10
         if tenth == 600:
             merged.lost("b")
+        if tenth in old:
+            merged.tell("a", -tenth, time=at_the_servers(merged.now + 900), known=True)
         for feed in "ab" if tenth < 600 else "a":
             merged.tell(feed, tenth, time=odd.get(tenth, at_the_servers(merged.now * played)))
     merged.now = 65.0
@@ -935,6 +944,25 @@ def test_a_clock_that_is_put_forward_makes_its_seconds_no_shorter(second: int) -
     merged = alone_and_then_beside_one_that_is_back(odd=forward)
     for key in range(1000, 1003):
         merged.tell("b", key, time=at_the_servers(3068))
+    assert 65.0 - 6.0 <= merged.reached("a", 65.4, 0.5) <= 61.0 + 0.05
+
+
+@pytest.mark.parametrize("odd", [(0, 1), (1, 0), (3500, 3501), (0, 3500), (3500, 0)])
+@pytest.mark.parametrize("marks", [(388, 563), (300, 475), (475, 649), (300, 388)])
+def test_nor_do_two_odd_times_where_it_is_measured(
+    marks: tuple[int, int], odd: tuple[int, int]
+) -> None:
+    two = {at: at_the_servers(second) for at, second in zip(marks, odd, strict=True)}
+    merged = alone_and_then_beside_one_that_is_back(odd=two)
+    for key in range(1000, 1003):
+        merged.tell("b", key, time=at_the_servers(68))
+    assert merged.reached("a", 65.4, 0.5) <= 61.0 + 0.05
+
+
+def test_events_known_from_before_do_not_measure_it() -> None:
+    merged = alone_and_then_beside_one_that_is_back(old=range(300, 650))
+    for key in range(1000, 1003):
+        merged.tell("b", key, time=at_the_servers(68))
     assert 65.0 - 6.0 <= merged.reached("a", 65.4, 0.5) <= 61.0 + 0.05
 
 
