@@ -39,6 +39,9 @@ STALE: Final = 60.0
 APART: Final = 0.5
 """Feeds that share less than this part of their events are not two of one stream."""
 
+HALVES: Final = 0.05
+"""Those that share less than this are two halves of one, and each may be numbered on its own."""
+
 
 class Copy(NamedTuple):
     """An event, as one feed brought it.
@@ -282,7 +285,9 @@ class Feeds:
 
         The numbers of two halves of a stream may not be comparable.
         """
-        return not self.apart and self._sightings.is_behind(life, copy.device, copy.told)
+        share = self._sightings.share
+        halves = share is not None and share < HALVES
+        return not halves and self._sightings.is_behind(life, copy.device, copy.told)
 
     def _overtake(self, joining: _Joining, now: float) -> None:
         """Remember what another feed, which may be behind, has yet to bring."""

@@ -378,6 +378,26 @@ def test_two_halves_of_a_stream_are_not_late_for_each_other() -> None:
     assert merged.late == []
 
 
+def test_feeds_that_share_some_of_their_events_can_be_late_for_each_other() -> None:
+    merged = Merged()
+    merged.stood("a")
+    merged.stood("b")
+    for number in range(10 * JUDGED):
+        merged.bring("a", number)
+        if number % 10 < 3:
+            merged.bring("b", number)
+    for turn in (2, 4):
+        merged.now = turn * KEPT
+        merged.bring("b", 20_000 + turn)
+    assert merged.feeds.apart
+    merged.lost("a")
+    merged.bring("b", 20_100)
+    merged.lost("b")
+    merged.stood("a")
+    merged.bring("a", 20_099)  # its server is behind
+    assert merged.late == [20_099]
+
+
 def test_what_a_feed_brings_before_it_stands_is_of_one_life() -> None:
     merged = Merged()
     merged.bring("a", 5, 4)
