@@ -13,7 +13,7 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from cti_listener.clock import Clock
+from cti_listener.clock import LONGEST, Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
 from cti_listener.sources.past import Past, held_by, name_of
@@ -116,9 +116,10 @@ class Durable:
 
         Args:
             heartbeat: How often the broker expects a heart-beat of ours, in seconds: it learns by
-                their absence that the connection is dead. 0: it does not.
+                their absence that the connection is dead. 0, or longer than any time: it does not.
         """
-        self._patience = MISSED * heartbeat + QUIET if heartbeat else inf
+        noticed = 0 < heartbeat <= LONGEST
+        self._patience = MISSED * heartbeat + QUIET if noticed else inf
         self._renew_at = -inf
         self.renew()
 

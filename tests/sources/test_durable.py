@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.sources.durable import MISSED, QUIET, RENEWED, STAMPED, Durable
-from cti_listener.sources.past import Past, held_by
+from cti_listener.sources.past import FOREVER, Past, held_by
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make
@@ -394,6 +394,12 @@ async def test_one_it_never_notices_makes_up_for_nothing() -> None:
     assert not await life.settle()
     life.end()
     assert await Life(life).settle()
+
+
+async def test_nor_one_that_is_waited_for_beyond_the_calendar() -> None:
+    life = Life(await known(noticed=False, heartbeat=9e15))
+    assert not await life.settle()
+    assert life.kept.held == {HELD: FOREVER}
 
 
 async def test_a_run_that_was_killed_leaves_a_connection_that_the_next_one_waits_for() -> None:
