@@ -20,6 +20,9 @@ CATCHING_UP: Final = 0.9
 WORTH_TELLING: Final = 1.0
 """Of a clock that is set back by no more than that, in seconds, nothing is said."""
 
+LONGEST: Final = 315_360_000.0
+"""No time may be longer, in seconds: it is meant to be for ever, and the calendar ends."""
+
 
 class Clock(Protocol):
     """What the listener asks of time."""

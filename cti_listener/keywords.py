@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cti_listener.clock import Clock
+from cti_listener.clock import LONGEST, Clock
 from cti_listener.errors import ConfigurationError
 from cti_listener.router import is_half_an_id
 from cti_listener.sources.base import Source
@@ -47,6 +47,17 @@ def make_source(
         )
 
     return make(feeds[0]) if len(feeds) == 1 else MergedSource(make, feeds, clock=clock)
+
+
+def refuse_long(**seconds: float) -> None:
+    """Refuse a time that leaves the calendar; that is meant to be for ever.
+
+    Args:
+        seconds: Each by its name.
+    """
+    for name, given in seconds.items():
+        if not given <= LONGEST:
+            raise ConfigurationError(name, f"must not be more than {LONGEST:.0f} s, ten years")
 
 
 def refuse_short_retention(journal_retention: float, dedupe_age: float) -> None:

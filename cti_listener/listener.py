@@ -25,6 +25,7 @@ from cti_listener.keywords import (
     make_source,
     refuse_forgetful,
     refuse_ids,
+    refuse_long,
     refuse_short_retention,
     zone_of,
 )
@@ -140,6 +141,9 @@ class Listener:
         ):
             if limit <= 0:
                 raise ConfigurationError(name, "must be more than 0")
+        refuse_long(
+            dedupe_age=dedupe_age, journal_retention=journal_retention, call_timeout=call_timeout
+        )
         if journal is not None:
             refuse_short_retention(journal_retention, dedupe_age)
         clock = clock or SystemClock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import timedelta, timezone
+from math import inf, nan
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -717,6 +718,9 @@ async def test_a_crash_of_ours_ends_the_run_with_it(listener: Listener, source: 
         ({"lane_size": 0}, "lane_size"),
         ({"dedupe_window": 0}, "dedupe_window"),
         ({"dedupe_age": -1}, "dedupe_age"),
+        ({"dedupe_age": inf}, "dedupe_age"),
+        ({"journal_retention": 1e14}, "journal_retention"),
+        ({"call_timeout": nan}, "call_timeout"),
         ({"block_limit": -1}, "block_limit"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"silence_limit": 3}, "silence_limit"),

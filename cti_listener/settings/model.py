@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from cti_listener.clock import LONGEST
 from cti_listener.discretion import MASK, in_message, in_query, in_url
 from cti_listener.errors import ConfigurationError
 from cti_listener.ops.masking import mask_path
@@ -113,7 +114,7 @@ class Settings(BaseSettings):
     format: Literal["auto", "pretty", "json"] = "auto"
     calls: bool = False
     internal: str = r"\d{1,6}"
-    call_timeout: Annotated[float, Field(gt=0)] = 4 * 3600.0
+    call_timeout: Annotated[float, Field(gt=0, le=LONGEST)] = 4 * 3600.0
     count: Annotated[int, Field(ge=0)] = 0
     duration: Seconds = 0.0
 
@@ -160,14 +161,14 @@ class Settings(BaseSettings):
     # What is kept on disk
     journal: Path | None = None
     journal_synchronous: Literal["full", "normal"] = "full"
-    journal_retention: Annotated[float, Field(gt=0)] = 86400.0
+    journal_retention: Annotated[float, Field(gt=0, le=LONGEST)] = 86400.0
     journal_max_size: Annotated[int, Field(ge=2**20)] = 4 * 2**30
 
     # How events are handled
     splice_hold: Annotated[float, Field(gt=0)] = 1.0
     lane_size: Annotated[int, Field(ge=1)] = 1000
     dedupe_window: Annotated[int, Field(ge=1)] = 100_000
-    dedupe_age: Annotated[float, Field(gt=0)] = 3600.0
+    dedupe_age: Annotated[float, Field(gt=0, le=LONGEST)] = 3600.0
     drain: Seconds = 8.0
     block_limit: Seconds = 1.0
 
