@@ -7,7 +7,7 @@ A life has one of these if its server keeps queues for us. What is known of them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -16,7 +16,7 @@ from typing import Final
 from cti_listener.clock import LONGEST, Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.past import Past, held_by, name_of
+from cti_listener.sources.past import OUTLIVES, RESTART, Past, held_by, name_of, stood
 from cti_listener.wire.stomp_queues import Ack, Queues
 
 QUIET: Final = 1.0
@@ -77,6 +77,9 @@ class Durable:
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
+        self._kept_of: dict[str, bool] = {}  # whether what it brings outlives the broker
+        self._seen: datetime | None = None  # when the connection was known to stand
+        self._called: datetime | None = None  # when that was looked at
         self._look_at = self._stamp_at = self._renew_at = inf
         self._patience = -inf  # the broker's, with a connection that is silent
 
@@ -125,10 +128,18 @@ class Durable:
 
     def renew(self) -> None:
         """Keep for later runs until when the broker waits for us; call it every second or so."""
-        now = self._clock.monotonic()
-        if now >= self._renew_at and not self._over:
+        if self._over:
+            return
+        now, today = self._clock.monotonic(), self._clock.now()
+        # Where we were held up, it may have ended meanwhile, and that is yet to be read.
+        if self._called is None or (today - self._called).total_seconds() < RESTART:
+            self._seen = today
+        self._called = today
+        if now >= self._renew_at:
             self._renew_at = now + RENEWED / 2  # whoever calls may be late
             self._keep_unnoticed(max(self._past.unnoticed, now + RENEWED + self._patience))
+            self._receiver.queues_empty([stood(self.queues.terms.name)], self._seen)
+            self._keep_what_is_persistent(today)
 
     def _keep_unnoticed(self, unnoticed: float) -> None:
         kept = self._past.to_keep(unnoticed, self._clock)
@@ -141,6 +152,7 @@ class Durable:
         if self._over:
             return
         self._stood_at = self._clock.now()
+        self._past.away = self._past.away or self._past.may_have_missed_a_restart(self._stood_at)
         self._owed = tuple(self.queues.ids)
         self._doubts = self._doubts_of(self._owed)
         # Until it is known to be empty, no later run is to rely on it.
@@ -323,6 +335,10 @@ class Durable:
         """
         past, queues = self._past, self.queues
         self._over = True
+        if self._seen is not None:
+            past.left = self._seen
+            self._receiver.queues_empty([stood(queues.terms.name)], self._seen)
+            self._keep_what_is_persistent(self._seen)
         self._learn_what_is_persistent()
         past.overtaken = past.overtaken or (self._overtaking and queues.fresh)
         if not noticed:
@@ -335,11 +351,24 @@ class Durable:
         self._doubt(self._full)
 
     def _learn_what_is_persistent(self) -> None:
-        past = self._past
+        self._past.persistent.update(self._brings_what_is_persistent())
+
+    def _keep_what_is_persistent(self, at: datetime) -> None:
+        """Keep for later runs what the queues are known to bring."""
+        for name, known in self._brings_what_is_persistent().items():
+            if self._kept_of.get(name) is not known:
+                self._kept_of[name] = known
+                self._receiver.queues_empty([f"{name}{OUTLIVES[known]}"], at)
+                self._receiver.queues_empty([f"{name}{OUTLIVES[not known]}"], None)
+
+    def _brings_what_is_persistent(self) -> Mapping[str, bool]:
+        """Tell of each queue that brought anything whether all of it outlives the broker."""
+        before, found = self._past.persistent, dict[str, bool]()
         for one in self.queues.ids:
             name, persistent = self._name_of(one), self.queues.is_persistent(one)
             if persistent is not None:
-                past.persistent[name] = persistent and past.persistent.get(name, True)
+                found[name] = persistent and before.get(name, True)
+        return found
 
     @property
     def _full(self) -> list[str]:

@@ -17,6 +17,12 @@ from cti_listener.clock import Clock
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """What is kept of a time that never comes."""
 
+RESTART: Final = 5.0
+"""In less than that, in seconds, no broker restarts. What is kept may itself be some of it old."""
+
+OUTLIVES: Final = {True: ", all persistent", False: ", not all persistent"}
+"""What is added to a queue's name to keep whether all that it brings outlives the broker."""
+
 
 @dataclass(slots=True)
 class Past:
@@ -28,8 +34,10 @@ class Past:
         taken: How many messages each brought since then, in lives that ended before it was again.
         persistent: Whether all messages that each brought outlive the broker; it is not among these
             if it brought none in a life that ended.
-        away: The broker may have been away since the backlogs were in last: an attempt failed, or a
-            connection fell silent.
+        away: The broker may have been away since the backlogs were in last: an attempt failed, a
+            connection fell silent, or there was none for long enough.
+        left: When a connection was known to stand last, in an earlier run too; None: that is not
+            known.
         unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
             to bring messages to; monotonic, infinite where nothing will tell it.
         overtaken: We may have taken newer messages than such a connection holds.
@@ -40,6 +48,7 @@ class Past:
     taken: Counter[str] = field(default_factory=Counter)
     persistent: dict[str, bool] = field(default_factory=dict)
     away: bool = False
+    left: datetime | None = None
     unnoticed: float = -inf
     overtaken: bool = False
 
@@ -47,16 +56,27 @@ class Past:
         """Take what earlier runs have kept.
 
         Args:
-            kept: When each queue was known to be empty, and what connections held to be given back.
+            kept: When each queue was known to be empty, which of them bring what outlives the
+                broker, when a connection stood last, and what it held to be given back.
             name: Begins the id of each of our subscriptions.
             clock: The one clock.
         """
-        self.emptied.update(kept)
+        for row, at in kept.items():
+            outlives = next((one for one in (True, False) if row.endswith(OUTLIVES[one])), None)
+            if outlives is None:
+                self.emptied[row] = at
+            elif row.startswith(f"{name}."):
+                self.persistent[row.removesuffix(OUTLIVES[outlives])] = outlives
+        self.left = self.emptied.pop(stood(name), None)
         given_back = self.emptied.pop(held_by(name), None)
         if given_back is not None:
             ahead = (given_back - clock.now()).total_seconds() if given_back < FOREVER else inf
             self.unnoticed = max(self.unnoticed, clock.monotonic() + ahead)
             self.overtaken = self.overtaken or ahead > 0
+
+    def may_have_missed_a_restart(self, now: datetime) -> bool:
+        """Tell whether a broker could restart unnoticed since a connection was known to stand."""
+        return self.left is None or (now - self.left).total_seconds() > RESTART
 
     def to_keep(self, unnoticed: float, clock: Clock) -> datetime | None:
         """Return what later runs are to know of `unnoticed`; None: it has passed."""
@@ -80,3 +100,12 @@ def held_by(name: str) -> str:
         name: Begins the id of each of our subscriptions.
     """
     return f"held by connections of {name}"
+
+
+def stood(name: str) -> str:
+    """Name when a connection of ours stood last; it is kept among the queues.
+
+    Args:
+        name: Begins the id of each of our subscriptions.
+    """
+    return f"connections of {name} stood"

@@ -20,7 +20,7 @@ from cti_listener.event_base import Delivery
 from cti_listener.interest import Interest
 from cti_listener.notices import GapReason
 from cti_listener.sources.options import ConnectionOptions
-from cti_listener.sources.past import held_by
+from cti_listener.sources.past import OUTLIVES, held_by
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.wire.base import MessageBad, WireName
 from tests.examples import NAMESPACE
@@ -56,6 +56,7 @@ class Kept:
     overflowed: bool | None = None  # so, of the backlog that was in last
     queues_emptied: dict[str, datetime] = field(default_factory=dict)
     held: dict[str, datetime] = field(default_factory=dict)  # kept among these in a journal
+    known: dict[str, datetime] = field(default_factory=dict)  # of what they bring, likewise
     uncommitted: list[Callable[[], None]] | None = None  # None: all is committed at once
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -114,6 +115,7 @@ class Kept:
     def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
         for name in names:
             kept = self.held if name.startswith(held_by("")) else self.queues_emptied
+            kept = self.known if name.endswith(("stood", *OUTLIVES.values())) else kept
             if at is None:
                 kept.pop(name, None)
             else:

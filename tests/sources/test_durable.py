@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cti_listener.sources.durable import MISSED, QUIET, RENEWED, STAMPED, Durable
-from cti_listener.sources.past import FOREVER, Past, held_by
+from cti_listener.sources.past import FOREVER, OUTLIVES, RESTART, Past, held_by, stood
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make
@@ -98,7 +98,7 @@ async def known(*, noticed: bool = True, **options: Any) -> Life:
 def next_run(before: Life) -> Life:
     """Return the first life of a process that knows only what the one before has kept."""
     past = Past()
-    kept = {**before.kept.queues_emptied, **before.kept.held}
+    kept = {**before.kept.queues_emptied, **before.kept.held, **before.kept.known}
     past.recall(kept, TERMS.name, before.clock)
     before.past = past
     return Life(before)
@@ -247,6 +247,7 @@ async def test_what_an_earlier_run_knew_of_a_queue_is_relied_on() -> None:
     for age, recovered in ((TERMS.expires - 10, True), (TERMS.expires, False)):
         life = Life()
         life.past.emptied[NAME] = clock.now() - timedelta(seconds=age)
+        life.past.persistent[NAME] = True
         life.past.found = frozenset([NAME])
         life.durable.stands()
         assert await life.settle() is recovered
@@ -332,6 +333,71 @@ async def test_a_queue_that_was_quiet_is_taken_to_be_like_the_others(
     first.end()
     first.past.away = True
     assert await Life(first, *names).settle() is recovered
+
+
+@pytest.mark.parametrize(("persistent", "after"), [("true", True), ("false", False)])
+async def test_a_broker_may_restart_while_there_is_no_connection_for_long(
+    persistent: str,
+    after: bool,  # noqa: FBT001 - a row's value
+) -> None:
+    first = Life()
+    await first.take(persistent=persistent)
+    await first.settle()
+    first.durable.renew()
+    await first.clock.advance(1.0)
+    first.end()
+    await first.clock.advance(RESTART - 1.0)
+    second = Life(first)
+    assert await second.settle()
+    second.durable.renew()
+    await second.clock.advance(RESTART + 0.1)  # we are held up, and it ends
+    second.durable.renew()
+    second.end()  # that is read only now
+    assert await Life(second).settle() is after
+
+
+@pytest.mark.parametrize(("persistent", "after"), [("true", True), ("false", False)])
+async def test_and_while_no_listener_runs(
+    persistent: str,
+    after: bool,  # noqa: FBT001 - a row's value
+) -> None:
+    life = Life(await known())
+    await life.settle()
+    await life.take(persistent=persistent)
+    await life.tick(STAMPED)
+    for _ in range(2):  # the first comes late
+        life.durable.renew()
+    life.end()
+    await life.clock.advance(RESTART)
+    soon = next_run(life)
+    assert await soon.settle()
+    soon.end()
+    await soon.clock.advance(RESTART + 0.1)
+    late = next_run(soon)
+    assert await late.settle() is after
+
+
+async def test_that_a_connection_stands_is_kept_while_it_does() -> None:
+    life = Life()
+    for _ in range(3):
+        await life.clock.advance(RENEWED / 2)
+        life.durable.renew()
+        assert life.kept.known[stood(TERMS.name)] == life.clock.now()
+
+
+async def test_what_a_later_run_does_not_know_to_outlive_the_broker_does_not() -> None:
+    life = await known()
+    assert NAME + OUTLIVES[True] in life.kept.known
+    life.kept.known.clear()  # of a version that kept nothing of it
+    assert not await next_run(life).settle()
+
+
+async def test_of_what_is_kept_only_its_own_queues_are_taken_for_known() -> None:
+    past = Past()
+    when = ManualClock().now()
+    past.recall({f"other.a.1{OUTLIVES[True]}": when}, TERMS.name, ManualClock())
+    assert past.persistent == {}
+    assert past.emptied == {}
 
 
 async def test_a_connection_that_fell_silent_does_not_show_that_the_broker_stayed_up() -> None:
