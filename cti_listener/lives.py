@@ -5,7 +5,9 @@ Feeds are measured by these: in `sightings`, and where one comes back or is lost
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +15,12 @@ from cti_listener.values import seconds_between
 
 WINDOW: Final = 10.0
 """By no more than this, in seconds, is a feed taken to be behind."""
+
+SURE: Final = 5
+"""After so many of another's events, one behind the other, a feed has come as far as that.
+
+One is not enough: it may be an old event that the server repeated to the other.
+"""
 
 FIRSTS: Final = 3
 """By so many events of each kind it is told where a feed began."""
@@ -75,6 +83,7 @@ class Life:
         firsts: The first events it brought, by kind.
         furthest: The one told last of those it brought, by kind.
         awaiting: When others met a message that ended their connection, and it has yet to.
+        latest: The last events it brought, none of them again.
     """
 
     feed: str
@@ -85,6 +94,7 @@ class Life:
     firsts: dict[object, list[Told]] = field(default_factory=dict)
     furthest: dict[object, Told] = field(default_factory=dict)
     awaiting: list[float] = field(default_factory=list)
+    latest: deque[Told] = field(default_factory=partial(deque, maxlen=SURE))
 
     def note(self, told: Told) -> None:
         """Take note of an event."""

@@ -8,13 +8,13 @@ shows in how few events are seen on both.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise, takewhile
 from math import inf
 from typing import Any, Final
 
-from cti_listener.lives import KINDS, WINDOW, Life, Told
+from cti_listener.lives import KINDS, SURE, WINDOW, Life, Told
 from cti_listener.values import read_time
 
 KEPT: Final = 30.0
@@ -35,12 +35,6 @@ SECONDS: Final = 1000
 
 JUDGED: Final = 200
 """How many events on which more than one feed stood are enough to judge by."""
-
-SURE: Final = 5
-"""After so many of another's events, one behind the other, a feed has come as far as that.
-
-One is not enough: it may be an old event that the server repeated to the other.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +156,7 @@ class Sightings:
             self._newer[key] = seen = Sighting(life, now, told, both=both, known=known)
             if not known:
                 self._newer_seconds.setdefault(told.time, now)
+                life.latest.append(told)
             mine.seen += 1
             mine.first += not known
             return seen
@@ -170,6 +165,7 @@ class Sightings:
         shared = seen.shared
         if not seen.add(life):
             return None
+        life.latest.append(told)
         mine.seen += 1
         mine.behind += 1
         mine.lag += now - seen.at
@@ -263,7 +259,7 @@ class Sightings:
         Returns:
             Monotonic seconds, before the other began; minus infinity if the clock does not say.
         """
-        mine = _moments(one for one in self._latest_first() if life in one.lives)
+        mine = _moments(life.latest)
         if mine is None:
             return -inf
         come_to, seconds = min(mine), self._seconds()
@@ -280,8 +276,9 @@ class Sightings:
 
         In the order in which they came, in the last half minute at least.
         """
-        every = [*self._older_seconds.items(), *self._newer_seconds.items()][-SECONDS:]
-        return [(at, moment) for time, at in every if (moment := _moment(time)) is not None]
+        latest = chain(reversed(self._newer_seconds.items()), reversed(self._older_seconds.items()))
+        read = [(at, _moment(time)) for time, at in islice(latest, SECONDS)]
+        return [(at, moment) for at, moment in reversed(read) if moment is not None]
 
     def came_to(self, life: Life, since: float) -> bool:
         """Tell whether a feed has come to where another began, then or later: it brought the same.
@@ -303,7 +300,7 @@ class Sightings:
         for one in self._latest_first(since):
             one.both = False
 
-    def _latest_first(self, since: float = -inf) -> Iterator[Sighting]:
+    def _latest_first(self, since: float) -> Iterator[Sighting]:
         every = chain(reversed(self._newer.values()), reversed(self._older.values()))
         return takewhile(lambda one: one.at >= since, every)
 
@@ -349,12 +346,12 @@ def _moment(time: Any) -> float | None:
     return None if read is None else read.timestamp()
 
 
-def _moments(ones: Iterable[Sighting]) -> list[float] | None:
-    """Return when the server told the first `SURE` of these; None if there are fewer, or no times.
+def _moments(latest: Collection[Told]) -> list[float] | None:
+    """Return when the server told these; None if they are fewer than `SURE`, or one has no time.
 
-    So many, since the least or the greatest of them is asked for: any one may be odd.
+    So many, since the least of them is asked for: any one may be odd.
     """
-    found = [_moment(one.told.time) for one in islice(ones, SURE)]
+    found = [_moment(one.time) for one in latest]
     times = [one for one in found if one is not None]
     return times if len(times) == SURE else None
 
