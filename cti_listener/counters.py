@@ -8,7 +8,7 @@ numbers: the first event of a second, lower line looks like a restart, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,6 +29,12 @@ DEAD: Final = timedelta(hours=1)
 LINES: Final = 8
 COUNTERS: Final = 1000
 
+EARLIER: Final = 16
+"""A line keeps fewer earlier numbers than this, spread evenly over its whole way."""
+
+FEW: Final = 2
+"""Fewer earlier numbers than this say nothing: the last time alone does."""
+
 
 @dataclass(slots=True)
 class _Line:
@@ -40,6 +46,9 @@ class _Line:
     odd: str = ""  # the time of one that was odd
     lag: timedelta | None = None  # how long after its time the first of that time was heard
     least: timedelta | None = None  # the least of these, but for the last, which may be odd
+    earlier: list[tuple[int, str]] = field(default_factory=list)  # numbers and their times
+    apart: int = 1  # of so many times that went on one is kept
+    due: int = 1  # after so many more
 
     def rise(self, serial: int, stamped: str, heard: datetime) -> None:
         """Take a number above the highest."""
@@ -51,6 +60,9 @@ class _Line:
             self.below, self.beside = self.highest, self.stamped
             if self.lag is not None and (self.least is None or self.lag < self.least):
                 self.least = self.lag
+            self.due -= 1
+            if not self.due:
+                self._keep()
         elif self.is_odd(stamped):
             self.odd = self.stamped
         else:
@@ -63,8 +75,18 @@ class _Line:
         highest, before = self.highest, self.stamped
         if self.is_odd(stamped):
             highest, before = self.below, self.beside
+        if highest <= serial:
+            return None
         apart = seconds_between(before, stamped)
-        return None if highest <= serial or (apart is not None and apart < MARGIN) else before
+        if apart is not None and apart >= MARGIN:
+            return before
+        ago = [seconds_between(time, stamped) for number, time in self.earlier if number > serial]
+        known = [one for one in ago if one is not None]
+        if len(known) < FEW:
+            left = apart is None
+        else:  # whatever the last times say: several of them may be odd
+            left = sum(one >= MARGIN for one in known) > len(known) / 2
+        return before if left else None
 
     def came_at(self, stamped: str) -> datetime | None:
         """Return when what was so stamped came, at the earliest, however late it was heard."""
@@ -84,6 +106,14 @@ class _Line:
             return True
         apart = [seconds_between(one, self.stamped) or 0.0 for one in (self.beside, stamped)]
         return min(apart) > FAR
+
+    def _keep(self) -> None:
+        """Keep its highest among the earlier ones; of too many, drop every other."""
+        self.earlier.append((self.highest, self.stamped))
+        if len(self.earlier) == EARLIER:
+            del self.earlier[::2]
+            self.apart *= 2
+        self.due = self.apart
 
 
 class Counters:

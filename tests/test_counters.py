@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti_listener.counters import COUNTERS, Counters
+from cti_listener.counters import COUNTERS, EARLIER, Counters
 
 BEGIN = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -28,13 +29,20 @@ class Stream:
     def __init__(self) -> None:
         self.counters = Counters()
 
-    def note(self, serial: int, second: float, *, kind: str = "csta", ns: str = "a.cc") -> bool:
-        return self.since(serial, second, kind=kind, ns=ns) is not None
+    def note(
+        self,
+        serial: int,
+        second: float,
+        *,
+        ahead: float = 0,
+        kind: str = "csta",
+        ns: str = "a.cc",
+    ) -> bool:
+        time = stamp(second + ahead)
+        return self.counters.note(ns, kind, serial, time, heard(second)) is not None
 
-    def since(
-        self, serial: int, second: float, *, kind: str = "csta", ns: str = "a.cc"
-    ) -> datetime | None:
-        return self.counters.note(ns, kind, serial, stamp(second), heard(second))
+    def since(self, serial: int, second: float) -> datetime | None:
+        return self.counters.note("a.cc", "csta", serial, stamp(second), heard(second))
 
 
 def test_a_counter_that_falls_back_while_time_goes_on_restarted() -> None:
@@ -75,6 +83,18 @@ def test_a_late_serial_is_no_restart() -> None:
     assert not stream.note(101, 12)
 
 
+def test_a_second_is_no_more_than_the_margin_for_earlier_numbers_too() -> None:
+    stream = Stream()
+    for serial, second in ((101, 8), (102, 9), (103, 10), (100, 9)):
+        assert not stream.note(serial, second)
+
+
+def test_where_no_time_is_known_any_fall_is_a_restart() -> None:
+    counters = Counters()
+    assert counters.note("a.cc", "csta", 100, "x", heard(0)) is None
+    assert counters.note("a.cc", "csta", 5, stamp(10), heard(10)) == heard(0)
+
+
 def test_a_time_that_cannot_be_read_is_no_restart() -> None:
     counters = Counters()
     assert counters.note("a.cc", "csta", 100, "x", heard(0)) is None
@@ -102,6 +122,97 @@ def test_a_clock_that_goes_ahead_for_long_hides_restarts_until_it_is_back() -> N
         assert not stream.note(1000 + n, n + (7200 if n in {2, 3} else 0))
     assert not stream.note(1005, 5)
     assert stream.note(1, 3600)
+
+
+@pytest.mark.parametrize("ahead", [45, 7200, 10**6])
+@pytest.mark.parametrize("run", [2, 3, 20])
+def test_odd_times_in_a_row_hide_no_restart(run: int, ahead: int) -> None:
+    stream = Stream()
+    for n in range(500):
+        assert not stream.note(1000 + n, n, ahead=ahead if n >= 500 - run else 0)
+    assert stream.since(1, 530) == heard(499)
+    assert not stream.note(2, 531)
+
+
+@pytest.mark.parametrize("odd", [(45,), (45, 45), (7200, 7200)])
+def test_two_numbers_before_them_are_enough(odd: tuple[int, ...]) -> None:
+    stream = Stream()
+    for n, ahead in enumerate((0, 0, *odd)):
+        assert not stream.note(1000 + n, n, ahead=ahead)
+    assert stream.note(1, 20)
+
+
+@pytest.mark.parametrize(("length", "ahead"), [(500, 100), (4000, 1500), (10, 4)])
+def test_a_clock_that_a_restart_puts_right_hides_it_not(length: int, ahead: int) -> None:
+    stream = Stream()
+    for n in range(length):
+        assert not stream.note(1000 + n, n, ahead=ahead)
+    assert stream.since(1, length + 2) == heard(length - 1)
+    assert not stream.note(2, length + 3)
+
+
+def test_a_clock_that_was_ahead_for_most_of_a_line_hides_a_restart_for_a_while() -> None:
+    stream = Stream()
+    for n in range(60):
+        assert not stream.note(1000 + n, n, ahead=100)
+    told = [second for second in range(70, 300) if stream.note(second - 69, second)]
+    assert len(told) == 1
+    assert 100 < told[0] < 140
+
+
+@pytest.mark.parametrize("run", [1, 2, 3, 5])
+def test_odd_times_in_a_row_make_no_restart_of_what_is_late(run: int) -> None:
+    for odd in ("2024.05.01 10:00:0{}", "unknown {}"):
+        stream = Stream()
+        for n in range(30):
+            if 10 <= n < 10 + run:
+                time = odd.format(n % 10)
+                assert stream.counters.note("a.cc", "csta", 1000 + 2 * n, time, heard(n)) is None
+            else:
+                assert not stream.note(1000 + 2 * n, n)
+        assert not stream.note(1015, 7)
+        assert stream.since(1, 60) == heard(29)
+
+
+def test_times_that_are_none_in_a_row_neither_hide_a_restart_nor_make_one() -> None:
+    stream = Stream()
+    for n in range(10):
+        assert not stream.note(1000 + 2 * n, n)
+    for n in range(10, 25):
+        assert stream.counters.note("a.cc", "csta", 1000 + 2 * n, f"none {n}", heard(n)) is None
+    assert not stream.note(1003, 1)
+    assert stream.since(1, 60) == heard(24)
+
+
+def test_one_earlier_number_says_nothing_since_its_time_may_be_odd() -> None:
+    stream = Stream()
+    assert not stream.note(1000, -7200)
+    assert not stream.note(1001, 5)
+    assert not stream.note(999, 4)
+    assert not stream.note(1002, 6)
+    assert not stream.note(998, 4)
+
+
+def test_what_is_late_or_odd_or_comes_again_neither_hides_a_restart_nor_makes_one() -> None:
+    for seed in range(150):
+        chance = random.Random(seed)
+        stream, now, told = Stream(), 0.0, []
+        for first in (1001, 1, 1):
+            sent: list[tuple[int, str]] = []
+            length = chance.randrange(30, 150)
+            begin = chance.randrange(length)
+            odd = {*range(begin, begin + 4), *range(length - chance.randint(0, 4), length)}
+            for n in range(length):
+                said = first + n, stamp(now + (n in odd and chance.choice((30, 4000, 90_000))))
+                if n not in odd:
+                    sent.append(said)
+                if sent and n and chance.random() < 0.1:
+                    said = chance.choice(sent)  # came late, or again
+                if stream.counters.note("a.cc", "csta", *said, heard(now)) is not None:
+                    told.append(said[0])
+                now += chance.choice((0.2, 1, 3))
+            now += chance.choice((3, 30, 300))
+        assert (seed, told) == (seed, [1, 1])
 
 
 def test_an_odd_time_that_comes_again_tells_no_restart() -> None:
@@ -299,6 +410,17 @@ def test_what_is_remembered_is_bounded() -> None:
         stream.note(1_000_000 - fall, 100 + fall * 3, ns="2.cc")
     lines = stream.counters._lines["2.cc", "csta"]  # noqa: SLF001 - as above
     assert len(lines) <= 8
+
+
+@pytest.mark.parametrize("length", [10, 100, 5000, 8191])
+def test_earlier_numbers_are_few_and_evenly_spread(length: int) -> None:
+    stream = Stream()
+    for n in range(length):
+        assert not stream.note(n, n)
+    (line,) = stream.counters._lines["a.cc", "csta"]  # noqa: SLF001 - as above
+    assert len(line.earlier) < EARLIER
+    kept = [0, *(number for number, _ in line.earlier), length]
+    assert max(after - before for before, after in pairwise(kept)) <= max(2, length / 7)
 
 
 def test_a_line_long_unheard_is_forgotten() -> None:
