@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from cti_listener.errors import ConfigurationError
 from cti_listener.interest import Interest
 from cti_listener.simulator import SimulatorServer
-from cti_listener.sources.past import held_by
+from cti_listener.sources.past import held_by, stood
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_frames import Frame, FrameDecoder, encode
 from cti_listener.wire.stomp_terms import Terms, queue_name
@@ -222,7 +222,7 @@ async def test_what_an_earlier_run_knew_is_relied_on() -> None:
                 for _ in range(3):
                     await clock.advance(1.0)
                 assert kept.recovered == [recovered]
-                known = dict(kept.queues_emptied)
+                known = {**kept.queues_emptied, **kept.known}
 
 
 async def test_who_leaves_in_order_leaves_no_connection_that_the_broker_takes_for_alive() -> None:
@@ -272,7 +272,7 @@ async def known_of(broker: Broker, clock: ManualClock, **options: Any) -> dict[s
         for _ in range(3):
             await clock.advance(1.0)
         assert kept.recovered == [False]
-        return dict(kept.queues_emptied)
+        return {**kept.queues_emptied, **kept.known}
 
 
 async def test_queues_known_to_be_empty_are_looked_for_by_one_connection_and_then_asked_for() -> (
@@ -305,7 +305,8 @@ async def test_a_queue_that_is_not_found_is_never_relied_on_again(
         source = source_of(broker.url, clock=clock, receipt_timeout=0.05, **DURABLE)
         async with running(source, queues_emptied=known) as kept:
             await until(lambda: len(broker.heard) == 3 and broker.heard[2])
-            assert kept.queues_emptied == {}  # already when it is asked for, which makes it
+            # Already when it is asked for, which makes it.
+            assert kept.queues_emptied.keys() == {stood(TERMS.name)}
             await broker.drop()
             broker.answer = broker.receipt
             while not kept.recovered:
