@@ -16,7 +16,7 @@ from typing import Final
 from cti_listener.clock import LONGEST, Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.past import OUTLIVES, RESTART, Past, held_by, name_of, stood
+from cti_listener.sources.past import OUTLIVES, Past, held_by, name_of, stood
 from cti_listener.wire.stomp_queues import Ack, Queues
 
 QUIET: Final = 1.0
@@ -24,6 +24,9 @@ QUIET: Final = 1.0
 
 STAMPED: Final = 10.0
 """How often it is kept, in seconds, that the queues are empty."""
+
+HELD_UP: Final = 1.5
+"""Whoever comes so many seconds after the last time was held up; he comes every second."""
 
 RENEWED: Final = 4.0
 """For so long, in seconds, it is kept ahead that the connection stands: it may be our last act."""
@@ -123,6 +126,8 @@ class Durable:
         """
         noticed = 0 < heartbeat <= LONGEST
         self._patience = MISSED * heartbeat + QUIET if noticed else inf
+        now = self._clock.now()
+        self._past.away = self._past.away or self._past.may_have_missed_a_restart(now)
         self._renew_at = -inf
         self.renew()
 
@@ -132,14 +137,19 @@ class Durable:
             return
         now, today = self._clock.monotonic(), self._clock.now()
         # Where we were held up, it may have ended meanwhile, and that is yet to be read.
-        if self._called is None or (today - self._called).total_seconds() < RESTART:
+        if self._called is None or (today - self._called).total_seconds() < HELD_UP:
             self._seen = today
         self._called = today
+        self._keep_standing()
         if now >= self._renew_at:
             self._renew_at = now + RENEWED / 2  # whoever calls may be late
             self._keep_unnoticed(max(self._past.unnoticed, now + RENEWED + self._patience))
-            self._receiver.queues_empty([stood(self.queues.terms.name)], self._seen)
             self._keep_what_is_persistent(today)
+
+    def _keep_standing(self) -> None:
+        """Keep that the connection stood; one that never did shows a later run nothing."""
+        if self._stood_at is not None and self._seen is not None:
+            self._receiver.queues_empty([stood(self.queues.terms.name)], self._seen)
 
     def _keep_unnoticed(self, unnoticed: float) -> None:
         kept = self._past.to_keep(unnoticed, self._clock)
@@ -152,7 +162,6 @@ class Durable:
         if self._over:
             return
         self._stood_at = self._clock.now()
-        self._past.away = self._past.away or self._past.may_have_missed_a_restart(self._stood_at)
         self._owed = tuple(self.queues.ids)
         self._doubts = self._doubts_of(self._owed)
         # Until it is known to be empty, no later run is to rely on it.
@@ -249,8 +258,8 @@ class Durable:
         brought nothing before is taken to be like the others.
         """
         known = self._past.persistent
-        others = bool(known) and all(known.values())
-        before = known.get(self._name_of(subscription), others)
+        asked = [known[name] for name in self._names(self.queues.ids) if name in known]
+        before = known.get(self._name_of(subscription), bool(asked) and all(asked))
         return before and self.queues.is_persistent(subscription) is not False
 
     def _tell_shared(self) -> None:
@@ -337,7 +346,7 @@ class Durable:
         self._over = True
         if self._seen is not None:
             past.left = self._seen
-            self._receiver.queues_empty([stood(queues.terms.name)], self._seen)
+            self._keep_standing()
             self._keep_what_is_persistent(self._seen)
         self._learn_what_is_persistent()
         past.overtaken = past.overtaken or (self._overtaking and queues.fresh)

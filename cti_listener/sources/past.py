@@ -17,8 +17,8 @@ from cti_listener.clock import Clock
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """What is kept of a time that never comes."""
 
-RESTART: Final = 5.0
-"""In less than that, in seconds, no broker restarts. What is kept may itself be some of it old."""
+RESTART: Final = 3.0
+"""In less than that, in seconds, no broker restarts: RabbitMQ stops and starts in some four."""
 
 OUTLIVES: Final = {True: ", all persistent", False: ", not all persistent"}
 """What is added to a queue's name to keep whether all that it brings outlives the broker."""

@@ -224,3 +224,9 @@ def test_templates_that_tell_a_json_server_nothing_are_told_of_before_it_is_conn
     [told] = ailments(found.settings)
     assert told.startswith(f"{name}: ")
     assert "CANARY" not in told
+
+
+@pytest.mark.parametrize("name", ["dedupe_age", "journal_retention", "call_timeout"])
+def test_a_time_beyond_the_calendar_is_refused(name: str) -> None:
+    [told] = problems(load({"url": (URL,), name: 1e14}))
+    assert "must be less than or equal to 315360000" in told

@@ -33,6 +33,7 @@ class Life:
         confirmed: bool = True,
         found: bool = True,
         heartbeat: float = 10.0,
+        stands: bool = True,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
@@ -55,7 +56,8 @@ class Life:
             for one in self.broker.queues.ids:
                 self.broker.say("RECEIPT", {"receipt-id": f"subscribe-{one}"})
         self.broker.heard()
-        self.durable.stands()
+        if stands:
+            self.durable.stands()
 
     async def take(self, count: int = 1, **headers: str) -> None:
         for _ in range(count):
@@ -343,13 +345,15 @@ async def test_a_broker_may_restart_while_there_is_no_connection_for_long(
     first = Life()
     await first.take(persistent=persistent)
     await first.settle()
-    first.durable.renew()
+    for _ in range(2):  # the first comes late
+        first.durable.renew()
     await first.clock.advance(1.0)
     first.end()
     await first.clock.advance(RESTART - 1.0)
     second = Life(first)
     assert await second.settle()
-    second.durable.renew()
+    for _ in range(2):  # the first comes late
+        second.durable.renew()
     await second.clock.advance(RESTART + 0.1)  # we are held up, and it ends
     second.durable.renew()
     second.end()  # that is read only now
@@ -380,9 +384,59 @@ async def test_and_while_no_listener_runs(
 async def test_that_a_connection_stands_is_kept_while_it_does() -> None:
     life = Life()
     for _ in range(3):
-        await life.clock.advance(RENEWED / 2)
+        await life.clock.advance(1.0)
         life.durable.renew()
         assert life.kept.known[stood(TERMS.name)] == life.clock.now()
+
+
+async def test_what_a_queue_brings_is_kept_while_the_connection_stands() -> None:
+    life = Life()
+    for persistent in ("true", "false", "true"):
+        await life.take(persistent=persistent)
+        await life.clock.advance(RENEWED)
+        life.durable.renew()
+        outlives = life.broker.queues.is_persistent(ID)
+        assert outlives is not None
+        assert NAME + OUTLIVES[outlives] in life.kept.known
+        assert NAME + OUTLIVES[not outlives] not in life.kept.known
+    assert not outlives
+
+
+async def test_a_connection_that_opened_and_never_stood_shows_not_that_the_broker_stayed_up() -> (
+    None
+):
+    first = await known()
+    await first.take(persistent="false")
+    first.past.persistent[NAME] = False
+    await first.clock.advance(RESTART + 0.1)
+    before = dict(first.kept.known)
+    opened = Life(first, stands=False)
+    await opened.clock.advance(1.0)
+    opened.durable.renew()
+    assert opened.kept.known[stood(TERMS.name)] == before[stood(TERMS.name)]
+    opened.end()
+    assert not await Life(opened).settle()
+
+
+async def test_the_time_that_it_takes_to_subscribe_is_no_absence() -> None:
+    first = await known()
+    first.past.persistent[NAME] = False
+    slow = Life(first, stands=False)
+    await slow.clock.advance(RESTART + 0.1)
+    slow.durable.stands()
+    assert await slow.settle()
+
+
+async def test_queues_that_are_asked_for_no_more_say_nothing_of_a_quiet_one() -> None:
+    first = Life()
+    await first.take()
+    await first.settle()
+    first.end()
+    quiet = Life(first, B)
+    await quiet.settle()
+    quiet.end()
+    quiet.past.away = True
+    assert not await Life(quiet, B).settle()
 
 
 async def test_what_a_later_run_does_not_know_to_outlive_the_broker_does_not() -> None:
