@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -1014,33 +1014,39 @@ def test_nor_does_one_of_the_feed_that_is_back(odd: str | None) -> None:
     assert merged.reached("a", 65.4, 0.5) <= 61.0
 
 
-def test_a_clock_that_cannot_be_read_says_nothing() -> None:
+def alone_since(tenth: int, until: int, written: Callable[[float], str]) -> Merged:
+    """Both were in step until then; `b` is back later, and brings what the other lacks."""
     merged = Merged()
     for feed in "ab":
         merged.stood(feed)
-    for key in range(200):
+    for key in range(until):
         merged.now = key / 10
-        for feed in "ba" if key < 150 else "a":
-            merged.tell(feed, key, time=str(key))
-    merged.lost("b", 14.9)
-    merged.stood("b")
-    merged.tell("b", 1000, time="1000")
-    assert merged.reached("a", 20.0) == 14.9
-
-
-def test_the_pace_of_a_clock_is_not_told_by_a_few_seconds() -> None:
-    merged = Merged()
-    for feed in "ab":
-        merged.stood(feed)
-    for key in range(90):
-        merged.now = key / 10
-        for feed in "ba" if key < 50 else "a":
-            merged.tell(feed, key, time=at_the_servers(merged.now))
-    merged.lost("b", 4.9)
+        for feed in "ba" if key < tenth else "a":
+            merged.tell(feed, key, time=written(merged.now))
+    merged.lost("b", (tenth - 1) / 10)
     merged.stood("b")
     for key in range(1000, 1003):
-        merged.tell("b", key, time=at_the_servers(9))
-    assert merged.reached("a", 9.0) == 4.9
+        merged.tell("b", key, time=written(until / 10))
+    return merged
+
+
+@pytest.mark.parametrize(
+    ("tenth", "until", "written"),
+    [
+        pytest.param(150, 200, lambda now: str(int(now)), id="it cannot be read"),
+        pytest.param(50, 90, at_the_servers, id="a few seconds do not tell how fast it goes"),
+    ],
+)
+def test_where_the_clock_does_not_say_the_last_that_both_brought_does(
+    tenth: int, until: int, written: Callable[[float], str]
+) -> None:
+    merged = alone_since(tenth, until, written)
+    assert merged.reached("a", until / 10) == (tenth - 1) / 10
+
+
+def test_where_it_does_that_is_asked() -> None:
+    merged = alone_since(150, 200, at_the_servers)
+    assert merged.reached("a", 20.0) > 17.0
 
 
 def test_no_feed_is_taken_to_be_behind_by_more_than_the_window() -> None:
