@@ -127,7 +127,8 @@ class Durable:
         noticed = 0 < heartbeat <= LONGEST
         self._patience = MISSED * heartbeat + QUIET if noticed else inf
         now = self._clock.now()
-        self._past.away = self._past.away or self._past.may_have_missed_a_restart(now)
+        if self._past.may_have_missed_a_restart(self._place, now):
+            self._past.away.add(self._place)
         self._renew_at = -inf
         self.renew()
 
@@ -149,7 +150,7 @@ class Durable:
     def _keep_standing(self) -> None:
         """Keep that the connection stood; one that never did shows a later run nothing."""
         if self._stood_at is not None and self._seen is not None:
-            self._receiver.queues_empty([stood(self.queues.terms.name)], self._seen)
+            self._receiver.queues_empty([stood(self.queues.terms.name, self._place)], self._seen)
 
     def _keep_unnoticed(self, unnoticed: float) -> None:
         kept = self._past.to_keep(unnoticed, self._clock)
@@ -233,7 +234,7 @@ class Durable:
                 doubts.append(
                     f"{name} held all it may, {most} messages, so it may have dropped some"
                 )
-        if past.away:
+        if self._place in past.away:
             doubts += [
                 f"the broker may have been away, and {self._name_of(one)} is not known to bring"
                 " only what outlives it"
@@ -280,7 +281,7 @@ class Durable:
         if self._over:
             return
         self._settled = True
-        self._past.away = False
+        self._past.away.discard(self._place)
         self._overtaking = self._past.overtaken = self.queues.overtaken = False
         if self._past.unnoticed == inf:
             self._past.unnoticed = -inf  # that was said
@@ -345,13 +346,13 @@ class Durable:
         past, queues = self._past, self.queues
         self._over = True
         if self._seen is not None:
-            past.left = self._seen
+            past.left[self._place] = self._seen
             self._keep_standing()
             self._keep_what_is_persistent(self._seen)
         self._learn_what_is_persistent()
         past.overtaken = past.overtaken or (self._overtaking and queues.fresh)
         if not noticed:
-            past.away = True  # nothing shows that it stayed up
+            past.away.add(self._place)  # nothing shows that it stayed up
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + self._patience)
         if self._renew_at < inf:
             self._keep_unnoticed(past.unnoticed)

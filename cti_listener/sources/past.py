@@ -23,10 +23,13 @@ RESTART: Final = 3.0
 OUTLIVES: Final = {True: ", all persistent", False: ", not all persistent"}
 """What is added to a queue's name to keep whether all that it brings outlives the broker."""
 
+STOOD: Final = ", stood"
+"""What a name ends in that is kept with when a connection stood last, and not of a queue."""
+
 
 @dataclass(slots=True)
 class Past:
-    """What is known of the queues from before; queues go by `name_of`.
+    """What is known from before of the queues, which go by `name_of`, and of the brokers, by place.
 
     Attributes:
         emptied: When each was last known to be empty.
@@ -34,10 +37,9 @@ class Past:
         taken: How many messages each brought since then, in lives that ended before it was again.
         persistent: Whether all messages that each brought outlive the broker; it is not among these
             if it brought none in a life that ended.
-        away: The broker may have been away since the backlogs were in last: an attempt failed, a
-            connection fell silent, or there was none for long enough.
-        left: When a connection was known to stand last, in an earlier run too; None: that is not
-            known.
+        away: The brokers that may have been away since their backlogs were in last: an attempt
+            failed, a connection fell silent, or there was none for long enough.
+        left: When a connection to each broker was known to stand last, in an earlier run too.
         unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
             to bring messages to; monotonic, infinite where nothing will tell it.
         overtaken: We may have taken newer messages than such a connection holds.
@@ -47,8 +49,8 @@ class Past:
     found: frozenset[str] = frozenset()
     taken: Counter[str] = field(default_factory=Counter)
     persistent: dict[str, bool] = field(default_factory=dict)
-    away: bool = False
-    left: datetime | None = None
+    away: set[str] = field(default_factory=set)
+    left: dict[str, datetime] = field(default_factory=dict)
     unnoticed: float = -inf
     overtaken: bool = False
 
@@ -57,26 +59,30 @@ class Past:
 
         Args:
             kept: When each queue was known to be empty, which of them bring what outlives the
-                broker, when a connection stood last, and what it held to be given back.
+                broker, when connections stood last, and what they held to be given back.
             name: Begins the id of each of our subscriptions.
             clock: The one clock.
         """
+        own = name_of(name, "")
         for row, at in kept.items():
             outlives = next((one for one in (True, False) if row.endswith(OUTLIVES[one])), None)
-            if outlives is None:
+            if row.endswith(STOOD):
+                if row.startswith(own):
+                    self.left[row.removeprefix(own).removesuffix(STOOD)] = at
+            elif outlives is None:
                 self.emptied[row] = at
             elif row.startswith(f"{name}."):
                 self.persistent[row.removesuffix(OUTLIVES[outlives])] = outlives
-        self.left = self.emptied.pop(stood(name), None)
         given_back = self.emptied.pop(held_by(name), None)
         if given_back is not None:
             ahead = (given_back - clock.now()).total_seconds() if given_back < FOREVER else inf
             self.unnoticed = max(self.unnoticed, clock.monotonic() + ahead)
             self.overtaken = self.overtaken or ahead > 0
 
-    def may_have_missed_a_restart(self, now: datetime) -> bool:
+    def may_have_missed_a_restart(self, place: str, now: datetime) -> bool:
         """Tell whether a broker could restart unnoticed since a connection was known to stand."""
-        return self.left is None or (now - self.left).total_seconds() > RESTART
+        left = self.left.get(place)
+        return left is None or (now - left).total_seconds() > RESTART
 
     def to_keep(self, unnoticed: float, clock: Clock) -> datetime | None:
         """Return what later runs are to know of `unnoticed`; None: it has passed."""
@@ -102,10 +108,11 @@ def held_by(name: str) -> str:
     return f"held by connections of {name}"
 
 
-def stood(name: str) -> str:
-    """Name when a connection of ours stood last; it is kept among the queues.
+def stood(name: str, place: str) -> str:
+    """Name when a connection of ours to a broker stood last; it is kept among the queues.
 
     Args:
         name: Begins the id of each of our subscriptions.
+        place: The broker.
     """
-    return f"connections of {name} stood"
+    return f"{name_of(name, place)}{STOOD}"

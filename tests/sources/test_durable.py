@@ -19,6 +19,7 @@ from tests.wire.test_stomp import A, B
 from tests.wire.test_stomp_queues import ID, TERMS, TWIN, Broker
 
 PLACE = "ws://cti.test, /"
+OTHER = "ws://backup.test, /"
 NAME = f"{ID} at {PLACE}"
 HELD = held_by(TERMS.name)
 
@@ -34,6 +35,7 @@ class Life:
         found: bool = True,
         heartbeat: float = 10.0,
         stands: bool = True,
+        place: str = PLACE,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
@@ -47,7 +49,7 @@ class Life:
             self.past,
             self.kept,
             self.clock,
-            place=PLACE,
+            place=place,
             feed="a",
             flush=lambda: None,
         )
@@ -302,7 +304,7 @@ async def test_messages_that_do_not_outlive_the_broker_make_up_for_no_outage_of_
         await first.take(persistent=persistent)
         await first.settle()
         first.end()
-        first.past.away = away
+        first.past.away = {PLACE} if away else set()
         assert await Life(first).settle() is recovered
 
 
@@ -310,7 +312,7 @@ async def test_a_queue_that_brought_nothing_before_is_not_known_to_outlive_the_b
     first = Life()
     await first.settle()
     first.end()
-    first.past.away = True
+    first.past.away.add(PLACE)
     life = Life(first)
     await life.take()  # it outlived the broker; what did not is not seen
     assert not await life.settle()
@@ -333,7 +335,7 @@ async def test_a_queue_that_was_quiet_is_taken_to_be_like_the_others(
     await first.take(0)
     await first.settle()
     first.end()
-    first.past.away = True
+    first.past.away.add(PLACE)
     assert await Life(first, *names).settle() is recovered
 
 
@@ -386,7 +388,7 @@ async def test_that_a_connection_stands_is_kept_while_it_does() -> None:
     for _ in range(3):
         await life.clock.advance(1.0)
         life.durable.renew()
-        assert life.kept.known[stood(TERMS.name)] == life.clock.now()
+        assert life.kept.known[stood(TERMS.name, PLACE)] == life.clock.now()
 
 
 async def test_what_a_queue_brings_is_kept_while_the_connection_stands() -> None:
@@ -413,9 +415,42 @@ async def test_a_connection_that_opened_and_never_stood_shows_not_that_the_broke
     opened = Life(first, stands=False)
     await opened.clock.advance(1.0)
     opened.durable.renew()
-    assert opened.kept.known[stood(TERMS.name)] == before[stood(TERMS.name)]
+    assert opened.kept.known[stood(TERMS.name, PLACE)] == before[stood(TERMS.name, PLACE)]
     opened.end()
     assert not await Life(opened).settle()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_of_two_brokers_by_turns_each_may_have_restarted_while_the_other_was_heard(
+    restarted: bool,  # noqa: FBT001 - a row's value
+) -> None:
+    first = Life()
+    await first.take(persistent="false")
+    await first.settle()
+    first.end()
+    other = Life(first, place=OTHER)
+    await other.settle()
+    for _ in range(4):
+        await other.clock.advance(1.0)
+        other.durable.renew()
+    other.end()
+    if restarted:  # what is kept says the same of each
+        other = next_run(other)
+    assert not await Life(other).settle()
+
+
+async def test_what_another_broker_brought_shows_not_that_the_first_stayed_up() -> None:
+    first = await known()
+    first.past.persistent[NAME] = False
+    first.past.away.add(PLACE)
+    opened = Life(first, stands=False)
+    opened.end()
+    other = Life(opened, place=OTHER)
+    await other.tick()
+    await other.settle()
+    other.end()
+    opened.past.left[PLACE] = opened.clock.now()  # it is not long ago
+    assert not await Life(other).settle()
 
 
 async def test_the_time_that_it_takes_to_subscribe_is_no_absence() -> None:
@@ -435,7 +470,7 @@ async def test_queues_that_are_asked_for_no_more_say_nothing_of_a_quiet_one() ->
     quiet = Life(first, B)
     await quiet.settle()
     quiet.end()
-    quiet.past.away = True
+    quiet.past.away.add(PLACE)
     assert not await Life(quiet, B).settle()
 
 
@@ -468,7 +503,7 @@ async def test_that_the_broker_may_have_been_away_is_known_until_a_backlog_is_in
     first = Life()
     await first.settle()
     first.end()
-    first.past.away = True
+    first.past.away.add(PLACE)
     cut = Life(first)
     cut.end()
     assert not await Life(cut).settle()
