@@ -82,6 +82,7 @@ class Life:
         behind: How much later it brought that one; 0 if it was the first.
         firsts: The first events it brought, by kind.
         furthest: The one told last of those it brought, by kind.
+        unsure: The kinds of which it brought but one event, known before: the server may repeat it.
         awaiting: When others met a message that ended their connection, and it has yet to.
         latest: The last events it brought, none of them again.
     """
@@ -93,16 +94,21 @@ class Life:
     behind: float = 0.0
     firsts: dict[object, list[Told]] = field(default_factory=dict)
     furthest: dict[object, Told] = field(default_factory=dict)
+    unsure: set[object] = field(default_factory=set)
     awaiting: list[float] = field(default_factory=list)
     latest: deque[Told] = field(default_factory=partial(deque, maxlen=SURE))
 
-    def note(self, told: Told) -> None:
-        """Take note of an event."""
+    def note(self, told: Told, *, known: bool = False) -> None:
+        """Take note of an event, which may be known from another life."""
         firsts = self.firsts.get(told.kind)
         if firsts is None:
             if len(self.firsts) < KINDS:
                 self.firsts[told.kind], self.furthest[told.kind] = [told], told
+                if known:
+                    self.unsure.add(told.kind)
             return
+        if self.unsure and told != firsts[0]:
+            self.unsure.discard(told.kind)
         if len(firsts) < FIRSTS:
             firsts.append(told)
         if self.furthest[told.kind].is_passed_by(told):

@@ -148,7 +148,7 @@ class Sightings:
         """
         if now >= self._turned + KEPT or len(self._newer) >= MOST:
             self._turn(now)
-        life.note(told)
+        life.note(told, known=known)
         feed = life.feed
         mine = self._counts[feed]
         seen = self._newer.get(key) or self._older.get(key)
@@ -376,7 +376,8 @@ def _length_of(seconds: Sequence[tuple[float, float]]) -> float:
 def _is_behind(life: Life, last: Sighting, told: Told) -> bool:
     if life in last.lives or last.told.precedes(told):
         return False
-    furthest = life.furthest.get(last.told.kind)
+    kind = last.told.kind
+    furthest = None if kind in life.unsure else life.furthest.get(kind)
     if furthest is None or furthest == last.told or furthest.is_far_from(last.told):
         furthest = told  # an odd time says nothing
     return furthest.precedes(last.told) and not told.is_far_from(last.told)

@@ -225,6 +225,20 @@ def test_of_two_kinds_in_one_second_each_has_its_own_place() -> None:
         assert merged.late == [4, 11]
 
 
+def test_an_old_event_repeated_shows_not_that_what_follows_is_behind_but_two_do() -> None:
+    merged = Merged()
+    merged.stood("b")
+    merged.bring("b", 3, 4, 5)
+    merged.lost("b")
+    merged.stood("a")
+    merged.bring("a", 3, 3)  # one of them
+    merged.bring("a", 11, kind="agent")
+    merged.bring("a", 4)
+    merged.bring("a", 12, kind="agent")
+    assert merged.handled == [3, 4, 5, 11, 12]
+    assert merged.late == [12]
+
+
 def test_numbers_of_another_counter_say_not_how_far_it_has_come() -> None:
     merged = one_after_the_other()
     merged.bring("a", 1_000_050, device="2", kind="another namespace")
