@@ -23,6 +23,9 @@ WORTH_TELLING: Final = 1.0
 LONGEST: Final = 315_360_000.0
 """No time may be longer, in seconds: it is meant to be for ever, and the calendar ends."""
 
+FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""What is kept of a time that never comes."""
+
 
 class Clock(Protocol):
     """What the listener asks of time."""

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
-from cti_listener.clock import Clock
+from cti_listener.clock import FOREVER, Clock
 from cti_listener.errors import JournalError
 from cti_listener.journal import gap_rows, rows, schema
 from cti_listener.journal.base import COLUMNS, Batch, DamagedError, Entry, Opened, explained
@@ -180,14 +180,15 @@ class Writer:
         """Mistrust a last sign of life that has yet to come: the clock was set back since.
 
         How far, and so since when nobody has listened, is not known. It is taken to lie as far back
-        as it lies ahead, and no queue to have been empty.
+        as it lies ahead, and no queue to have been empty. What is kept for ever goes by no clock.
         """
         db, now = self._db, self._clock.now()
         sign = rows.state_of(db).last_sign
         if sign is not None and sign > now:
             since = rows.stamp(self._come(sign, "the state", "last_sign"))
             db.execute("UPDATE state SET last_sign = ?", (since,))
-            db.execute("DELETE FROM queue")
+            forever = rows.stamp(FOREVER)
+            db.execute("DELETE FROM queue WHERE emptied < ?", (forever,))
             log.warning("clock_set_back", seconds=round((sign - now).total_seconds(), 3))
 
     def _come(self, at: datetime, row: str, name: str) -> datetime:

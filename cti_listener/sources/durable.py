@@ -13,10 +13,10 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from cti_listener.clock import LONGEST, Clock
+from cti_listener.clock import FOREVER, LONGEST, Clock
 from cti_listener.log import log
 from cti_listener.sources.base import Receiver
-from cti_listener.sources.past import OUTLIVES, Past, held_by, name_of, stood
+from cti_listener.sources.past import OUTLIVES, Past, held_by, name_of
 from cti_listener.wire.stomp_queues import Ack, Queues
 
 QUIET: Final = 1.0
@@ -24,9 +24,6 @@ QUIET: Final = 1.0
 
 STAMPED: Final = 10.0
 """How often it is kept, in seconds, that the queues are empty."""
-
-HELD_UP: Final = 1.5
-"""Whoever comes so many seconds after the last time was held up; he comes every second."""
 
 RENEWED: Final = 4.0
 """For so long, in seconds, it is kept ahead that the connection stands: it may be our last act."""
@@ -81,15 +78,17 @@ class Durable:
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
         self._kept_of: dict[str, bool] = {}  # whether what it brings outlives the broker
-        self._seen: datetime | None = None  # when the connection was known to stand
-        self._called: datetime | None = None  # when that was looked at
         self._look_at = self._stamp_at = self._renew_at = inf
         self._patience = -inf  # the broker's, with a connection that is silent
 
     # Acknowledgements
 
     def take(self) -> None:
-        """Have acknowledged what was handed over since the last call, once it is committed."""
+        """Have acknowledged what was handed over since the last call, once it is committed.
+
+        What it shows of the queues is kept by the same commit.
+        """
+        self._keep_what_is_persistent()
         acks = self.queues.acks_due()
         if acks:
             self._receiver.when_committed(partial(self._acknowledge, acks))
@@ -126,9 +125,6 @@ class Durable:
         """
         noticed = 0 < heartbeat <= LONGEST
         self._patience = MISSED * heartbeat + QUIET if noticed else inf
-        now = self._clock.now()
-        if self._past.may_have_missed_a_restart(self._place, now):
-            self._past.away.add(self._place)
         self._renew_at = -inf
         self.renew()
 
@@ -136,21 +132,10 @@ class Durable:
         """Keep for later runs until when the broker waits for us; call it every second or so."""
         if self._over:
             return
-        now, today = self._clock.monotonic(), self._clock.now()
-        # Where we were held up, it may have ended meanwhile, and that is yet to be read.
-        if self._called is None or (today - self._called).total_seconds() < HELD_UP:
-            self._seen = today
-        self._called = today
-        self._keep_standing()
+        now = self._clock.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + RENEWED / 2  # whoever calls may be late
             self._keep_unnoticed(max(self._past.unnoticed, now + RENEWED + self._patience))
-            self._keep_what_is_persistent(today)
-
-    def _keep_standing(self) -> None:
-        """Keep that the connection stood; one that never did shows a later run nothing."""
-        if self._stood_at is not None and self._seen is not None:
-            self._receiver.queues_empty([stood(self.queues.terms.name, self._place)], self._seen)
 
     def _keep_unnoticed(self, unnoticed: float) -> None:
         kept = self._past.to_keep(unnoticed, self._clock)
@@ -234,13 +219,11 @@ class Durable:
                 doubts.append(
                     f"{name} held all it may, {most} messages, so it may have dropped some"
                 )
-        if self._place in past.away:
-            doubts += [
-                f"the broker may have been away, and {self._name_of(one)} is not known to bring"
-                " only what outlives it"
-                for one in self._owed
-                if not self._is_trusted(one)
-            ]
+            if not self._is_trusted(one):
+                doubts.append(
+                    f"{name} is not known to bring only what outlives the broker, which may have"
+                    " been started anew"
+                )
         log.info(
             "backlog_in",
             feed=self._feed,
@@ -281,7 +264,6 @@ class Durable:
         if self._over:
             return
         self._settled = True
-        self._past.away.discard(self._place)
         self._overtaking = self._past.overtaken = self.queues.overtaken = False
         if self._past.unnoticed == inf:
             self._past.unnoticed = -inf  # that was said
@@ -345,14 +327,10 @@ class Durable:
         """
         past, queues = self._past, self.queues
         self._over = True
-        if self._seen is not None:
-            past.left[self._place] = self._seen
-            self._keep_standing()
-            self._keep_what_is_persistent(self._seen)
+        self._keep_what_is_persistent()
         self._learn_what_is_persistent()
         past.overtaken = past.overtaken or (self._overtaking and queues.fresh)
         if not noticed:
-            past.away.add(self._place)  # nothing shows that it stayed up
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + self._patience)
         if self._renew_at < inf:
             self._keep_unnoticed(past.unnoticed)
@@ -363,12 +341,12 @@ class Durable:
     def _learn_what_is_persistent(self) -> None:
         self._past.persistent.update(self._brings_what_is_persistent())
 
-    def _keep_what_is_persistent(self, at: datetime) -> None:
+    def _keep_what_is_persistent(self) -> None:
         """Keep for later runs what the queues are known to bring."""
         for name, known in self._brings_what_is_persistent().items():
             if self._kept_of.get(name) is not known:
                 self._kept_of[name] = known
-                self._receiver.queues_empty([f"{name}{OUTLIVES[known]}"], at)
+                self._receiver.queues_empty([f"{name}{OUTLIVES[known]}"], FOREVER)
                 self._receiver.queues_empty([f"{name}{OUTLIVES[not known]}"], None)
 
     def _brings_what_is_persistent(self) -> Mapping[str, bool]:

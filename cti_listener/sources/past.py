@@ -8,28 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf
 from typing import Final
 
-from cti_listener.clock import Clock
-
-FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""What is kept of a time that never comes."""
-
-RESTART: Final = 3.0
-"""In less than that, in seconds, no broker restarts: RabbitMQ stops and starts in some four."""
+from cti_listener.clock import FOREVER, Clock
 
 OUTLIVES: Final = {True: ", all persistent", False: ", not all persistent"}
-"""What is added to a queue's name to keep whether all that it brings outlives the broker."""
-
-STOOD: Final = ", stood"
-"""What a name ends in that is kept with when a connection stood last, and not of a queue."""
+"""What is added to a queue's name to keep, for ever, whether what it brings outlives the broker."""
 
 
 @dataclass(slots=True)
 class Past:
-    """What is known from before of the queues, which go by `name_of`, and of the brokers, by place.
+    """What is known of the queues from before; queues go by `name_of`.
 
     Attributes:
         emptied: When each was last known to be empty.
@@ -37,9 +28,6 @@ class Past:
         taken: How many messages each brought since then, in lives that ended before it was again.
         persistent: Whether all messages that each brought outlive the broker; it is not among these
             if it brought none in a life that ended.
-        away: The brokers that may have been away since their backlogs were in last: an attempt
-            failed, a connection fell silent, or there was none for long enough.
-        left: When a connection to each broker was known to stand last, in an earlier run too.
         unnoticed: Until when a broker may take a dead connection of ours for alive, and so for one
             to bring messages to; monotonic, infinite where nothing will tell it.
         overtaken: We may have taken newer messages than such a connection holds.
@@ -49,8 +37,6 @@ class Past:
     found: frozenset[str] = frozenset()
     taken: Counter[str] = field(default_factory=Counter)
     persistent: dict[str, bool] = field(default_factory=dict)
-    away: set[str] = field(default_factory=set)
-    left: dict[str, datetime] = field(default_factory=dict)
     unnoticed: float = -inf
     overtaken: bool = False
 
@@ -59,17 +45,13 @@ class Past:
 
         Args:
             kept: When each queue was known to be empty, which of them bring what outlives the
-                broker, when connections stood last, and what they held to be given back.
+                broker, and what connections of ours held to be given back.
             name: Begins the id of each of our subscriptions.
             clock: The one clock.
         """
-        own = name_of(name, "")
         for row, at in kept.items():
             outlives = next((one for one in (True, False) if row.endswith(OUTLIVES[one])), None)
-            if row.endswith(STOOD):
-                if row.startswith(own):
-                    self.left[row.removeprefix(own).removesuffix(STOOD)] = at
-            elif outlives is None:
+            if outlives is None:
                 self.emptied[row] = at
             elif row.startswith(f"{name}."):
                 self.persistent[row.removesuffix(OUTLIVES[outlives])] = outlives
@@ -78,11 +60,6 @@ class Past:
             ahead = (given_back - clock.now()).total_seconds() if given_back < FOREVER else inf
             self.unnoticed = max(self.unnoticed, clock.monotonic() + ahead)
             self.overtaken = self.overtaken or ahead > 0
-
-    def may_have_missed_a_restart(self, place: str, now: datetime) -> bool:
-        """Tell whether a broker could restart unnoticed since a connection was known to stand."""
-        left = self.left.get(place)
-        return left is None or (now - left).total_seconds() > RESTART
 
     def to_keep(self, unnoticed: float, clock: Clock) -> datetime | None:
         """Return what later runs are to know of `unnoticed`; None: it has passed."""
@@ -106,13 +83,3 @@ def held_by(name: str) -> str:
         name: Begins the id of each of our subscriptions.
     """
     return f"held by connections of {name}"
-
-
-def stood(name: str, place: str) -> str:
-    """Name when a connection of ours to a broker stood last; it is kept among the queues.
-
-    Args:
-        name: Begins the id of each of our subscriptions.
-        place: The broker.
-    """
-    return f"{name_of(name, place)}{STOOD}"

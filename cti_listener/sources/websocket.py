@@ -302,7 +302,6 @@ class WebSocketSource:
             if isinstance(error, DestinationDeniedError):
                 self._leave_out(error)
             elif not self._stood:  # else it was told as lost
-                self._past.away.add(self._endpoints.place(index, self._interest))
                 self._receiver.attempt_failed(error, feed=self._feed)
             raise
 

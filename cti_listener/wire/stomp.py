@@ -31,7 +31,7 @@ from cti_listener.wire.base import (
 )
 from cti_listener.wire.price import BAD, CHEAP, price_of_json, why_too_dear
 from cti_listener.wire.stomp_frames import BadFrame, Frame, FrameDecoder, Received, encode
-from cti_listener.wire.stomp_queues import Queues
+from cti_listener.wire.stomp_queues import QUESTION, Queues
 from cti_listener.wire.stomp_terms import Terms
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
@@ -278,6 +278,8 @@ class StompCodec:
             receipt = frame.headers.get("receipt-id", "")
             if self.queues is not None:
                 self.queues.confirm(receipt.removeprefix(_RECEIPT))
+                if receipt == QUESTION:
+                    self.queues.answered()
             if destination := self._receipts.pop(receipt, None):
                 self._events.append(SubscriptionConfirmed(destination))
             return

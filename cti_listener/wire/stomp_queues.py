@@ -4,10 +4,11 @@ The session (`wire.stomp`) asks here how to subscribe, and shows every message. 
 is what must be acknowledged, and whether what a queue held when we came, its backlog, is all in.
 
 Nothing in STOMP tells how much a queue holds. A queue that has nothing to acknowledge and brings
-nothing for a while is empty. One that is never quiet gets a twin: a plain subscription to the same
-destination, which shows one event that is published from then on. When the queue has brought that
-one too, all that it held before is in. One that is in and does not bring what its twin shows is
-shared: somebody else takes from it.
+nothing for a while is empty, if the broker answers meanwhile: it is asked to begin a transaction
+and to abort it, and for a receipt. One that is never quiet gets a twin: a plain subscription to the
+same destination, which shows one event that is published from then on. When the queue has brought
+that one too, all that it held before is in. One that is in and does not bring what its twin shows
+is shared: somebody else takes from it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ TWIN_WAITS: Final = 5
 TWIN_MISSES: Final = 2
 """So many events in a row that only the twin had: of one, the queue's may have come before."""
 
+QUESTION: Final = "look"
+"""The transaction, and its receipt, by which a broker shows that it could have sent something."""
+
 COPYING: Final = ("/topic/", "/exchange/")
 """Destinations that give each subscription its own copy; of others a twin would be a thief."""
 
@@ -71,7 +75,8 @@ class _Queue:
     taken: int = 0
     unacknowledged: int = 0
     fresh: bool = False  # it brought what it had brought to nobody before
-    persistent: bool | None = None  # all it brought outlives the broker; None: it brought nothing
+    # All it brought outlives the broker, and stays until it is taken; None: it brought nothing.
+    persistent: bool | None = None
     missed: int = 0  # events in a row that only its twin had
     shared: bool = False  # something that was in it came to somebody else
     looked: int = -1  # what was taken at the last look
@@ -114,6 +119,7 @@ class Queues:
         self._twins: dict[str, _Queue] = {}
         self._due: list[Ack] = []
         self._looks = 0
+        self._asked = False  # a question of ours is not answered
 
     def __repr__(self) -> str:
         return f"<Queues {self.terms.name}: {self._queues.keys()}>"
@@ -133,9 +139,13 @@ class Queues:
         return headers
 
     def confirm(self, subscription: str) -> None:
-        """Note a RECEIPT."""
+        """Note the RECEIPT of a subscription."""
         if subscription in self._queues:
             self._queues[subscription].confirmed = True
+
+    def answered(self) -> None:
+        """Note the RECEIPT of what `look` asked."""
+        self._asked = False
 
     @property
     def ids(self) -> Sequence[str]:
@@ -163,7 +173,8 @@ class Queues:
         again = headers.get("redelivered") == "true"
         self.late = again and (queue.fresh or self.overtaken)
         queue.fresh = queue.fresh or not again
-        queue.persistent = queue.persistent is not False and headers.get("persistent") == "true"
+        lasts = headers.get("persistent") == "true" and "expiration" not in headers
+        queue.persistent = queue.persistent is not False and lasts
         message = self._ack_of(headers)
         if message is not None:
             self._due.append(Ack(subscription, message))
@@ -221,18 +232,27 @@ class Queues:
             if queue.empty:
                 self._look_at_mark(subscription, queue)
                 continue
-            quiet = not queue.unacknowledged and queue.taken == queue.looked
+            quiet = not queue.unacknowledged and queue.taken == queue.looked and not self._asked
             if quiet or not self.keeps:  # what keeps nothing has no backlog
                 queue.shared = queue.shared or queue.mark is not None
                 self._emptied(queue)
                 continue
-            queue.looked = queue.taken
+            queue.looked = -1 if self._asked else queue.taken
             queue.looks += 1
             if queue.looks % TWIN_EVERY == TWIN_AFTER:
                 self._ask_twin(subscription, queue)
+        if not self._asked and not all(queue.empty for queue in self._queues.values()):
+            self._ask()
         self._looks += 1
         if self._looks % TWIN_AGAIN == 0 and self.keeps:
             self._compare_busiest()
+
+    def _ask(self) -> None:
+        """Ask what changes nothing, to see by the answer that silence is no stall."""
+        headers = {"transaction": QUESTION}
+        begin = encode(Frame("BEGIN", {**headers, "receipt": QUESTION}), self.version)
+        self._asked = True
+        self._post(begin + encode(Frame("ABORT", headers), self.version))
 
     def _compare_busiest(self) -> None:
         """Compare one that is in with its twin; not all, for a twin is one queue more."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from cti_listener.clock import FOREVER
 from cti_listener.errors import ConfigurationError, NotRunningError
 from cti_listener.journal import NO_DEVICE, Entry, Journal, JournalStats
 from cti_listener.journal.store import MANY
@@ -209,12 +210,13 @@ async def test_a_sign_of_life_that_has_yet_to_come_says_that_the_clock_was_set_b
         store.alive(START + timedelta(seconds=60))
         store.queues_empty(["empty then"], START + timedelta(seconds=50))
         store.queues_empty(["empty long before"], START - timedelta(seconds=100))
+        store.queues_empty(["so for ever"], FOREVER)
         later = START + timedelta(seconds=40)
         store.gap(Gap(at=later, id=1, since=later, until=None, reason="disconnected"))
     with capture_logs() as lines:
         async with journal(path, clock=ManualClock(START)) as store:
             assert store.opened.last_sign == START - timedelta(seconds=60)
-            assert store.opened.queues_emptied == {}
+            assert store.opened.queues_emptied == {"so for ever": FOREVER}
             (gap,) = store.opened.open_gaps
             assert gap.since == START - timedelta(seconds=40)
             store.alive(START)

@@ -20,7 +20,7 @@ from cti_listener.event_base import Delivery
 from cti_listener.interest import Interest
 from cti_listener.notices import GapReason
 from cti_listener.sources.options import ConnectionOptions
-from cti_listener.sources.past import OUTLIVES, STOOD, held_by
+from cti_listener.sources.past import OUTLIVES, held_by
 from cti_listener.sources.websocket import WebSocketSource
 from cti_listener.wire.base import MessageBad, WireName
 from tests.examples import NAMESPACE
@@ -115,7 +115,7 @@ class Kept:
     def queues_empty(self, names: Sequence[str], at: datetime | None) -> None:
         for name in names:
             kept = self.held if name.startswith(held_by("")) else self.queues_emptied
-            kept = self.known if name.endswith((STOOD, *OUTLIVES.values())) else kept
+            kept = self.known if name.endswith(tuple(OUTLIVES.values())) else kept
             if at is None:
                 kept.pop(name, None)
             else:

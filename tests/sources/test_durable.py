@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from cti_listener.clock import FOREVER
 from cti_listener.sources.durable import MISSED, QUIET, RENEWED, STAMPED, Durable
-from cti_listener.sources.past import FOREVER, OUTLIVES, RESTART, Past, held_by, stood
+from cti_listener.sources.past import OUTLIVES, Past, held_by
 from cti_listener.testing import ManualClock
 from cti_listener.wire.stomp_queues import TWIN_AGAIN, TWIN_WAITS
 from tests.examples import make
@@ -19,7 +20,6 @@ from tests.wire.test_stomp import A, B
 from tests.wire.test_stomp_queues import ID, TERMS, TWIN, Broker
 
 PLACE = "ws://cti.test, /"
-OTHER = "ws://backup.test, /"
 NAME = f"{ID} at {PLACE}"
 HELD = held_by(TERMS.name)
 
@@ -35,7 +35,6 @@ class Life:
         found: bool = True,
         heartbeat: float = 10.0,
         stands: bool = True,
-        place: str = PLACE,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
@@ -49,7 +48,7 @@ class Life:
             self.past,
             self.kept,
             self.clock,
-            place=place,
+            place=PLACE,
             feed="a",
             flush=lambda: None,
         )
@@ -60,6 +59,7 @@ class Life:
         self.broker.heard()
         if stands:
             self.durable.stands()
+            self.broker.answer()
 
     async def take(self, count: int = 1, **headers: str) -> None:
         for _ in range(count):
@@ -69,7 +69,9 @@ class Life:
 
     async def tick(self, seconds: float = QUIET, *, reading: bool = True) -> str | None:
         await self.clock.advance(seconds)
-        return self.durable.tick(self.clock.now(), reading=reading)
+        problem = self.durable.tick(self.clock.now(), reading=reading)
+        self.broker.answer()
+        return problem
 
     async def settle(self) -> bool:
         """Wait until the backlog is in; return whether it made up for the outage."""
@@ -208,11 +210,12 @@ async def test_a_backlog_is_not_in_while_anything_is_not_committed() -> None:
 
 async def test_every_destination_must_be_in() -> None:
     first = Life(None, A, B)
+    await first.take()
     await first.settle()
     first.end()
     life = Life(first, A, B)
     for _ in range(5):
-        life.broker.bring(make(), TERMS.id_for(B))
+        life.broker.bring(make(), TERMS.id_for(B), persistent="true")
         await life.tick()
     assert life.kept.recovered == []
     life.durable.take()
@@ -240,6 +243,7 @@ async def test_in_a_busy_centre_a_backlog_is_in_when_its_queue_brings_what_its_t
 async def test_a_queue_that_never_was_makes_up_for_nothing_and_is_relied_on_from_then_on() -> None:
     first = Life()
     assert first.kept.queues_emptied == {}
+    await first.take()
     assert not await first.settle()
     assert list(first.kept.queues_emptied) == [NAME]
     first.end()
@@ -294,30 +298,37 @@ async def test_a_server_that_keeps_no_queues_makes_up_for_nothing() -> None:
     assert not await Life(await known(), server="ActiveMQ/6").settle()
 
 
-async def test_messages_that_do_not_outlive_the_broker_make_up_for_no_outage_of_it() -> None:
-    for away, persistent, recovered in (
-        (False, "false", True),
-        (True, "false", False),
-        (True, "true", True),
-    ):
-        first = Life()
-        await first.take(persistent=persistent)
-        await first.settle()
-        first.end()
-        first.past.away = {PLACE} if away else set()
-        assert await Life(first).settle() is recovered
+@pytest.mark.parametrize(
+    ("headers", "recovered"),
+    [
+        ({"persistent": "true"}, True),
+        ({"persistent": "false"}, False),
+        ({"persistent": "true", "expiration": "2000"}, False),
+    ],
+)
+async def test_messages_that_may_be_gone_when_we_come_back_make_up_for_nothing(
+    headers: dict[str, str],
+    recovered: bool,  # noqa: FBT001 - a row's value
+) -> None:
+    first = Life()
+    await first.take(1, **headers)
+    await first.settle()
+    first.end()
+    second = Life(first)
+    assert await second.settle() is recovered
+    second.end()
+    assert await next_run(second).settle() is recovered
 
 
 async def test_a_queue_that_brought_nothing_before_is_not_known_to_outlive_the_broker() -> None:
     first = Life()
     await first.settle()
     first.end()
-    first.past.away.add(PLACE)
     life = Life(first)
     await life.take()  # it outlived the broker; what did not is not seen
     assert not await life.settle()
     life.end()
-    assert await Life(life).settle()  # the broker was not away since
+    assert await Life(life).settle()
 
 
 @pytest.mark.parametrize(
@@ -335,131 +346,30 @@ async def test_a_queue_that_was_quiet_is_taken_to_be_like_the_others(
     await first.take(0)
     await first.settle()
     first.end()
-    first.past.away.add(PLACE)
     assert await Life(first, *names).settle() is recovered
 
 
-@pytest.mark.parametrize(("persistent", "after"), [("true", True), ("false", False)])
-async def test_a_broker_may_restart_while_there_is_no_connection_for_long(
-    persistent: str,
-    after: bool,  # noqa: FBT001 - a row's value
-) -> None:
-    first = Life()
-    await first.take(persistent=persistent)
-    await first.settle()
-    for _ in range(2):  # the first comes late
-        first.durable.renew()
-    await first.clock.advance(1.0)
-    first.end()
-    await first.clock.advance(RESTART - 1.0)
-    second = Life(first)
-    assert await second.settle()
-    for _ in range(2):  # the first comes late
-        second.durable.renew()
-    await second.clock.advance(RESTART + 0.1)  # we are held up, and it ends
-    second.durable.renew()
-    second.end()  # that is read only now
-    assert await Life(second).settle() is after
-
-
-@pytest.mark.parametrize(("persistent", "after"), [("true", True), ("false", False)])
-async def test_and_while_no_listener_runs(
-    persistent: str,
-    after: bool,  # noqa: FBT001 - a row's value
-) -> None:
-    life = Life(await known())
-    await life.settle()
-    await life.take(persistent=persistent)
-    await life.tick(STAMPED)
-    for _ in range(2):  # the first comes late
-        life.durable.renew()
-    life.end()
-    await life.clock.advance(RESTART)
-    soon = next_run(life)
-    assert await soon.settle()
-    soon.end()
-    await soon.clock.advance(RESTART + 0.1)
-    late = next_run(soon)
-    assert await late.settle() is after
-
-
-async def test_that_a_connection_stands_is_kept_while_it_does() -> None:
-    life = Life()
-    for _ in range(3):
-        await life.clock.advance(1.0)
-        life.durable.renew()
-        assert life.kept.known[stood(TERMS.name, PLACE)] == life.clock.now()
+async def test_one_such_message_is_known_for_ever_and_kept_as_soon_as_it_is_acknowledged() -> None:
+    life = await known()
+    later = Life(life)
+    await later.take(persistent="false")
+    await later.clock.advance(MISSED * 10.0 + RENEWED + QUIET)
+    killed = next_run(later)
+    await killed.take()
+    assert not await killed.settle()
+    killed.end()
+    assert not await next_run(killed).settle()
 
 
 async def test_what_a_queue_brings_is_kept_while_the_connection_stands() -> None:
     life = Life()
     for persistent in ("true", "false", "true"):
         await life.take(persistent=persistent)
-        await life.clock.advance(RENEWED)
-        life.durable.renew()
         outlives = life.broker.queues.is_persistent(ID)
         assert outlives is not None
         assert NAME + OUTLIVES[outlives] in life.kept.known
         assert NAME + OUTLIVES[not outlives] not in life.kept.known
     assert not outlives
-
-
-async def test_a_connection_that_opened_and_never_stood_shows_not_that_the_broker_stayed_up() -> (
-    None
-):
-    first = await known()
-    await first.take(persistent="false")
-    first.past.persistent[NAME] = False
-    await first.clock.advance(RESTART + 0.1)
-    before = dict(first.kept.known)
-    opened = Life(first, stands=False)
-    await opened.clock.advance(1.0)
-    opened.durable.renew()
-    assert opened.kept.known[stood(TERMS.name, PLACE)] == before[stood(TERMS.name, PLACE)]
-    opened.end()
-    assert not await Life(opened).settle()
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_of_two_brokers_by_turns_each_may_have_restarted_while_the_other_was_heard(
-    restarted: bool,  # noqa: FBT001 - a row's value
-) -> None:
-    first = Life()
-    await first.take(persistent="false")
-    await first.settle()
-    first.end()
-    other = Life(first, place=OTHER)
-    await other.settle()
-    for _ in range(4):
-        await other.clock.advance(1.0)
-        other.durable.renew()
-    other.end()
-    if restarted:  # what is kept says the same of each
-        other = next_run(other)
-    assert not await Life(other).settle()
-
-
-async def test_what_another_broker_brought_shows_not_that_the_first_stayed_up() -> None:
-    first = await known()
-    first.past.persistent[NAME] = False
-    first.past.away.add(PLACE)
-    opened = Life(first, stands=False)
-    opened.end()
-    other = Life(opened, place=OTHER)
-    await other.tick()
-    await other.settle()
-    other.end()
-    opened.past.left[PLACE] = opened.clock.now()  # it is not long ago
-    assert not await Life(other).settle()
-
-
-async def test_the_time_that_it_takes_to_subscribe_is_no_absence() -> None:
-    first = await known()
-    first.past.persistent[NAME] = False
-    slow = Life(first, stands=False)
-    await slow.clock.advance(RESTART + 0.1)
-    slow.durable.stands()
-    assert await slow.settle()
 
 
 async def test_queues_that_are_asked_for_no_more_say_nothing_of_a_quiet_one() -> None:
@@ -470,7 +380,6 @@ async def test_queues_that_are_asked_for_no_more_say_nothing_of_a_quiet_one() ->
     quiet = Life(first, B)
     await quiet.settle()
     quiet.end()
-    quiet.past.away.add(PLACE)
     assert not await Life(quiet, B).settle()
 
 
@@ -489,21 +398,10 @@ async def test_of_what_is_kept_only_its_own_queues_are_taken_for_known() -> None
     assert past.emptied == {}
 
 
-async def test_a_connection_that_fell_silent_does_not_show_that_the_broker_stayed_up() -> None:
-    for persistent, recovered in (("false", False), ("true", True)):
-        first = Life()
-        await first.take(persistent=persistent)
-        await first.settle()
-        first.end(noticed=False)
-        await first.clock.advance(MISSED * 10.0)
-        assert await Life(first).settle() is recovered
-
-
 async def test_that_the_broker_may_have_been_away_is_known_until_a_backlog_is_in() -> None:
     first = Life()
     await first.settle()
     first.end()
-    first.past.away.add(PLACE)
     cut = Life(first)
     cut.end()
     assert not await Life(cut).settle()

@@ -20,6 +20,7 @@ from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import Frame, encode
 from cti_listener.wire.stomp_queues import (
     ACKS_A_MESSAGE,
+    QUESTION,
     TWIN_AGAIN,
     TWIN_EVERY,
     TWIN_HOLDS,
@@ -62,6 +63,18 @@ class Broker(Server):
     def acknowledge(self) -> None:
         self.queues.acknowledge(self.queues.acks_due())
 
+    def heard(self) -> list[tuple[str, dict[str, str]]]:
+        """Return what was sent, but for the question whether it is there."""
+        return [one for one in super().heard() if one[0] not in {"BEGIN", "ABORT"}]
+
+    def look(self) -> None:
+        self.queues.look()
+        self.answer()
+
+    def answer(self) -> None:
+        """Answer what was asked, if anything."""
+        self.say("RECEIPT", {"receipt-id": QUESTION})
+
     @property
     def empty(self) -> bool:
         return self.queues.is_empty(ID)
@@ -72,7 +85,7 @@ def standing(**options: Any) -> Broker:
     broker = Broker(A, **options)
     broker.heard()
     broker.say("RECEIPT", {"receipt-id": f"subscribe-{ID}"})
-    broker.queues.look()
+    broker.look()
     return broker
 
 
@@ -253,12 +266,12 @@ def test_many_acks_go_in_few_messages() -> None:
 def test_a_queue_is_empty_when_it_is_quiet_and_all_is_acknowledged() -> None:
     broker = standing()
     broker.bring({})
-    broker.queues.look()
+    broker.look()
     assert not broker.empty  # it was not quiet
-    broker.queues.look()
+    broker.look()
     assert not broker.empty  # it has something to acknowledge
     broker.acknowledge()
-    broker.queues.look()
+    broker.look()
     assert broker.empty
     assert broker.queues.count(ID) == 1
 
@@ -266,9 +279,34 @@ def test_a_queue_is_empty_when_it_is_quiet_and_all_is_acknowledged() -> None:
 def test_silence_says_nothing_while_nothing_is_read() -> None:
     broker = standing()
     broker.queues.look_away()
-    broker.queues.look()
+    broker.look()
     assert not broker.empty
+    broker.look()
+    assert broker.empty
+
+
+def test_the_broker_is_asked_whether_it_is_there_and_nothing_changes_by_that() -> None:
+    broker = Broker(A)
+    Server.heard(broker)
+    question = {"transaction": "look"}
+    asked = [("BEGIN", {**question, "receipt": "look"}), ("ABORT", question)]
     broker.queues.look()
+    assert Server.heard(broker) == asked
+    broker.answer()
+    broker.look()
+    assert Server.heard(broker) == []
+    assert broker.empty
+
+
+def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
+    broker = Broker(A)
+    for _ in range(5):
+        broker.queues.look()
+        assert not broker.empty
+    broker.answer()  # what it held back may follow
+    broker.look()
+    assert not broker.empty
+    broker.look()
     assert broker.empty
 
 
@@ -276,7 +314,7 @@ def test_a_server_that_keeps_nothing_has_no_backlog() -> None:
     for server in ("ActiveMQ", ""):
         broker = Broker(A, server=server)
         broker.bring({})
-        broker.queues.look()
+        broker.look()
         assert broker.empty
         assert not broker.queues.keeps
 
@@ -286,7 +324,7 @@ def test_a_busy_queue_is_empty_once_it_brings_what_its_twin_shows() -> None:
     kept, live, later = make(), make(), make()
     broker.bring(kept)
     broker.acknowledge()
-    broker.queues.look()
+    broker.look()
     assert broker.heard()[1:] == [
         (
             "SUBSCRIBE",
@@ -312,7 +350,7 @@ def test_a_busy_queue_is_empty_once_it_brings_what_its_twin_shows() -> None:
 def test_a_twin_may_come_after_its_queue() -> None:
     broker = standing()
     broker.bring(make())
-    broker.queues.look()
+    broker.look()
     live = make()
     broker.bring(live)
     broker.bring(live, TWIN)
@@ -325,10 +363,10 @@ def test_a_destination_that_gives_no_copies_gets_no_twin() -> None:
     broker.heard()
     for _ in range(2 * TWIN_EVERY):
         broker.bring(make(), TERMS.id_for(destination))
-        broker.queues.look()
+        broker.look()
     broker.acknowledge()
     for _ in range(2 * TWIN_AGAIN):
-        broker.queues.look()
+        broker.look()
     assert {command for command, _ in broker.heard()} == {"ACK"}
 
 
@@ -336,7 +374,7 @@ def test_what_came_before_the_twin_was_asked_for_proves_nothing() -> None:
     broker = standing()
     kept = make()
     broker.bring(kept)
-    broker.queues.look()
+    broker.look()
     broker.bring(kept, TWIN)
     assert not broker.empty
 
@@ -345,12 +383,12 @@ def test_a_twin_that_showed_nothing_useful_is_asked_again() -> None:
     broker = standing()
     first, second = make(), make()
     broker.bring(make())
-    broker.queues.look()
+    broker.look()
     broker.bring(first, TWIN)
     broker.heard()
     for _ in range(TWIN_EVERY):
         broker.bring(make())
-        broker.queues.look()
+        broker.look()
     assert broker.heard() == [("ACK", {"id": f"T_{TWIN}@@s@@2"})]
     broker.bring(second, TWIN)
     broker.bring(first)
@@ -362,18 +400,18 @@ def test_a_twin_that_showed_nothing_useful_is_asked_again() -> None:
 def test_a_twin_is_shown_another_before_the_broker_takes_us_for_stuck() -> None:
     broker = standing()
     broker.bring(make())
-    broker.queues.look()
+    broker.look()
     broker.bring(make(), TWIN)
     broker.heard()
     for _ in range(TWIN_HOLDS):
-        broker.queues.look()
+        broker.look()
     assert broker.heard()[-1] == ("ACK", {"id": f"T_{TWIN}@@s@@2"})
 
 
 def test_a_twin_that_shows_what_is_no_event_is_asked_on() -> None:
     broker = standing()
     broker.bring(make())
-    broker.queues.look()
+    broker.look()
     broker.heard()
     assert broker.bring(b"{", TWIN) == []
     assert broker.heard() == [("ACK", {"id": f"T_{TWIN}@@s@@2"})]
@@ -383,9 +421,9 @@ def test_a_quiet_queue_that_never_brought_what_its_twin_did_is_shared() -> None:
     broker = standing()
     broker.bring(make())
     broker.acknowledge()
-    broker.queues.look()
+    broker.look()
     broker.bring(make(), TWIN)
-    broker.queues.look()
+    broker.look()
     assert broker.empty
     assert broker.queues.is_shared(ID)
 
@@ -393,12 +431,12 @@ def test_a_quiet_queue_that_never_brought_what_its_twin_did_is_shared() -> None:
 def compared() -> Broker:
     """Return a broker whose queue is in, and is being compared with its twin all the same."""
     broker = standing()
-    broker.queues.look()
+    broker.look()
     broker.bring(make())
     broker.acknowledge()
     broker.heard()
     for _ in range(TWIN_AGAIN):
-        broker.queues.look()
+        broker.look()
     assert [headers["id"] for _, headers in broker.heard()] == [TWIN]
     return broker
 
@@ -412,7 +450,7 @@ def show(broker: Broker, *, brought: bool) -> None:
     for _ in range(TWIN_WAITS):
         broker.bring(make())
         broker.acknowledge()
-        broker.queues.look()
+        broker.look()
 
 
 def test_a_queue_that_is_in_and_twice_lacks_what_its_twin_shows_is_shared() -> None:
@@ -437,7 +475,7 @@ def test_nor_is_one_that_may_have_dropped_it_while_it_waited_for_us() -> None:
     broker.bring(make(), TWIN)
     broker.queues.look_away()
     for _ in range(2 * TWIN_WAITS):
-        broker.queues.look()
+        broker.look()
     assert broker.empty
     assert not broker.queues.is_shared(ID)
 
@@ -446,7 +484,7 @@ def test_only_the_busiest_is_compared_and_none_that_brought_nothing() -> None:
     broker = Broker(A, B)
     broker.heard()
     for _ in range(TWIN_AGAIN):
-        broker.queues.look()
+        broker.look()
     assert broker.heard() == []
     broker.bring(make())
     for _ in range(2):
@@ -454,13 +492,13 @@ def test_only_the_busiest_is_compared_and_none_that_brought_nothing() -> None:
     broker.acknowledge()
     broker.heard()
     for _ in range(TWIN_AGAIN):
-        broker.queues.look()
+        broker.look()
     assert [headers["id"] for _, headers in broker.heard()] == [f"{TERMS.id_for(B)}.twin"]
 
 
 def test_a_queue_that_had_to_wait_for_us_counts_anew() -> None:
     broker = standing()
-    broker.queues.look()
+    broker.look()
     assert broker.empty
     for _ in range(TERMS.prefetch):
         assert not broker.queues.was_full(ID)
@@ -470,8 +508,8 @@ def test_a_queue_that_had_to_wait_for_us_counts_anew() -> None:
     broker.bring(make())
     assert broker.queues.count(ID) == 1
     broker.acknowledge()
-    broker.queues.look()
-    broker.queues.look()
+    broker.look()
+    broker.look()
     assert broker.empty
     assert broker.queues.was_full(ID)
     broker.queues.forget_count(ID)
@@ -538,7 +576,7 @@ def test_whatever_happens_each_message_is_acknowledged_once_and_none_shown_twice
                 if any(command == "SUBSCRIBE" and h["id"] == TWIN for command, h in said):
                     shown += broker.bring(live, TWIN)
             case "look":
-                broker.queues.look()
+                broker.look()
             case "away":
                 broker.queues.look_away()
             case _:
