@@ -33,7 +33,7 @@ from cti_listener.splicing import Later, Splicing, Taken
 from cti_listener.standing import Standing
 from cti_listener.stats import Stats
 from cti_listener.tracking import Tracking
-from cti_listener.values import EventKey, identity, read_time, routing_key
+from cti_listener.values import EventKey, identity, plain_int, read_time, routing_key
 from cti_listener.wire.base import MessageBad, Recall, WireName
 
 LAG_INTERVAL: Final = 0.05
@@ -233,8 +233,9 @@ class Pipeline:
 
     def _note_serial(self, key: tuple[Any, ...], heard: datetime) -> datetime | None:
         namespace, kind, _, serial, _, stamped, _, _ = key
-        if type(serial) is int and type(stamped) is str:
-            return self._counters.note(namespace, kind, serial, stamped, heard)
+        number = serial if type(serial) is int else plain_int(serial)
+        if number is not None and type(stamped) is str:
+            return self._counters.note(namespace, kind, number, stamped, heard)
         return None
 
     def _admit(

@@ -21,6 +21,7 @@ from cti_listener.lives import Told
 from cti_listener.log import log
 from cti_listener.notices import FeedsApart
 from cti_listener.sightings import FeedStats
+from cti_listener.values import plain_int
 
 Later = Callable[[float, Callable[[], None]], None]
 """Has something called after so many seconds."""
@@ -44,6 +45,14 @@ class Taken(NamedTuple):
     name: int
     delivery: Delivery
     text: bytes | None
+
+
+def _told(key: tuple[Any, ...]) -> Told:
+    """Return when and as what number an event of this identity was told."""
+    serial = key[3]
+    if type(serial) is not int and (number := plain_int(serial)) is not None:
+        serial = number
+    return Told(time=key[5], kind=key[:2], serial=serial)
 
 
 class Splicing:
@@ -105,8 +114,7 @@ class Splicing:
             now: Monotonic seconds.
         """
         feeds, feed = self._feeds, taken.delivery.feed
-        told = Told(time=taken.key[5], kind=taken.key[:2], serial=taken.key[3])
-        copy = Copy(taken.device, taken.name, told, taken)
+        copy = Copy(taken.device, taken.name, _told(taken.key), taken)
         known = taken.name in self._dedupe
         new = feeds.note(feed, copy, now, known=known)
         for one in feeds.take_proven():

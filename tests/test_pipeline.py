@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +20,13 @@ from cti_listener.errors import ConnectError
 from cti_listener.event_base import Delivery, Event
 from cti_listener.handover import Handover
 from cti_listener.interest import Interest
+from cti_listener.journal.base import Opened
 from cti_listener.notices import Gap, Notice
 from cti_listener.pipeline import Pipeline
 from cti_listener.router import Handler, make_wish
 from cti_listener.streams import EventStream
 from cti_listener.testing import ManualClock
+from cti_listener.values import EventKey, identity, routing_key
 from cti_listener.wire.base import MessageBad
 from tests.examples import NAMESPACE, device_id, make, make_agent
 
@@ -222,6 +226,36 @@ def test_a_counter_that_falls_back_while_time_goes_on_is_a_gap(way: Way, kind: s
     assert gap.first_after is not None
     assert (gap.last_before.serial, gap.first_after.serial) == (5000, 10)
     assert "1 waiting" in repr(stream)
+
+
+@pytest.mark.parametrize("written", [str, float])
+def test_a_number_that_is_not_written_as_one_tells_of_a_restart_too(
+    way: Way, written: Callable[[int], object]
+) -> None:
+    way.send(make(serial=written(5000), eventTime=NOON), make(serial=written(10), eventTime=LATER))
+    assert way.reasons == ["server_restarted"]
+
+
+@pytest.mark.parametrize("written", [int, str, float])
+def test_a_restart_while_nobody_listened_is_a_gap_however_numbers_are_written(
+    way: Way, written: Callable[[int], object]
+) -> None:
+    old = make(serial=written(5000), eventTime=NOON)
+    last = EventKey(*identity(old, routing_key(old))), way.clock.now()
+    way.pipeline.resume(
+        Opened(
+            last_sign=None,
+            unfinished={},
+            absent={},
+            last_seq=1,
+            latest=[last],
+            last_gap=0,
+            open_gaps=(),
+            seen=array("q"),
+        )
+    )
+    way.send(make(serial=written(10), eventTime=LATER))
+    assert way.reasons == ["server_restarted"]
 
 
 @pytest.mark.parametrize("odd", [{"namespace": None}, {"namespace": []}, {"eventType": 1}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -209,6 +209,21 @@ async def test_after_the_hold_it_goes_on_and_what_comes_too_late_is_marked() -> 
         (2, True),
         (4, False),
     ]
+
+
+@pytest.mark.parametrize("written", [int, str, float])
+async def test_which_of_one_second_was_first_goes_by_its_number_however_it_is_written(
+    written: Callable[[int], object],
+) -> None:
+    first, second, third = (make(serial=written(10**7 + n)) for n in range(3))
+    async with pair() as two:
+        await two.send(first)
+        await two.until(lambda: len(two.events) == 1)
+        await two.send(third, 0)
+        await two.until(lambda: len(two.events) == 2)
+        await two.send(second, 1)
+        await two.until(lambda: len(two.events) == 3)
+    assert [event.delivery.late for event in two.events] == [False, False, True]
 
 
 async def test_what_is_held_back_is_handled_when_the_other_feed_is_lost() -> None:
