@@ -71,7 +71,10 @@ class _Line:
         self.highest, self.stamped, self.lag = serial, stamped, lag
 
     def left_at(self, serial: int, stamped: str) -> str | None:
-        """Return its last time if a number so stamped fell below it; None if it is merely late."""
+        """Return its last time if a number so stamped fell below it; None if it is merely late.
+
+        If it has no time yet, it takes this one.
+        """
         highest, before = self.highest, self.stamped
         if self.is_odd(stamped):
             highest, before = self.below, self.beside
@@ -82,6 +85,9 @@ class _Line:
             return before
         ago = [seconds_between(time, stamped) for number, time in self.earlier if number > serial]
         known = [one for one in ago if one is not None]
+        if apart is None and not known:
+            self.stamped = stamped
+            return None
         if len(known) < FEW:
             left = apart is None
         else:  # whatever the last times say: several of them may be odd

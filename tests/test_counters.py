@@ -89,10 +89,26 @@ def test_a_second_is_no_more_than_the_margin_for_earlier_numbers_too() -> None:
         assert not stream.note(serial, second)
 
 
-def test_where_no_time_is_known_any_fall_is_a_restart() -> None:
-    counters = Counters()
-    assert counters.note("a.cc", "csta", 100, "x", heard(0)) is None
-    assert counters.note("a.cc", "csta", 5, stamp(10), heard(10)) == heard(0)
+NO_TIME = pytest.mark.parametrize("none", ["", "x", "0000.00.00 00:00:00"])
+
+
+@NO_TIME
+def test_two_the_wrong_way_round_are_no_restart_where_the_first_has_no_time(none: str) -> None:
+    stream = Stream()
+    assert stream.counters.note("a.cc", "csta", 101, none, heard(0)) is None
+    assert not stream.note(100, 0)
+    assert not stream.note(102, 1)
+    assert stream.since(1, 60) == heard(1)
+
+
+@NO_TIME
+def test_where_no_time_is_known_a_restart_is_told_once_the_time_goes_on(none: str) -> None:
+    stream = Stream()
+    assert stream.counters.note("a.cc", "csta", 100, none, heard(0)) is None
+    assert not stream.note(5, 10)
+    assert not stream.note(6, 11)
+    assert stream.since(7, 12) == heard(0)
+    assert not stream.note(8, 20)
 
 
 def test_a_time_that_cannot_be_read_is_no_restart() -> None:
