@@ -20,6 +20,9 @@ MARGIN: Final = 2.0
 FAR: Final = 60.0
 """An event stamped so many seconds later than both its neighbours has an odd time."""
 
+EARLY: Final = timedelta(seconds=MARGIN)
+"""What is heard earlier than any before it by more than this has a time that is ahead."""
+
 STALE: Final = timedelta(minutes=10)
 """A line of numbers unheard for so long is forgotten when a new one begins."""
 
@@ -42,6 +45,8 @@ class _Line:
     stamped: str
     heard: datetime
     below: int  # the number beside the highest; its own where there is none
+    began: str  # the time of its first
+    since: datetime  # when that was heard
     beside: str = ""  # the time of that
     odd: str = ""  # the time of one that was odd
     lag: timedelta | None = None  # how long after its time the first of that time was heard
@@ -192,7 +197,7 @@ class Counters:
 
 
 def _begin(serial: int, stamped: str, heard: datetime) -> _Line:
-    return _Line(serial, stamped, heard, serial, lag=_lag(stamped, heard))
+    return _Line(serial, stamped, heard, serial, stamped, heard, lag=_lag(stamped, heard))
 
 
 def _lag(stamped: str, heard: datetime) -> timedelta | None:
@@ -203,9 +208,21 @@ def _lag(stamped: str, heard: datetime) -> timedelta | None:
 def _late(lines: list[_Line], below: _Line, serial: int, stamped: str) -> bool:
     """Tell whether it belongs to a line above, as one that came late or again."""
     return any(
-        serial < line.highest < 2 * serial - below.highest and stamped <= line.stamped
+        serial < line.highest
+        and stamped <= line.stamped
+        and (line.highest < 2 * serial - below.highest or _is_of_old(stamped, line, below))
         for line in lines
     )
+
+
+def _is_of_old(stamped: str, old: _Line, new: _Line) -> bool:
+    """Tell whether it is of a count that was heard no more since a new one began."""
+    if old.heard > new.since or old.stamped >= new.began:
+        return False
+    first, came = old.came_at(new.began), old.came_at(stamped)
+    if first is None or first > new.since + EARLY:
+        return False
+    return came is not None and came < new.since
 
 
 def _comes_behind(stamped: str, before: str) -> bool:

@@ -341,6 +341,17 @@ def test_a_repeat_from_before_a_restart_tells_no_second_one() -> None:
     assert not any(stream.note(2 + n, 61 + n * 3) for n in range(20))
 
 
+@pytest.mark.parametrize("late", [6, 80, 199])
+def test_what_is_late_from_before_a_restart_tells_no_second_one(late: int) -> None:
+    stream = Stream()
+    for n in range(1, 201):
+        assert n == late or not stream.note(n, n)
+    assert stream.note(5, 300)
+    assert stream.counters.note("a.cc", "csta", late, stamp(late), heard(300)) is None
+    assert not any(stream.note(5 + n, 300 + n) for n in range(1, 250))
+    assert stream.note(1, 600)
+
+
 def test_a_late_serial_of_one_router_does_not_lift_the_line_of_another() -> None:
     stream = Stream()
     stream.note(5000, 0)
