@@ -204,12 +204,16 @@ def purge(
 
     Args:
         path: The journal.
-        number: As 13800138000, with any domain, or as 13800138000@zhen04.cc.
+        number: As 13800138000 or 138-0013-8000, with any domain, or as 13800138000@zhen04.cc.
         dry_run: Only count.
         json: The answer as JSON.
     """
-    if not number.partition("@")[0].strip(" +"):
-        return _say("--number: name a number", _USAGE)
+    if purging.plain_number(number) is None:
+        return _say(
+            f"--number: {number!r} is no number; write one as 13800138000 or +8613800138000,"
+            " or an id whole, as 8002@zhen04.cc",
+            _USAGE,
+        )
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:
         purged = purging.purge(db, path, number.strip(), dry=dry_run, odd=odd)

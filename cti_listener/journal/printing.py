@@ -73,7 +73,7 @@ def purged_lines(purged: Purged, *, dry: bool) -> list[str]:
     """Tell what was erased, and what is left to do by hand."""
     what = f"{count(purged.events, 'event')} of {count(purged.calls, 'call')}"
     what += f", {count(purged.dead, 'dead letter')}, {count(purged.gaps, 'gap')} named them"
-    lines = [f"would erase {what}" if dry else f"erased {what}"]
+    lines = [f"{purged.number}: {'would erase' if dry else 'erased'} {what}"]
     if not dry and not purged.overwritten:
         lines.append(
             "traces are left in the file, which is in use: purge once more when no listener runs"

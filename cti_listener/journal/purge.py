@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,12 +42,19 @@ _PREFIX: Final = 4
 
 _DIGITS: Final = re.compile(r"\d+", re.ASCII)
 
+_DIALLED: Final = re.compile(r"\+?[*#]*[0-9][0-9*#]*")
+"""A number as servers write it, without a domain."""
+
+_BETWEEN: Final = re.compile(r"[()\[\]\u2010-\u2015\u2212-]")
+"""What people put between the digits of a number, besides spaces."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
     """What was erased, or would be.
 
     Attributes:
+        number: Of which number, as it was looked for.
         events: How many events.
         calls: Of how many calls.
         dead: How many dead letters.
@@ -56,6 +64,7 @@ class Purged:
         copies: Copies from before a migration, which are not touched.
     """
 
+    number: str
     events: int
     calls: int
     dead: int
@@ -73,7 +82,7 @@ def purge(
         db: The journal, open to write.
         path: Its file.
         number: As `13800138000` or `+8613800138000`, with any domain, or with its own, as
-            `13800138000@zhen04.cc`.
+            `13800138000@zhen04.cc`; see `plain_number`.
         dry: Only count.
         odd: Told of what cannot be read.
     """
@@ -95,6 +104,7 @@ def purge(
             db.execute("UPDATE gap SET body = ? WHERE id = ?", (body, gap))
         db.execute("UPDATE state SET tracked = NULL, tracked_seq = NULL")  # of calls in progress
     return Purged(
+        number=_spellings(number)[-1],
         events=len(events),
         calls=len(calls),
         dead=len(letters),
@@ -102,6 +112,21 @@ def purge(
         overwritten=not dry and _rewrite(db, path),
         copies=tuple(sorted(str(one) for one in path.parent.glob(f"{path.name}.v*"))),
     )
+
+
+def plain_number(given: str) -> str | None:
+    """Return a number as servers write it: `13800138000` of `138-0013-8000`; None if it is none.
+
+    An id with its domain may hold letters, and dashes unless it is as long as a person's number.
+    Without one, what holds letters may be the domain itself or a word that every event says.
+    """
+    number = re.sub(r"\s", "", unicodedata.normalize("NFKC", given))
+    name, *domains = number.split("@")
+    digits = _BETWEEN.sub("", name)
+    if _DIALLED.fullmatch(digits) and len(digits) >= _LONG:
+        name = digits
+    told = re.search(r"\w", name) if domains else _DIALLED.fullmatch(name)
+    return "@".join((name, *domains)) if told and all(domains) else None
 
 
 def names(value: object, number: str) -> bool:
@@ -125,14 +150,23 @@ def names(value: object, number: str) -> bool:
 
 def quotes(text: str, number: str) -> bool:
     """Tell whether a traceback may quote a number; an extension's is no part of another word."""
-    digits = number.removeprefix("+")
-    edge = r"\b" if len(digits) < _LONG else ""
-    return re.search(f"{edge}{re.escape(digits)}{edge}", text) is not None
+    for one in _spellings(number):
+        digits = one.removeprefix("+")
+        edge = r"\b" if len(digits) < _LONG else ""
+        if re.search(f"{edge}{re.escape(digits)}{edge}", text):
+            return True
+    return False
+
+
+@lru_cache(maxsize=8)
+def _spellings(number: str) -> tuple[str, ...]:
+    """Return a number as it was given, for it may be stored so, and last as servers write it."""
+    return tuple(dict.fromkeys((number, plain_number(number) or number)))
 
 
 def _holds(text: str, number: str) -> bool:
     """Tell whether a long number stands within a text, by its end."""
-    digits = number.removeprefix("+")
+    digits = _spellings(number)[-1].removeprefix("+")
     if len(digits) < _LONG or not digits.isdecimal():
         return False
     room = len(digits) + _PREFIX
@@ -142,8 +176,8 @@ def _holds(text: str, number: str) -> bool:
 def _is(text: str, number: str) -> bool:
     user, at, _ = text.partition("@")
     if at and "@" in number:
-        return canonical_id(text) == canonical_id(number)
-    return user == number.partition("@")[0]
+        return canonical_id(text) in map(canonical_id, _spellings(number))
+    return user in (one.partition("@")[0] for one in _spellings(number))
 
 
 def _is_device(key: str, value: object) -> bool:

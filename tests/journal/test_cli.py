@@ -256,8 +256,8 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
         assert traces(path, NUMBER)
         what = "100 events of 10 calls, 1 dead letter, 1 gap named them\n"
         answer = await told.beside("purge", path, "--number", NUMBER, "--dry-run")
-        assert answer == f"would erase {what}"
-        assert await told.beside("purge", path, "--number", NUMBER) == f"erased {what}"
+        assert answer == f"{NUMBER}: would erase {what}"
+        assert await told.beside("purge", path, "--number", NUMBER) == f"{NUMBER}: erased {what}"
         assert traces(path, NUMBER) == []
         assert traces(path, "13900000010")
         left = await store.undone()
@@ -400,6 +400,8 @@ def test_purge_after_purge_leaves_no_trace_of_anyone(path: Path, told: Told) -> 
         ("KeyError: '8002@zhen04.cc'", "8002", True),
         ("ValueError: tel:+8613800138000x", "13800138000", True),
         ("ValueError: tel:8613800138000x", "+8613800138000", True),
+        ("ValueError: 13800138000", "138-0013-8000", True),
+        ("ValueError: 138-0013-8000", "138-0013-8000", True),
         ("<Lane at 0x7f80024c>, line 18002", "8002", False),
     ],
 )
@@ -413,8 +415,45 @@ def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
     copy = filled.with_name("journal.db.v1")
     copy.touch()
     assert f"the copy {copy} is not touched: delete it" in told("purge", filled, "--number", NUMBER)
-    for nobody in (" ", "@zhen04.cc", " @zhen04.cc", "+", "+@zhen04.cc"):
-        assert "name a number" in told("purge", filled, "--number", nobody, code=2)
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        *("", " ", "+", "@", "@zhen04.cc", " @zhen04.cc", "+@zhen04.cc", "8002@", "8002@@"),
+        *("csta", "**", "zhen04.cc", "call-1", "80-02", "138.0013.8000", "8001,8002"),
+    ],
+)
+def test_purge_refuses_what_is_no_number(filled: Path, told: Told, nobody: str) -> None:
+    err = told("purge", filled, f"--number={nobody}", code=2)
+    assert err == (
+        f"cti-listen: --number: {nobody!r} is no number; write one as 13800138000 or"
+        " +8613800138000, or an id whole, as 8002@zhen04.cc\n"
+    )
+    assert told("stats", filled).splitlines()[1].startswith("6 events")
+
+
+@pytest.mark.parametrize(
+    ("given", "looked_for"),
+    [
+        ("+86 138 0013 8000", "+8613800138000"),
+        ("138-0013-8000", NUMBER),
+        ("(0138) 0013\u20118000@zhen04.cc", "013800138000@zhen04.cc"),
+        ("\uff11\uff13\uff18\uff10\uff10\uff11\uff13\uff18\uff10\uff10\uff10", NUMBER),
+        ("80 02", "8002"),
+        (" 8002 @zhen04.cc", "8002@zhen04.cc"),
+        ("8002-1@zhen04.cc", "8002-1@zhen04.cc"),
+        ("ivr-1@zhen04.cc", "ivr-1@zhen04.cc"),
+        ("manager@zhen04.cc", "manager@zhen04.cc"),
+    ],
+)
+def test_purge_tells_which_number_it_looked_for(
+    filled: Path, told: Told, given: str, looked_for: str
+) -> None:
+    number = f"--number={given}"
+    answer = told("purge", filled, number, "--dry-run")
+    assert answer.startswith(f"{looked_for}: would erase 0 events")
+    assert told.json("purge", filled, number)[0]["number"] == looked_for
 
 
 @pytest.mark.parametrize(
@@ -441,6 +480,11 @@ def test_purge_tells_of_copies_it_leaves(filled: Path, told: Told) -> None:
         (f"sip:+86{NUMBER}@gw", f"+86{NUMBER}", True),
         (f"86{NUMBER}", f"+86{NUMBER}", True),
         (NUMBER, f"+86{NUMBER}", False),
+        (f"{NUMBER}@zhen04.cc", "138-0013-8000", True),
+        (f"tel:+86{NUMBER}", "+86 138 0013 8000", True),
+        ("138-0013-8000", "138-0013-8000", True),
+        ("8002", "80 02", True),
+        ("80021@zhen04.cc", "8002-1@zhen04.cc", False),
         ("record-8002.wav", "8002", False),
         (8002, "8002", False),
         (None, NUMBER, False),
