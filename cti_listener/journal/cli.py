@@ -26,6 +26,9 @@ _OK: Final = 0
 _NOT_THERE: Final = 1
 _USAGE: Final = 2
 
+_MOST: Final = (1 << 63) - 1
+"""SQLite knows no larger number."""
+
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Only = Annotated[str | None, Parameter(negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -75,8 +78,8 @@ def list_(
         limit: How many at most; 0: all.
         json: One object a line, the event as received among it.
     """
-    if limit < 0:
-        return _say("--limit: name how many, or 0 for all", _USAGE)
+    if not 0 <= limit <= _MOST:
+        return _say(f"--limit: name how many, up to {_MOST}, or 0 for all", _USAGE)
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:
         found = visits.events(
@@ -102,7 +105,7 @@ def show(path: Path, seq: int, /, *, json: Json = False) -> int:
     """Show one event whole, by its number in the list."""
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:
-        facts = visits.event(db, seq, odd)
+        facts = visits.event(db, seq, odd) if abs(seq) <= _MOST else None
         if facts is None:
             return _say(f"{path}: there is no event {seq}", _NOT_THERE)
         return printing.objects([facts]) if json else printing.lines(printing.whole(facts))
@@ -244,8 +247,8 @@ def _visit(
         return _say(str(error), EXIT_CODE)
     except ConfigurationError as error:
         return _say(str(error), _USAGE)
-    except (OverflowError, UnicodeEncodeError) as error:  # a number or a name that no journal has
-        return _say(f"{path}: there is nothing of that number or name ({error})", _USAGE)
+    except UnicodeEncodeError as error:  # a name that no journal has
+        return _say(f"{path}: there is nothing of that name ({error})", _USAGE)
     for one in dict.fromkeys(map(str, damaged)):
         code = _say(f"journal {path}: is damaged: {one}", EXIT_CODE)
     return code

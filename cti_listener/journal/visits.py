@@ -99,7 +99,7 @@ def handler_number(db: sqlite3.Connection, name: str) -> int:
     if found is None:
         known = [one for (one,) in db.execute("SELECT name FROM handler ORDER BY id")]
         there = ", ".join(known) or "none"
-        raise ConfigurationError(name, f"is no handler of this journal; there are: {there}")
+        raise ConfigurationError(repr(name), f"is no handler of this journal; there are: {there}")
     return int(found[0])
 
 

@@ -121,9 +121,16 @@ def test_list_filters(filled: Path, told: Told, filters: list[str], found: list[
     assert ("none" in told("list", filled, *filters)) == (not found)
 
 
-def test_a_limit_below_nothing_is_refused(filled: Path, told: Told) -> None:
-    err = told("list", filled, "--limit", "-3", code=2)
-    assert err == "cti-listen: --limit: name how many, or 0 for all\n"
+@pytest.mark.parametrize("limit", [-3, 1 << 63, 10**29])
+def test_a_limit_that_is_none_is_refused(filled: Path, told: Told, limit: int) -> None:
+    err = told("list", filled, "--limit", limit, code=2)
+    assert err == "cti-listen: --limit: name how many, up to 9223372036854775807, or 0 for all\n"
+
+
+def test_a_number_that_no_event_can_have_is_not_there(filled: Path, told: Told) -> None:
+    assert len(told.json("list", filled, "--limit", (1 << 63) - 1)) == 6
+    for seq in (1 << 63, -(10**29)):
+        assert f"there is no event {seq}" in told("show", filled, seq, code=1)
 
 
 def test_show_gives_the_event_as_received(filled: Path, told: Told) -> None:
@@ -191,6 +198,12 @@ def test_retry_wants_to_know_which(filled: Path, told: Told) -> None:
     assert "5: is no dead letter" in told("retry", filled, 1, 5, code=2)
     assert "there are: work" in told("retry", filled, "--handler", "x", code=2)
     assert not told.json("dead", filled)[0]["toBeRetried"]
+
+
+def test_a_handler_that_is_none_is_quoted(filled: Path, told: Told) -> None:
+    why = "is no handler of this journal; there are: work\n"
+    assert told("forget", filled, "", code=2) == f"cti-listen: '': {why}"
+    assert told("list", filled, "--handler", "x", code=2) == f"cti-listen: 'x': {why}"
 
 
 async def test_forget_drops_what_does_not_run(path: Path, told: Told) -> None:
