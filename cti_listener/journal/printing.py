@@ -78,6 +78,11 @@ def purged_lines(purged: Purged, *, dry: bool) -> list[str]:
         lines.append(
             "traces are left in the file, which is in use: purge once more when no listener runs"
         )
+    if purged.events and not dry:
+        lines.append(
+            "if the server repeats an erased event after a restart of the listener, it is taken for"
+            " new, and kept again"
+        )
     lines += [f"the copy {one} is not touched: delete it" for one in purged.copies]
     return lines
 

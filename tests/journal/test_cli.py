@@ -24,6 +24,10 @@ from cti_listener.values import EventKey
 from tests.journal.support import A_GAP, Held, entry, journal
 
 NUMBER = "13800138000"
+OF_REPEATS = (
+    "if the server repeats an erased event after a restart of the listener, it is taken for new,"
+    " and kept again\n"
+)
 
 
 @pytest.fixture
@@ -270,7 +274,9 @@ async def test_purge_erases_a_person_while_running(path: Path, told: Told) -> No
         what = "100 events of 10 calls, 1 dead letter, 1 gap named them\n"
         answer = await told.beside("purge", path, "--number", NUMBER, "--dry-run")
         assert answer == f"{NUMBER}: would erase {what}"
-        assert await told.beside("purge", path, "--number", NUMBER) == f"{NUMBER}: erased {what}"
+        answer = await told.beside("purge", path, "--number", NUMBER)
+        assert answer == f"{NUMBER}: erased {what}{OF_REPEATS}"
+        assert OF_REPEATS not in await told.beside("purge", path, "--number", NUMBER)
         assert traces(path, NUMBER) == []
         assert traces(path, "13900000010")
         left = await store.undone()
