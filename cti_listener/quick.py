@@ -106,7 +106,11 @@ def healthcheck(file: Path | None, config: Path | None, max_age: float | None) -
     """
     from cti_listener.ops import health  # noqa: PLC0415 - not for --version
 
-    named = file or health.named_file(config, os.environ)
+    try:
+        named = file or health.named_file(config, os.environ)
+    except OSError as error:
+        say(f"cannot read the settings file {error.filename}: {error.strerror}")
+        return _UNWELL
     why = health.ailment(named, os.environ, health.MAX_AGE if max_age is None else max_age)
     if why is not None:
         say(why)

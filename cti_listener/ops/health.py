@@ -29,6 +29,9 @@ INTERVAL: Final = 2.0
 MAX_AGE: Final = 15.0
 """A sign older than this, in seconds, says that the loop hangs."""
 
+_MOST: Final = 1 << 20
+"""No more than so many bytes of a file are read: it may be a device without an end."""
+
 
 class HealthFile:
     """The sign of life of this process.
@@ -100,12 +103,15 @@ def named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     Args:
         config: The settings file; None: the one the environment names.
         environ: The environment.
+
+    Raises:
+        OSError: The settings file cannot be read.
     """
     if named := environ.get("CTI_HEALTH_FILE"):
         return Path(named)
     if given := config or environ.get("CTI_CONFIG"):
-        with contextlib.suppress(OSError, ValueError):
-            text = Path(given).expanduser().read_text(encoding="utf-8")
+        with contextlib.suppress(ValueError, RecursionError):
+            text = _read(Path(given).expanduser())
             if isinstance(named := tomllib.loads(text).get("health_file"), str):
                 return Path(named)
     return None
@@ -177,7 +183,7 @@ def _found_in(path: Path, max_age: float) -> str | None:
         FileNotFoundError: There is none.
     """
     try:
-        sign: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        sign: dict[str, Any] = json.loads(_read(path))
         # The monotonic clock is the machine's: the same in every process, and no setting moves it.
         age = time.monotonic() - float(sign["monotonic"])
         pid = sign["pid"]
@@ -185,9 +191,28 @@ def _found_in(path: Path, max_age: float) -> str | None:
         raise
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return f"{path} is not a listener's health file"
     if not 0 <= age <= max_age:
         when = f"{age:.0f} s ago" if age >= 0 else "before the machine was started"
         return f"the event loop of process {pid} last turned {when}"
     return None
+
+
+def _read(path: Path) -> str:
+    """Read a small file, and wait for nobody to write it.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is large, or not UTF-8.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=at_once) as file:
+        text = file.read(_MOST + 1) or b""  # None: a pipe to which nothing was written yet
+    if len(text) > _MOST:
+        msg = f"{path} is larger than {_MOST} bytes"
+        raise ValueError(msg)
+    return text.decode("utf-8")

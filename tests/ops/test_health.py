@@ -11,6 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
+from cti_listener import quick
 from cti_listener.ops import health
 from tests.program import environment
 
@@ -53,6 +54,21 @@ def test_a_sign_that_is_old_or_none_is_not_well(tmp_path: Path, sign: object, wh
     path = tmp_path / "health.json"
     path.write_text(json.dumps(sign), encoding="utf-8")
     assert why in str(health.ailment(path, {}))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"pid": 7, "monotonic": 1%s}' % ("0" * 400)])
+def test_a_sign_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "health.json"
+    path.write_text(text, encoding="utf-8")
+    assert health.ailment(path, {}) == f"{path} is not a listener's health file"
+
+
+def test_what_never_ends_or_never_comes_is_no_sign(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (Path("/dev/zero"), pipe):
+        assert health.ailment(path, {}) == f"{path} is not a listener's health file"
+    assert health.ailment(tmp_path, {}) == f"cannot read {tmp_path}: Is a directory"
 
 
 def test_a_missing_file_says_that_nothing_runs(tmp_path: Path) -> None:
@@ -168,7 +184,15 @@ class TestNamedFile:
         broken.write_text("=", encoding="utf-8")
         assert health.named_file(None, {}) is None
         assert health.named_file(broken, {}) is None
-        assert health.named_file(tmp_path / "none", {}) is None
+        assert health.named_file(Path("/dev/zero"), {}) is None
+
+    def test_a_settings_file_that_cannot_be_read_is_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for path, why in ((tmp_path, "Is a directory"), (tmp_path / "no", "No such file or dir")):
+            assert quick.healthcheck(None, path, None) == 1
+            err = capsys.readouterr().err
+            assert err.startswith(f"cti-listen: cannot read the settings file {path}: {why}")
 
 
 def test_the_check_imports_nothing_heavy() -> None:
