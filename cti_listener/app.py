@@ -238,12 +238,14 @@ class _Run:
         """Return where to show that we live.
 
         Raises:
-            ConfigurationError: The file that was asked for cannot be written.
+            ConfigurationError: The file that was asked for cannot be written, or is another's.
         """
         path = self._settings.health_file
         try:
             if path is None:
                 return health.own_file(self._environ)
+            if (problem := health.unfit(path)) is not None:
+                raise ConfigurationError("health_file", problem)
             file = health.HealthFile(path)
             file.beat({})
         except OSError as error:

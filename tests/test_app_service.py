@@ -118,7 +118,7 @@ class TestHealth:
     def test_a_file_that_cannot_be_written_is_told(self) -> None:
         done = run("--demo", "--health-file", "/nowhere/health.json")
         assert done.returncode == 78
-        assert "health_file: cannot write it" in done.stderr
+        assert "health_file: there is no directory /nowhere" in done.stderr
 
 
 NOON, ONE, TWO = ({"eventTime": f"2026.03.18 {hour}:00:00"} for hour in (12, 13, 14))

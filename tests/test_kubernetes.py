@@ -72,7 +72,8 @@ def test_its_settings_hold(tmp_path: Any) -> None:
     token = tmp_path / "token"
     token.write_text("made up")
     files = {name: str(token) for name in SETTINGS if name.endswith("_file")}
-    given = {**SETTINGS, **files, "journal": str(tmp_path / "journal.db")}
+    kept = {name: str(tmp_path / name) for name in ("journal", "health_file")}
+    given = {**SETTINGS, **files, **kept}
     file = tmp_path / "settings.toml"
     file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
     done = run("check", "--config", str(file))

@@ -70,11 +70,33 @@ class HealthFile:
         if not self._lock.acquire(timeout=1.0):
             return  # a disk that hangs, which must not keep us as well
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(self.path.read_text(encoding="utf-8"))["pid"] == os.getpid():
+            if _sign_in(self.path)["pid"] == os.getpid():
                 self.path.unlink()
         with contextlib.suppress(OSError):
             self._draft.unlink()
         self._lock.release()
+
+
+def unfit(path: Path) -> str | None:
+    """Return why no sign of life may be written to a path; None if it may.
+
+    What is there is replaced, so it must be an older sign, or empty.
+    """
+    try:
+        if not path.parent.is_dir():
+            return f"there is no directory {path.parent}; make it first"
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return f"{path} is no file; name one"
+        if found.st_size:
+            _sign_in(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
+    except ValueError:
+        return f"{path} is not a listener's health file; it is left as it is, name another file"
+    return None
 
 
 def own_file(environ: Mapping[str, str]) -> HealthFile:
@@ -183,7 +205,7 @@ def _found_in(path: Path, max_age: float) -> str | None:
         FileNotFoundError: There is none.
     """
     try:
-        sign: dict[str, Any] = json.loads(_read(path))
+        sign = _sign_in(path)
         # The monotonic clock is the machine's: the same in every process, and no setting moves it.
         age = time.monotonic() - float(sign["monotonic"])
         pid = sign["pid"]
@@ -191,12 +213,29 @@ def _found_in(path: Path, max_age: float) -> str | None:
         raise
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, OverflowError):
         return f"{path} is not a listener's health file"
     if not 0 <= age <= max_age:
         when = f"{age:.0f} s ago" if age >= 0 else "before the machine was started"
         return f"the event loop of process {pid} last turned {when}"
     return None
+
+
+def _sign_in(path: Path) -> dict[str, Any]:
+    """Read a sign of life.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none.
+    """
+    try:
+        sign = json.loads(_read(path))
+    except RecursionError:
+        sign = None
+    if not isinstance(sign, dict) or not {"pid", "monotonic"} <= sign.keys():
+        msg = "is no sign of life"
+        raise ValueError(msg)
+    return sign
 
 
 def _read(path: Path) -> str:

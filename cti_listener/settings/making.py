@@ -20,6 +20,7 @@ from cti_listener.interest import Interest
 from cti_listener.keywords import zone_of
 from cti_listener.listener import Listener
 from cti_listener.log import log
+from cti_listener.ops import health
 from cti_listener.settings.wording import masked_message, masked_query
 from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets, problems
@@ -160,6 +161,7 @@ def ailments(settings: Settings) -> list[str]:
         partial(_interest(settings).query, masked_query(settings.query)),
         *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
         partial(_refuse_untold, settings),
+        partial(_refuse_health_file, settings),
     ]
     found: dict[str, None] = {}  # what two of them find is said once
     for attempt in tries:
@@ -188,6 +190,13 @@ def _refuse_untold(settings: Settings) -> None:
 def _refuse_open_admin(settings: Settings) -> None:
     if settings.admin is not None:
         refuse_open(Address.read(settings.admin), settings.admin_secret())
+
+
+def _refuse_health_file(settings: Settings) -> None:
+    """Refuse to write our sign of life over what is none."""
+    path = settings.health_file
+    if path is not None and (problem := health.unfit(path)) is not None:
+        raise ConfigurationError("health_file", problem)
 
 
 def _interest(settings: Settings) -> Interest:

@@ -86,6 +86,33 @@ def test_removing_leaves_nothing_and_spares_what_is_anothers(tmp_path: Path) -> 
     assert file.path.exists()
 
 
+@pytest.mark.parametrize(
+    "text", [b"SQLite format 3\0" + bytes(5000), b"[]", b'{"pid": 1}', b"[" * 4096, b"{}\n{}\n"]
+)
+def test_what_is_no_sign_of_life_is_neither_replaced_nor_removed(
+    tmp_path: Path, text: bytes
+) -> None:
+    path = tmp_path / "precious"
+    path.write_bytes(text)
+    assert "name another file" in str(health.unfit(path))
+    health.HealthFile(path).remove()
+    assert path.read_bytes() == text
+
+
+def test_an_older_sign_an_empty_file_and_none_may_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "health.json"
+    assert health.unfit(path) is None
+    path.touch()
+    assert health.unfit(path) is None
+    path.write_text('{"pid": 1, "monotonic": 0}', encoding="utf-8")
+    assert health.unfit(path) is None
+
+
+def test_a_directory_and_a_missing_one_are_no_place(tmp_path: Path) -> None:
+    assert "is no file" in str(health.unfit(tmp_path))
+    assert "there is no directory" in str(health.unfit(tmp_path / "none" / "health.json"))
+
+
 def test_removing_leaves_a_disk_that_hangs_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +129,7 @@ def test_removing_leaves_a_disk_that_hangs_alone(
     beating = Thread(target=file.beat, args=({},))
     beating.start()
     hangs.wait()
-    monkeypatch.setattr(Path, "read_text", touch)
+    monkeypatch.setattr(Path, "open", touch)
     try:
         file.remove()
     finally:
