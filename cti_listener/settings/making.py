@@ -6,8 +6,10 @@ takes.
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cti_listener.admin import make_admin
@@ -21,6 +23,7 @@ from cti_listener.keywords import zone_of
 from cti_listener.listener import Listener
 from cti_listener.log import log
 from cti_listener.ops import health
+from cti_listener.settings.readings import sink_url
 from cti_listener.settings.wording import masked_message, masked_query
 from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets, problems
@@ -28,7 +31,7 @@ from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.options import ConnectionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cti_listener.admin.server import AdminServer
     from cti_listener.ops.descriptor import Descriptor
@@ -161,6 +164,7 @@ def ailments(settings: Settings) -> list[str]:
         partial(_interest(settings).query, masked_query(settings.query)),
         *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
         partial(_refuse_untold, settings),
+        partial(_refuse_shared_files, settings),
         partial(_refuse_health_file, settings),
     ]
     found: dict[str, None] = {}  # what two of them find is said once
@@ -190,6 +194,40 @@ def _refuse_untold(settings: Settings) -> None:
 def _refuse_open_admin(settings: Settings) -> None:
     if settings.admin is not None:
         refuse_open(Address.read(settings.admin), settings.admin_secret())
+
+
+def _refuse_shared_files(settings: Settings) -> None:
+    """Refuse to write to a file that another setting names."""
+    files: dict[str, str] = {}
+    for name, path in _read(settings):
+        files.setdefault(os.path.realpath(path), name)
+    for name, path in _written(settings):
+        other = files.setdefault(place := os.path.realpath(path), "")
+        if other:
+            other = "another sink" if other == name else other
+            problem = f"names the file of {other} as well, {path}; give each a file of its own"
+            raise ConfigurationError(name, problem)
+        files[place] = name
+
+
+def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
+    if settings.config is not None:
+        yield "config", Path(os.path.expanduser(settings.config))  # noqa: PTH111 - as `loading`
+    for name in type(settings).model_fields:
+        path = getattr(settings, name)
+        if name.endswith("_file") and name != "health_file" and path is not None:
+            yield name, path
+
+
+def _written(settings: Settings) -> Iterator[tuple[str, Path]]:
+    if settings.journal is not None:
+        for ending in ("", "-wal", "-shm", ".cti-lock"):  # as are kept beside it
+            yield "journal", Path(f"{os.path.realpath(settings.journal)}{ending}")
+    if settings.health_file is not None:
+        yield "health_file", settings.health_file
+    for scheme, _, path in (sink_url(one).partition(":") for one in settings.to):
+        if scheme.lower() == "jsonl":
+            yield "to", Path(path)
 
 
 def _refuse_health_file(settings: Settings) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 from cti_listener.settings.making import ailments
 from tests.program import run
@@ -33,3 +34,44 @@ def test_where_no_health_file_can_be_is_told_beforehand(tmp_path: Path) -> None:
     assert told == f"health_file: {tmp_path} is no file; name one"
     [told] = ailments(settings(health_file=tmp_path / "none" / "health.json"))
     assert told == f"health_file: there is no directory {tmp_path / 'none'}; make it first"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"journal": "a", "health_file": "a"}, "health_file: names the file of journal"),
+        ({"journal": "a", "health_file": "link/a"}, "health_file: names the file of journal"),
+        ({"journal": "a", "health_file": "a-wal"}, "health_file: names the file of journal"),
+        ({"journal": "a", "to": ("jsonl:a",)}, "to: names the file of journal"),
+        ({"health_file": "a", "to": ("x=JSONL:a",)}, "to: names the file of health_file"),
+        ({"to": ("x=jsonl:a", "y=jsonl:b/../a")}, "to: names the file of another sink"),
+        ({"config": "c", "journal": "c"}, "journal: names the file of config"),
+        ({"token_file": "t", "to": ("jsonl:t",)}, "to: names the file of token_file"),
+    ],
+)
+def test_two_settings_do_not_name_one_file_to_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "c").touch()
+    (tmp_path / "t").write_text("secret", encoding="utf-8")
+    assert [one for one in ailments(settings(**flags)) if one.startswith(told)]
+
+
+def test_two_that_are_read_may_be_one_file(tmp_path: Path) -> None:
+    pem = tmp_path / "client.pem"
+    trustme.CA().issue_cert("us").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    assert ailments(settings(cert_file=pem, key_file=pem)) == []
+
+
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_a_file_that_is_named_twice_is_not_touched(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = str(tmp_path / "one")
+    done = run(*command, "--demo", "--journal", path, "--health-file", path)
+    assert done.returncode == 78
+    assert "health_file: names the file of journal as well" in done.stderr
+    assert list(tmp_path.iterdir()) == []
