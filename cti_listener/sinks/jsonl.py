@@ -47,8 +47,7 @@ class JsonlSink:
             text = f"another process writes to {self._file.path}; give each a file of its own"
             raise ConfigurationError("to", text) from None
         except OSError as error:
-            text = f"cannot write to {self._file.path}: {error.strerror or error}"
-            raise ConfigurationError("to", text) from None
+            raise _unwritable(self._file, error) from None
 
     async def take(self, happening: Happening) -> None:
         """Append one line; raise `OSError` if that is not possible now."""
@@ -74,7 +73,7 @@ def make(url: str, *, name: str, options: SinkOptions) -> JsonlSink:  # noqa: AR
     """Make one of `jsonl:PATH`.
 
     Raises:
-        ConfigurationError: There is no path, or no directory for it.
+        ConfigurationError: There is no path, no directory for it, or no file to write to.
     """
     text = url.partition(":")[2]
     path = Path(text)
@@ -83,13 +82,20 @@ def make(url: str, *, name: str, options: SinkOptions) -> JsonlSink:  # noqa: AR
     path = path.absolute()
     if not path.parent.is_dir():
         raise ConfigurationError("to", f"jsonl: there is no directory {path.parent}; make it first")
-    return JsonlSink(
-        LineFile(
-            path,
-            max_size=options.jsonl_max_size,
-            every=options.jsonl_every,
-            sync=options.jsonl_sync,
-            zone=options.zone,
-            now=options.clock.now,
-        )
+    file = LineFile(
+        path,
+        max_size=options.jsonl_max_size,
+        every=options.jsonl_every,
+        sync=options.jsonl_sync,
+        zone=options.zone,
+        now=options.clock.now,
     )
+    try:
+        file.look()
+    except OSError as error:
+        raise _unwritable(file, error) from None
+    return JsonlSink(file)
+
+
+def _unwritable(file: LineFile, error: OSError) -> ConfigurationError:
+    return ConfigurationError("to", f"cannot write to {file.path}: {error.strerror or error}")

@@ -19,6 +19,8 @@ from typing import Final
 _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 _STAMPED: Final = r"\d{8}T\d{6}\.\d{6}Z"
 _TICK: Final = timedelta(microseconds=1)
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+_DATABASE: Final = b"SQLite format 3\0"
 
 
 class LineFile:
@@ -66,10 +68,9 @@ class LineFile:
 
         Raises:
             BlockingIOError: Another process writes to it.
-            OSError: It cannot be opened, or is no file.
+            OSError: It cannot be opened, or is no file, or a database.
         """
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(self.path, flags, 0o600)
+        fd = os.open(self.path, _FLAGS | os.O_CREAT, 0o600)
         try:
             found = self._file_at(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,6 +85,19 @@ class LineFile:
         self._fd = fd
         self._identity = (found.st_dev, found.st_ino)
         self._period = self._period_of(datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def look(self) -> None:
+        """See whether it could be opened; nothing is made or changed.
+
+        Raises:
+            OSError: As `open`, if it is there.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(self.path, _FLAGS)
+            try:
+                self._file_at(fd)
+            finally:
+                os.close(fd)
 
     def write(self, line: bytes) -> None:
         """Append a line.
@@ -149,6 +163,8 @@ class LineFile:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(f"{self.path} is no file")
+        if os.pread(fd, len(_DATABASE), 0) == _DATABASE:
+            raise OSError("it is a database, as a journal is; name another file")
         return found
 
     def _is_still_there(self) -> bool:

@@ -75,3 +75,18 @@ def test_a_file_that_is_named_twice_is_not_touched(
     assert done.returncode == 78
     assert "health_file: names the file of journal as well" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [(), ("check",)])
+def test_no_lines_are_written_into_a_journal(tmp_path: Path, command: tuple[str, ...]) -> None:
+    journal = tmp_path / "journal.db"
+    assert run("--demo", "--count", "1", "--journal", str(journal)).returncode == 0
+    before = journal.read_bytes()
+    done = run(*command, "--demo", "--duration", "1", "--to", f"jsonl:{journal}")
+    assert (done.returncode, journal.read_bytes()) == (78, before)
+    assert "it is a database" in done.stderr
+
+
+def test_a_directory_in_the_place_of_a_sinks_file_is_told_beforehand(tmp_path: Path) -> None:
+    [told] = ailments(settings(to=(f"jsonl:{tmp_path}",)))
+    assert told == f"to: cannot write to {tmp_path}: Is a directory"

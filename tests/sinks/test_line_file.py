@@ -90,6 +90,26 @@ def test_a_new_file_is_for_its_owner_alone(path: Path, opened: Open) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_database_is_left_as_it_is(path: Path, opened: Open) -> None:
+    before = b"SQLite format 3\0" + bytes(100)
+    path.write_bytes(before)
+    with pytest.raises(OSError, match="it is a database"):
+        opened()
+    with pytest.raises(OSError, match="it is a database"):
+        LineFile(path).look()
+    assert path.read_bytes() == before
+
+
+def test_looking_makes_and_changes_nothing(path: Path) -> None:
+    LineFile(path).look()
+    assert not path.exists()
+    path.write_bytes(b"half a line")
+    LineFile(path).look()
+    assert path.read_bytes() == b"half a line"
+    with pytest.raises(IsADirectoryError):
+        LineFile(path.parent).look()
+
+
 @pytest.mark.parametrize("rest", [b'{"a"', b"x" * 10_000])
 def test_half_a_line_that_a_crash_left_is_ended_first(
     path: Path, opened: Open, rest: bytes
