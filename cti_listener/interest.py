@@ -61,6 +61,9 @@ class Interest:
         self, namespace: str | None, devices: Iterable[str] = (), agents: Iterable[str] = ()
     ) -> None:
         """Complete the ids; nobody's seat is known yet."""
+        if namespace and not namespace.isprintable():
+            problem = f"{namespace!r} has a character that no namespace has"
+            raise ConfigurationError("namespace", problem)
         self.namespace = namespace
         self.devices = {self._complete("device", device) for device in devices}
         self.agents = {self._complete("agent", agent) for agent in agents}

@@ -61,7 +61,7 @@ class Tracking:
         """Begin with nothing known."""
         try:
             self._internal = re.compile(internal)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ConfigurationError("internal", f"is no regular expression: {error}") from None
         if timeout <= 0:
             raise ConfigurationError("call_timeout", "must be more than 0")

@@ -330,6 +330,14 @@ class TestSimulate:
         assert main(["simulate", *flags]) == 2
         assert said in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        "flags", [["--port", "99999"], ["--port", "-1"], ["--host", "\udcff", "--port", "0"]]
+    )
+    def test_a_place_that_is_none_is_told(self, flags: list[str]) -> None:
+        done = run("simulate", *flags)
+        assert done.returncode == 78
+        assert "host, port: cannot listen on" in done.stderr
+
     def test_a_port_in_use_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             assert main(["simulate", "--port", str(taken.getsockname()[1])]) == 78

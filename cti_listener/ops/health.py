@@ -132,7 +132,7 @@ def named_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     if named := environ.get("CTI_HEALTH_FILE"):
         return Path(named)
     if given := config or environ.get("CTI_CONFIG"):
-        with contextlib.suppress(ValueError, RecursionError):
+        with contextlib.suppress(ValueError, RuntimeError):  # or too deep, or in nobody's home
             text = _read(Path(given).expanduser())
             if isinstance(named := tomllib.loads(text).get("health_file"), str):
                 return Path(named)

@@ -93,8 +93,8 @@ class Configuration:
     def rows(self) -> list[tuple[str, str, str]]:
         """Return each setting's name, value and source, secrets masked."""
         return [
-            (name, shown(getattr(self.settings, name), name), self.sources.get(name, "default"))
-            for name in Settings.model_fields
+            (name, _printable(shown(value, name)), self.sources.get(name, "default"))
+            for name, value in self.settings
         ]
 
 
@@ -122,7 +122,7 @@ class _Loader:
         self._check_argv()
         self._take(self._environment(), "environment")
         if (path := self.values.get("config")) is not None:
-            self.path = Path(path).expanduser()
+            self.path = Path(os.path.expanduser(path))  # noqa: PTH111 - that raises nothing
             self._take(self._file(self.path), "file")
         self._settle_pairs()
         settings = self._build()
@@ -280,6 +280,11 @@ class _Loader:
                 return f"{self.path}: {name}"
             case _:
                 return name
+
+
+def _printable(text: str) -> str:
+    """Escape the bytes of a path that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_service_link(key: str, value: str) -> bool:

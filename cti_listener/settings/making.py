@@ -161,8 +161,8 @@ def ailments(settings: Settings) -> list[str]:
         lambda: _interest(settings).destinations(settings.topic),
         # A complaint quotes its template, which may hold a token: it is about the placeholders.
         partial(_refuse_open_admin, settings),
-        partial(_interest(settings).query, masked_query(settings.query)),
-        *(partial(_interest(settings).expand, masked_message(one)) for one in settings.subscribe),
+        lambda: _interest(settings).query(masked_query(settings.query)),
+        *(partial(_expand, settings, one) for one in settings.subscribe),
         partial(_refuse_untold, settings),
         partial(_refuse_shared_files, settings),
         partial(_refuse_health_file, settings),
@@ -235,6 +235,10 @@ def _refuse_health_file(settings: Settings) -> None:
     path = settings.health_file
     if path is not None and (problem := health.unfit(path)) is not None:
         raise ConfigurationError("health_file", problem)
+
+
+def _expand(settings: Settings, message: str) -> None:
+    _interest(settings).expand(masked_message(message))
 
 
 def _interest(settings: Settings) -> Interest:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -32,11 +32,13 @@ from cti_listener.settings.readings import (
     Headers,
     Messages,
     Names,
+    Period,
     Proxy,
     Query,
     Seconds,
     Templates,
     Zone,
+    refuse_uncarried,
     sink_url,
 )
 from cti_listener.sources.options import (
@@ -85,6 +87,13 @@ class Settings(BaseSettings):
         """Take what is given and nothing else: `loading` reads each source, to tell them apart."""
         return (init_settings,)
 
+    @field_validator("*")
+    @classmethod
+    def _carried(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse texts that nothing can carry; a path may be of any bytes."""
+        refuse_uncarried(value, any_bytes=info.field_name == "to")
+        return value
+
     config: Path | None = None
 
     # What to listen to
@@ -125,7 +134,7 @@ class Settings(BaseSettings):
     webhook_timeout: Annotated[float, Field(gt=0)] = 15.0
     webhook_connections: Annotated[int, Field(ge=1, le=1000)] = 16
     jsonl_max_size: Annotated[int, Field(ge=0)] = 0
-    jsonl_every: Seconds = 0.0
+    jsonl_every: Period = 0.0
     jsonl_sync: bool = False
 
     # How to connect (the ranges are `ConnectionOptions`' to judge)
@@ -288,7 +297,7 @@ class Settings(BaseSettings):
             )
         try:
             re.compile(self.internal)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             yield "internal", f"is no regular expression: {error}"
         if self.calls and self.event:
             yield "event", "picks events, and --calls prints records; give one of the two"

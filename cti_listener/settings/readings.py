@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from cti_listener.admin.access import Address
 from cti_listener.errors import ConfigurationError
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+"""Half a character, as Python has for a byte that is no UTF-8."""
 
 
 def _split(value: object) -> object:
@@ -117,6 +121,41 @@ def sink_url(given: str) -> str:
     return re.sub(r"^[A-Za-z0-9][\w.\-]*=(?=[A-Za-z][A-Za-z0-9+.\-]*:)", "", given)
 
 
+def refuse_uncarried(value: object, *, any_bytes: bool = False) -> None:
+    """Refuse a NUL, and what was given in bytes that are no UTF-8.
+
+    Args:
+        value: A setting's value.
+        any_bytes: Let those bytes pass, as they do in a path.
+
+    Raises:
+        ValueError: It holds such.
+    """
+    match value:
+        case Path():
+            refuse_uncarried(str(value), any_bytes=True)
+        case SecretStr():
+            refuse_uncarried(value.get_secret_value())
+        case tuple():
+            for one in value:
+                refuse_uncarried(one, any_bytes=any_bytes)
+        case dict():
+            refuse_uncarried((*value, *value.values()))
+        case str() if "\0" in value:
+            msg = "holds a NUL, as nothing here can"
+            raise ValueError(msg)
+        case str() if not any_bytes and _HALVES.search(value):
+            msg = "is not UTF-8 text"
+            raise ValueError(msg)
+
+
+def _period(seconds: float) -> float:
+    if 0 < seconds < 1:
+        msg = "must be 0, or 1 and more"
+        raise ValueError(msg)
+    return seconds
+
+
 def _address(text: str | None) -> str | None:
     if text is None:
         return None
@@ -141,3 +180,4 @@ Destinations = Annotated[Templates, Field(repr=False)]
 Query = Annotated[str, Field(repr=False)]
 Messages = Annotated[Templates, Field(repr=False)]
 Seconds = Annotated[float, Field(ge=0)]
+Period = Annotated[Seconds, AfterValidator(_period)]

@@ -82,7 +82,7 @@ class Port:
                 write_limit=_WRITE_LIMIT,
                 create_connection=Connection,
             )
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # the latter two: no host, no port
             raise ConfigurationError(
                 "host, port", f"cannot listen on {self.authority}: {error}"
             ) from None

@@ -212,6 +212,7 @@ class TestNamedFile:
         assert health.named_file(None, {}) is None
         assert health.named_file(broken, {}) is None
         assert health.named_file(Path("/dev/zero"), {}) is None
+        assert health.named_file(Path("~none/cti.toml"), {}) is None
 
     def test_a_settings_file_that_cannot_be_read_is_said(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

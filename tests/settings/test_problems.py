@@ -87,6 +87,22 @@ def test_all_are_told_at_once_each_with_its_source(
         ),
         ({"count": "geheim-4711"}, "--count: the value is not a whole number"),
         ({"count": "ten"}, "--count: 'ten' is not a whole number"),
+        ({"namespace": "a\udcff"}, "--ns: 'a\\udcff' is not UTF-8 text"),
+        ({"device": ("\udcff@a.cc",)}, "--device: '\\udcff@a.cc' is not UTF-8 text"),
+        ({"topic": ("/topic/\udcff",)}, "--topic: '/topic/\\udcff' is not UTF-8 text"),
+        ({"header": ("X:\udcff",)}, "--header: the value is not UTF-8 text"),
+        ({"agent": ("a\0@a.cc",)}, "--agent: 'a\\x00@a.cc' holds a NUL, as nothing here can"),
+        ({"to": ("jsonl:a\0",)}, "--to: 'jsonl:a\\x00' holds a NUL, as nothing here can"),
+        ({"journal": "a\0"}, "--journal: 'a\\x00' holds a NUL, as nothing here can"),
+        (
+            {"internal": "a{99999999999}"},
+            "--internal: is no regular expression: the repetition number is too large",
+        ),
+        ({"jsonl_every": 1e-300}, "--jsonl-every: '1e-300' must be 0, or 1 and more"),
+        (
+            {"config": "~nobody-here/x"},
+            "--config: cannot read ~nobody-here/x: No such file or directory",
+        ),
         (
             {"proxy": "ftp://x"},
             (
@@ -230,3 +246,29 @@ def test_templates_that_tell_a_json_server_nothing_are_told_of_before_it_is_conn
 def test_a_time_beyond_the_calendar_is_refused(name: str) -> None:
     [told] = problems(load({"url": (URL,), name: 1e14}))
     assert "must be less than or equal to 315360000" in told
+
+
+@pytest.mark.parametrize("name", ["device", "agent"])
+@pytest.mark.parametrize("flags", [{}, {"subscribe": ("{agent}",)}])
+def test_an_id_that_is_none_is_told(name: str, flags: dict[str, Any]) -> None:
+    found = load({"url": (URL,), name: ("5001\n5002@a.cc",), **flags})
+    assert problems(found) == []
+    assert ailments(found.settings) == [
+        f"{name}: '5001\\n5002@a.cc' has a character that no id has"
+    ]
+
+
+def test_so_is_a_namespace() -> None:
+    found = load({"url": (URL,), "namespace": "a\nb"})
+    assert ailments(found.settings) == ["namespace: 'a\\nb' has a character that no namespace has"]
+
+
+@pytest.mark.parametrize("name", ["ca_file", "cert_file", "key_file", "health_file", "token_file"])
+def test_a_nul_in_a_path_is_told(write: Write, name: str) -> None:
+    found = load({"url": (URL,), "config": write(f'{name} = "\\u0000"\n')})
+    assert [one for one in problems(found) if f"{name}: " in one and "holds a NUL" in one]
+
+
+def test_a_path_of_any_bytes_is_shown_on_any_terminal() -> None:
+    found = load({"url": (URL,), "journal": "\udcff.db"})
+    assert ("journal", "\\udcff.db", "--journal") in found.rows()
