@@ -7,6 +7,7 @@ takes.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cti_listener.admin import make_admin
 from cti_listener.admin.access import Address, refuse_open
 from cti_listener.derived import CallEnded, CallRevised
-from cti_listener.errors import ConfigurationError
+from cti_listener.errors import ConfigurationError, ConnectError
 from cti_listener.event_base import Event
 from cti_listener.events import CATALOGUE
 from cti_listener.interest import Interest
@@ -29,6 +30,8 @@ from cti_listener.sinks import SinkOptions
 from cti_listener.sinks.making import make_outlets, problems
 from cti_listener.sources.endpoints import Endpoints
 from cti_listener.sources.options import ConnectionOptions
+from cti_listener.sources.tls import context_for
+from cti_listener.sources.transport import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -164,6 +167,7 @@ def ailments(settings: Settings) -> list[str]:
         lambda: _interest(settings).query(masked_query(settings.query)),
         *(partial(_expand, settings, one) for one in settings.subscribe),
         partial(_refuse_untold, settings),
+        partial(_refuse_unusable, settings),
         partial(_refuse_shared_files, settings),
         partial(_refuse_health_file, settings),
     ]
@@ -189,6 +193,16 @@ def _refuse_untold(settings: Settings) -> None:
     endpoints = Endpoints(urls, settings.wire, None, options, "a", zone)
     for index in range(len(endpoints)):
         endpoints.check(index, _interest(settings))
+
+
+def _refuse_unusable(settings: Settings) -> None:
+    """Refuse certificates and proxies that no connection could be made with."""
+    options = ConnectionOptions.from_keywords(settings.connection())
+    for url in settings.url or ("ws://127.0.0.1/",):
+        if url.startswith("wss:") and (options.ca_file or options.cert_file):
+            context_for(options)
+        with suppress(ConnectError, ValueError):  # of the URL, which the listener tells of
+            proxy_for(url, options)
 
 
 def _refuse_open_admin(settings: Settings) -> None:

@@ -30,14 +30,20 @@ from cti_listener.settings.readings import (
     Destinations,
     Endpoints,
     Headers,
+    HttpHeaders,
+    HttpSecret,
+    HttpText,
+    Line,
     Messages,
     Names,
     Period,
     Proxy,
     Query,
     Seconds,
+    SecretLine,
     Templates,
     Zone,
+    in_http,
     refuse_uncarried,
     sink_url,
 )
@@ -109,14 +115,14 @@ class Settings(BaseSettings):
     zone: Zone = "Asia/Shanghai"
 
     # Who we are
-    login: str | None = None
-    passcode: SecretStr | None = None
+    login: Line | None = None
+    passcode: SecretLine | None = None
     passcode_file: Path | None = None
-    token: SecretStr | None = None
+    token: HttpSecret | None = None
     token_file: Path | None = None
-    cookie: SecretStr | None = None
+    cookie: HttpSecret | None = None
     cookie_file: Path | None = None
-    header: Headers = {}
+    header: HttpHeaders = {}
     connect_header: Headers = {}
 
     # What is printed, and for how long
@@ -138,10 +144,10 @@ class Settings(BaseSettings):
     jsonl_sync: bool = False
 
     # How to connect (the ranges are `ConnectionOptions`' to judge)
-    vhost: str = "/"
+    vhost: Line = "/"
     query: Query = "namespace={namespace}&device={device}&agent={agent}"
     subscribe: Messages = ()
-    origin: str | None = None
+    origin: HttpText | None = None
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -317,7 +323,9 @@ class Settings(BaseSettings):
         for name in ("passcode_file", "token_file", "cookie_file", "admin_token_file"):
             if (path := getattr(self, name)) is not None:
                 try:
-                    read_secret(path)
+                    secret = read_secret(path)
+                    if name in {"token_file", "cookie_file"}:
+                        in_http(secret)
                 except OSError as error:
                     yield name, _missing(path, name.removesuffix("_file"), error)
                 except ValueError as error:

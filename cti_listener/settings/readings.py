@@ -17,6 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from cti_listener.admin.access import Address
 from cti_listener.errors import ConfigurationError
 
+# RFC 9110, 5.1 and 5.5
+_HTTP_NAME: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_HTTP_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 """Half a character, as Python has for a byte that is no UTF-8."""
 
@@ -73,6 +77,44 @@ def _one_line(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
             msg = "holds a line break, as none can"
             raise ValueError(msg)
     return headers
+
+
+def in_http(text: str) -> str:
+    """Refuse what no HTTP header can carry; return the rest as it is.
+
+    Raises:
+        ValueError: It holds such.
+    """
+    if not _HTTP_VALUE.fullmatch(text):
+        msg = "has a character that no HTTP header has: a control character, or none of Latin-1"
+        raise ValueError(msg)
+    return text
+
+
+def _secret_in_http(secret: SecretStr) -> SecretStr:
+    in_http(secret.get_secret_value())
+    return secret
+
+
+def _http_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, text in headers.items():
+        if not _HTTP_NAME.fullmatch(name):
+            msg = "has a name that no HTTP header has: letters, digits and hyphens make one"
+            raise ValueError(msg)
+        _secret_in_http(text)
+    return headers
+
+
+def _line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        msg = "holds a line break, as none can"
+        raise ValueError(msg)
+    return text
+
+
+def _secret_line(secret: SecretStr) -> SecretStr:
+    _line(secret.get_secret_value())
+    return secret
 
 
 def _endpoints(urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,6 +212,11 @@ Templates = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Headers = Annotated[
     dict[str, SecretStr], BeforeValidator(_split_headers), AfterValidator(_one_line)
 ]
+HttpHeaders = Annotated[Headers, AfterValidator(_http_headers)]
+HttpText = Annotated[str, AfterValidator(in_http)]
+HttpSecret = Annotated[SecretStr, AfterValidator(_secret_in_http)]
+Line = Annotated[str, AfterValidator(_line)]
+SecretLine = Annotated[SecretStr, AfterValidator(_secret_line)]
 # An address may hold a password.
 Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]
 At = Annotated[str | None, AfterValidator(_address)]

@@ -71,6 +71,9 @@ def _made(given: Sequence[str], options: SinkOptions) -> Iterator[Outlet]:
             raise ConfigurationError("to", f"{_schemeless(text)}; {_what_there_is()}")
         scheme, url = parts["scheme"].lower(), parts["url"]
         name = parts["name"] or stable_name(url)
+        if not _is_text(name):  # the journal keeps it
+            problem = f"{name!r} is not UTF-8 text; give it a name of its own: NAME=URL"
+            raise ConfigurationError("to", problem)
         if name in names:
             problem = f"there is a {name} already; give this one a name of its own: NAME=URL"
             raise ConfigurationError("to", problem)
@@ -100,6 +103,14 @@ def stable_name(url: str) -> str:
     where = f"//{host}" if parts.netloc else ""
     path = without_tokens("/".join(one.partition(";")[0] for one in parts.path.split("/")))
     return f"{scheme}:{where}{f':{port}' if port else ''}{path}"
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _factory(scheme: str) -> SinkFactory:

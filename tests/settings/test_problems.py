@@ -8,12 +8,14 @@ import pytest
 
 from cti_listener.settings import load
 from cti_listener.settings.making import ailments
-from tests.settings.given import URL, problems
+from tests.settings.given import URL, problems, settings
 
 if TYPE_CHECKING:
     from tests.settings.given import Write
 
 
+NO_NAME = "has a name that no HTTP header has: letters, digits and hyphens make one"
+NO_VALUE = "has a character that no HTTP header has: a control character, or none of Latin-1"
 LIKE = "is not like wss://HOST[:PORT]/mvc/stomp/websocket"
 
 
@@ -87,10 +89,16 @@ def test_all_are_told_at_once_each_with_its_source(
         ),
         ({"count": "geheim-4711"}, "--count: the value is not a whole number"),
         ({"count": "ten"}, "--count: 'ten' is not a whole number"),
+        ({"header": ("X A:b",)}, f"--header: the value {NO_NAME}"),
+        ({"header": ("X:a\x01b",)}, f"--header: the value {NO_VALUE}"),
+        ({"header": ("X:\u20ac",)}, f"--header: the value {NO_VALUE}"),
+        ({"origin": "http://\u20ac"}, f"--origin: 'http://\u20ac' {NO_VALUE}"),
+        ({"vhost": "a\nb"}, "--vhost: 'a\\nb' holds a line break, as none can"),
+        ({"login": "a\rb"}, "--login: 'a\\rb' holds a line break, as none can"),
         ({"namespace": "a\udcff"}, "--ns: 'a\\udcff' is not UTF-8 text"),
         ({"device": ("\udcff@a.cc",)}, "--device: '\\udcff@a.cc' is not UTF-8 text"),
         ({"topic": ("/topic/\udcff",)}, "--topic: '/topic/\\udcff' is not UTF-8 text"),
-        ({"header": ("X:\udcff",)}, "--header: the value is not UTF-8 text"),
+        ({"connect_header": ("X:\udcff",)}, "--connect-header: the value is not UTF-8 text"),
         ({"agent": ("a\0@a.cc",)}, "--agent: 'a\\x00@a.cc' holds a NUL, as nothing here can"),
         ({"to": ("jsonl:a\0",)}, "--to: 'jsonl:a\\x00' holds a NUL, as nothing here can"),
         ({"journal": "a\0"}, "--journal: 'a\\x00' holds a NUL, as nothing here can"),
@@ -272,3 +280,47 @@ def test_a_nul_in_a_path_is_told(write: Write, name: str) -> None:
 def test_a_path_of_any_bytes_is_shown_on_any_terminal() -> None:
     found = load({"url": (URL,), "journal": "\udcff.db"})
     assert ("journal", "\\udcff.db", "--journal") in found.rows()
+
+
+@pytest.mark.parametrize("name", ["token", "cookie"])
+def test_a_secret_that_no_header_can_carry_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"CTI_{name.upper()}", "CANARY\u20ac")
+    assert problems(load({"url": (URL,)})) == [f"CTI_{name.upper()}: the value {NO_VALUE}"]
+    monkeypatch.delenv(f"CTI_{name.upper()}")
+    path = tmp_path / "secret"
+    path.write_text("CANARY\x01", encoding="utf-8")
+    found = load({"url": (URL,), f"{name}_file": path})
+    assert problems(found) == [f"--{name}-file: {path} {NO_VALUE}"]
+
+
+def test_a_host_that_has_no_name_is_told() -> None:
+    [told] = ailments(load({"url": ("ws://ä..b/",)}).settings)
+    assert told == (
+        "url: 'ws://ä..b/' is no WebSocket URL: it cannot be read; "
+        "it looks like wss://HOST/mvc/stomp/websocket"
+    )
+
+
+@pytest.mark.parametrize("proxy", ["http://host:99999", "http://"])
+def test_a_proxy_that_is_no_address_is_told(proxy: str) -> None:
+    for found in (settings(proxy=proxy), load({"demo": True, "proxy": proxy}).settings):
+        [told] = ailments(found)
+        assert told.startswith("proxy: is no proxy's URL: ")
+
+
+@pytest.mark.parametrize("name", ["ca_file", "cert_file"])
+def test_a_file_that_holds_no_certificate_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "junk.pem"
+    path.write_text("junk", encoding="utf-8")
+    found = load({"url": ("wss://127.0.0.1:9/mvc/stomp/websocket",), name: path})
+    assert problems(found) == []
+    [told] = ailments(found.settings)
+    assert told.startswith(f"{name}: cannot be ")
+
+
+def test_a_sink_whose_name_no_journal_can_keep_is_told(tmp_path: Path) -> None:
+    [told] = ailments(settings(to=(f"jsonl:{tmp_path}/\udcff",)))
+    assert "give it a name of its own" in told
+    assert ailments(settings(to=(f"x=jsonl:{tmp_path}/\udcff",))) == []
