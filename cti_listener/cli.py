@@ -210,7 +210,23 @@ def check(
     for name, value, source in rows:
         sys.stdout.write(f"{name:{names}}  {value:{min(values, 40)}}  {source}\n")
     sys.stdout.flush()
-    return _CONFIGURATION if _told(configuration) else _OK
+    if _told(configuration):
+        return _CONFIGURATION
+    return _look_at(configuration.settings.journal)
+
+
+def _look_at(journal: Path | None) -> int:
+    """See whether the journal could be one; return the exit code of a run."""
+    from cti_listener.errors import JournalError
+    from cti_listener.journal import EXIT_CODE, visits
+
+    if journal is not None:
+        try:
+            visits.look(journal)
+        except JournalError as error:
+            say(str(error))
+            return EXIT_CODE
+    return _OK
 
 
 def _told(configuration: Configuration) -> bool:

@@ -201,6 +201,46 @@ def test_what_is_not_a_journal_is_left_as_it_is(path: Path, text: bytes) -> None
         assert done.returncode == 0  # an empty file is a journal to be
 
 
+@pytest.mark.parametrize(
+    "kind", ["directory", "nowhere", "in a file", "letter", "database", "link"]
+)
+def test_check_says_of_a_journal_what_a_run_would(path: Path, kind: str) -> None:
+    root = path.parent
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "nowhere":
+            path = path.parent / "none" / "journal.db"
+        case "in a file":
+            path.touch()
+            path /= "journal.db"
+        case "letter":
+            path.write_bytes(b"a letter to somebody\n" * 100)
+        case "database":
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("CREATE TABLE letter (text)")
+        case _:
+            path.symlink_to("none")
+    before = sorted(root.rglob("*"))
+    check = run("check", "--demo", "--journal", str(path))
+    assert sorted(root.rglob("*")) == before
+    begun = run("--demo", "--count", "1", "--journal", str(path))
+    assert check.returncode == begun.returncode == 74
+    said = json.loads(begun.stderr.splitlines()[-1])["problem"]
+    assert check.stderr == f"cti-listen: {said}\n"
+
+
+async def test_check_takes_a_journal_that_is_one_or_will_be(path: Path) -> None:
+    assert run("check", "--demo", "--journal", str(path)).returncode == 0
+    assert list(path.parent.iterdir()) == []
+    async with SimulatorServer() as server, listening(*arguments(server, path)):
+        await server.wait_for_subscribers()
+        assert run("check", "--demo", "--journal", str(path)).returncode == 0
+    before = sorted(path.parent.iterdir())
+    assert run("check", "--demo", "--journal", str(path)).returncode == 0
+    assert sorted(path.parent.iterdir()) == before
+
+
 async def test_a_journal_that_is_full_ends_the_run_and_says_so_beforehand(path: Path) -> None:
     """Nothing is lost: what was committed is printed by the next run, the rest lies in a gap."""
     stream = ((0.0, make("held", serial=serial)) for serial in itertools.count())

@@ -6,6 +6,7 @@ so that the listener never waits long, and the listener looks at what changed wi
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,6 +87,26 @@ def visit(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         finally:
             db.close()
     except sqlite3.Error as error:
+        raise explained(path, error) from error
+
+
+def look(path: Path) -> None:
+    """See whether a listener could have this file, or make it; nothing is made or changed.
+
+    Raises:
+        JournalError: As at a start.
+    """
+    try:
+        schema.see_place(path)
+        os.stat(f"{path.absolute().parent}/")  # noqa: PTH116 - the slash has it be a directory
+        if path.exists():
+            # Immutable: else SQLite makes its files beside it. So what is committed last is unseen.
+            db = schema.connect(path, "ro&immutable=1")
+            try:
+                schema.version_of(db, path)
+            finally:
+                db.close()
+    except (sqlite3.Error, OSError) as error:
         raise explained(path, error) from error
 
 
