@@ -7,7 +7,7 @@ A life has one of these if its server keeps queues for us. What is known of them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -77,7 +77,6 @@ class Durable:
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
-        self._kept_of: dict[str, bool] = {}  # whether what it brings outlives the broker
         self._look_at = self._stamp_at = self._renew_at = inf
         self._patience = -inf  # the broker's, with a connection that is silent
 
@@ -328,7 +327,8 @@ class Durable:
         past, queues = self._past, self.queues
         self._over = True
         self._keep_what_is_persistent()
-        self._learn_what_is_persistent()
+        brought = [one for one in queues.ids if queues.is_persistent(one) is not None]
+        past.persistent.update({self._name_of(one): self._outlives(one) for one in brought})
         past.overtaken = past.overtaken or (self._overtaking and queues.fresh)
         if not noticed:
             past.unnoticed = max(past.unnoticed, self._clock.monotonic() + self._patience)
@@ -338,25 +338,17 @@ class Durable:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
         self._doubt(self._full)
 
-    def _learn_what_is_persistent(self) -> None:
-        self._past.persistent.update(self._brings_what_is_persistent())
-
     def _keep_what_is_persistent(self) -> None:
-        """Keep for later runs what the queues are known to bring."""
-        for name, known in self._brings_what_is_persistent().items():
-            if self._kept_of.get(name) is not known:
-                self._kept_of[name] = known
-                self._receiver.queues_empty([f"{name}{OUTLIVES[known]}"], FOREVER)
-                self._receiver.queues_empty([f"{name}{OUTLIVES[not known]}"], None)
+        """Keep for later runs what was learnt of the queues since the last call."""
+        for one in self.queues.learnt():
+            name, known = self._name_of(one), self._outlives(one)
+            self._receiver.queues_empty([f"{name}{OUTLIVES[known]}"], FOREVER)
+            self._receiver.queues_empty([f"{name}{OUTLIVES[not known]}"], None)
 
-    def _brings_what_is_persistent(self) -> Mapping[str, bool]:
-        """Tell of each queue that brought anything whether all of it outlives the broker."""
-        before, found = self._past.persistent, dict[str, bool]()
-        for one in self.queues.ids:
-            name, persistent = self._name_of(one), self.queues.is_persistent(one)
-            if persistent is not None:
-                found[name] = persistent and before.get(name, True)
-        return found
+    def _outlives(self, subscription: str) -> bool:
+        """Tell whether all that a queue brought outlives the broker, in earlier lives too."""
+        before = self._past.persistent.get(self._name_of(subscription), True)
+        return before and self.queues.is_persistent(subscription) is not False
 
     @property
     def _full(self) -> list[str]:

@@ -118,6 +118,7 @@ class Queues:
         self._queues: dict[str, _Queue] = {}
         self._twins: dict[str, _Queue] = {}
         self._due: list[Ack] = []
+        self._learnt: list[str] = []
         self._looks = 0
         self._asked = False  # a question of ours is not answered
 
@@ -174,7 +175,9 @@ class Queues:
         self.late = again and (queue.fresh or self.overtaken)
         queue.fresh = queue.fresh or not again
         lasts = headers.get("persistent") == "true" and "expiration" not in headers
-        queue.persistent = queue.persistent is not False and lasts
+        if queue.persistent is None or (queue.persistent and not lasts):
+            queue.persistent = lasts
+            self._learnt.append(subscription)
         message = self._ack_of(headers)
         if message is not None:
             self._due.append(Ack(subscription, message))
@@ -316,6 +319,11 @@ class Queues:
     def is_persistent(self, subscription: str) -> bool | None:
         """Tell whether all that a queue brought outlives the broker; None: it brought nothing."""
         return self._queues[subscription].persistent
+
+    def learnt(self) -> list[str]:
+        """Return those of which that has changed since the last call."""
+        learnt, self._learnt = self._learnt, []
+        return learnt
 
     # Twins
 
