@@ -207,6 +207,8 @@ class Durable:
         past, most, overflowed = self._past, self.queues.terms.max_length, False
         doubts = list(self._doubts)
         self._tell_shared()
+        if self.queues.mute:
+            doubts.append("the broker does not answer, so its silence says nothing")
         for one in self._owed:
             name = self._name_of(one)
             if not self.queues.is_confirmed(one):

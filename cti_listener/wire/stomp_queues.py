@@ -48,6 +48,9 @@ QUESTION: Final = "look"
 COPYING: Final = ("/topic/", "/exchange/")
 """Destinations that give each subscription its own copy; of others a twin would be a thief."""
 
+MUTE: Final = 30
+"""A broker that has not answered at so many looks does not answer at all."""
+
 RECENT: Final = 10_000
 """How many events are remembered to find the twin's among them."""
 
@@ -74,6 +77,8 @@ class _Queue:
     full: bool = False  # the broker had to wait until we acknowledge
     taken: int = 0
     unacknowledged: int = 0
+    asked_with: int = 0  # how many it had to acknowledge when the question was asked
+    since: int = 0  # how many it brought since then
     fresh: bool = False  # it brought what it had brought to nobody before
     # All it brought outlives the broker, and stays until it is taken; None: it brought nothing.
     persistent: bool | None = None
@@ -103,6 +108,7 @@ class Queues:
         terms: As above.
         overtaken: Whether newer messages may have come by an earlier connection than such as a dead
             one holds, which the broker has yet to take back.
+        mute: Whether it does not answer what `look` asks.
         late: Whether the message taken last comes behind newer ones: the broker took it back from
             another connection, which was dead. While `overtaken`, each that was taken back may.
     """
@@ -114,13 +120,14 @@ class Queues:
         self.server = ""
         self.overtaken = False
         self.late = False
+        self.mute = False
         self._post = post
         self._queues: dict[str, _Queue] = {}
         self._twins: dict[str, _Queue] = {}
         self._due: list[Ack] = []
         self._learnt: list[str] = []
         self._looks = 0
-        self._asked = False  # a question of ours is not answered
+        self._asked: int | None = None  # at how many looks a question of ours was not answered
 
     def __repr__(self) -> str:
         return f"<Queues {self.terms.name}: {self._queues.keys()}>"
@@ -145,8 +152,18 @@ class Queues:
             self._queues[subscription].confirmed = True
 
     def answered(self) -> None:
-        """Note the RECEIPT of what `look` asked."""
-        self._asked = False
+        """Note the RECEIPT of what `look` asked.
+
+        Who brought so many before it, or brought any by an answer that was long on its way, had to
+        wait for us meanwhile: what we acknowledged was so long on its way as well.
+        """
+        slow = bool(self._asked)
+        self._asked, self.mute = None, False
+        for queue in self._queues.values():
+            most = 1 if slow else self.terms.prefetch - queue.asked_with
+            if queue.empty and queue.since and queue.since >= most:
+                self._has_to_wait(queue)
+                queue.taken = queue.since
 
     @property
     def ids(self) -> Sequence[str]:
@@ -171,6 +188,7 @@ class Queues:
             return twin is None
         queue.confirmed = True
         queue.taken += 1
+        queue.since += 1
         again = headers.get("redelivered") == "true"
         self.late = again and (queue.fresh or self.overtaken)
         queue.fresh = queue.fresh or not again
@@ -235,26 +253,38 @@ class Queues:
             if queue.empty:
                 self._look_at_mark(subscription, queue)
                 continue
-            quiet = not queue.unacknowledged and queue.taken == queue.looked and not self._asked
+            quiet = not queue.unacknowledged and queue.taken == queue.looked and self._heard
             if quiet or not self.keeps:  # what keeps nothing has no backlog
                 queue.shared = queue.shared or queue.mark is not None
                 self._emptied(queue)
                 continue
-            queue.looked = -1 if self._asked else queue.taken
+            said = self._heard and not queue.unacknowledged
+            queue.looked = queue.taken if said else -1
             queue.looks += 1
             if queue.looks % TWIN_EVERY == TWIN_AFTER:
                 self._ask_twin(subscription, queue)
-        if not self._asked and not all(queue.empty for queue in self._queues.values()):
+        if self.keeps:
             self._ask()
         self._looks += 1
         if self._looks % TWIN_AGAIN == 0 and self.keeps:
             self._compare_busiest()
 
+    @property
+    def _heard(self) -> bool:
+        """Whether what was asked last is answered, as far as the broker answers at all."""
+        return self._asked is None or self.mute
+
     def _ask(self) -> None:
         """Ask what changes nothing, to see by the answer that silence is no stall."""
+        if self._asked is not None:
+            self._asked += 1
+            self.mute = self._asked >= MUTE
+            return
+        for queue in self._queues.values():
+            queue.asked_with, queue.since = queue.unacknowledged, 0
         headers = {"transaction": QUESTION}
         begin = encode(Frame("BEGIN", {**headers, "receipt": QUESTION}), self.version)
-        self._asked = True
+        self._asked = 0
         self._post(begin + encode(Frame("ABORT", headers), self.version))
 
     def _compare_busiest(self) -> None:

@@ -35,6 +35,7 @@ class Life:
         found: bool = True,
         heartbeat: float = 10.0,
         stands: bool = True,
+        answers: bool = True,
         **options: Any,
     ) -> None:
         self.clock: ManualClock = ManualClock() if before is None else before.clock
@@ -43,6 +44,7 @@ class Life:
         self.kept.recovered.clear()
         self.past.found = frozenset(self.past.emptied if found else ())
         self.broker = Broker(*(destinations or (A,)), **options)
+        self.answers = answers  # what is asked to see whether it is there
         self.durable = Durable(
             self.broker.queues,
             self.past,
@@ -59,7 +61,7 @@ class Life:
         self.broker.heard()
         if stands:
             self.durable.stands()
-            self.broker.answer()
+            self._answer()
 
     async def take(self, count: int = 1, **headers: str) -> None:
         for _ in range(count):
@@ -70,8 +72,12 @@ class Life:
     async def tick(self, seconds: float = QUIET, *, reading: bool = True) -> str | None:
         await self.clock.advance(seconds)
         problem = self.durable.tick(self.clock.now(), reading=reading)
-        self.broker.answer()
+        self._answer()
         return problem
+
+    def _answer(self) -> None:
+        if self.answers:
+            self.broker.answer()
 
     async def settle(self) -> bool:
         """Wait until the backlog is in; return whether it made up for the outage."""
@@ -292,6 +298,13 @@ async def test_what_a_life_before_took_out_of_a_queue_counts_as_well() -> None:
 
 async def test_a_queue_nobody_confirmed_makes_up_for_nothing() -> None:
     assert not await Life(await known(), confirmed=False).settle()
+
+
+async def test_a_broker_that_answers_nothing_makes_up_for_nothing() -> None:
+    life = Life(await known(), answers=False)
+    while not life.kept.recovered:
+        await life.tick()
+    assert life.kept.recovered == [False]
 
 
 async def test_a_server_that_keeps_no_queues_makes_up_for_nothing() -> None:

@@ -20,6 +20,7 @@ from cti_listener.wire.stomp import StompCodec
 from cti_listener.wire.stomp_frames import Frame, encode
 from cti_listener.wire.stomp_queues import (
     ACKS_A_MESSAGE,
+    MUTE,
     QUESTION,
     TWIN_AGAIN,
     TWIN_EVERY,
@@ -271,7 +272,9 @@ def test_a_queue_is_empty_when_it_is_quiet_and_all_is_acknowledged() -> None:
     broker.look()
     assert not broker.empty  # it has something to acknowledge
     broker.acknowledge()
-    broker.look()
+    for _ in range(2):
+        assert not broker.empty
+        broker.look()
     assert broker.empty
     assert broker.queues.count(ID) == 1
 
@@ -290,12 +293,12 @@ def test_the_broker_is_asked_whether_it_is_there_and_nothing_changes_by_that() -
     Server.heard(broker)
     question = {"transaction": "look"}
     asked = [("BEGIN", {**question, "receipt": "look"}), ("ABORT", question)]
-    broker.queues.look()
-    assert Server.heard(broker) == asked
-    broker.answer()
-    broker.look()
-    assert Server.heard(broker) == []
-    assert broker.empty
+    for _ in range(3):
+        broker.queues.look()
+        assert Server.heard(broker) == asked
+        broker.queues.look()
+        assert Server.heard(broker)[2:] == []  # not again; a twin may have been asked for
+        broker.answer()
 
 
 def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
@@ -308,6 +311,74 @@ def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
     assert not broker.empty
     broker.look()
     assert broker.empty
+
+
+def test_a_broker_that_never_answers_is_taken_at_its_silence_and_known_for_it() -> None:
+    broker = Broker(A)
+    for _ in range(MUTE):
+        broker.queues.look()
+        assert not broker.queues.mute
+    for _ in range(3):
+        assert not broker.empty
+        broker.queues.look()
+        assert broker.queues.mute
+    assert broker.empty
+    broker.answer()
+    assert not broker.queues.mute
+
+
+def test_what_is_acknowledged_since_the_last_look_may_have_been_all_that_was_on_its_way() -> None:
+    broker = standing()
+    broker.bring({})
+    for _ in range(2):
+        broker.look()
+    broker.acknowledge()
+    broker.look()
+    assert not broker.empty
+    broker.look()
+    assert broker.empty
+
+
+def test_a_queue_has_to_wait_for_a_slow_link_though_all_that_was_read_is_acknowledged() -> None:
+    broker = standing()
+    broker.look()
+    for count in range(TERMS.prefetch - 1, TERMS.prefetch + 1):
+        assert broker.empty
+        broker.queues.look()
+        for _ in range(count):
+            broker.bring({})
+            broker.acknowledge()
+        broker.answer()
+    assert not broker.empty
+    assert broker.queues.was_full(ID)
+    assert broker.queues.count(ID) == TERMS.prefetch
+
+
+def test_what_waits_to_be_acknowledged_when_the_broker_is_asked_is_on_its_way_too() -> None:
+    broker = standing()
+    broker.look()
+    broker.bring({})
+    broker.queues.look()
+    broker.acknowledge()
+    for _ in range(TERMS.prefetch - 1):
+        broker.bring({})
+        broker.acknowledge()
+    broker.answer()
+    assert broker.queues.was_full(ID)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_queue_that_brings_anything_before_an_answer_that_takes_long_had_to_wait(
+    count: int,
+) -> None:
+    broker = standing()
+    broker.look()
+    for _ in range(2):
+        broker.queues.look()
+    for _ in range(count):
+        broker.bring({})
+    broker.answer()
+    assert broker.queues.was_full(ID) is bool(count)
 
 
 def test_a_server_that_keeps_nothing_has_no_backlog() -> None:
