@@ -34,6 +34,9 @@ COLUMNS: Final = 8
 EXIT_CODE: Final = 74
 """How a run ends that its journal ended."""
 
+UNWRITABLE: Final = "cannot be written; check who may write to it and its folder"
+"""What is wrong with a journal that can be read alone."""
+
 
 Seqs: TypeAlias = "array[int]"
 """Numbers of events, 8 bytes each: there may be millions of them."""
@@ -249,7 +252,7 @@ def explained(path: Path, error: sqlite3.Error | OSError) -> JournalError:
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             problem = "cannot be opened; check the folder and who may write to it"
         case sqlite3.SQLITE_READONLY:
-            problem = "cannot be written; check who may write to it and its folder"
+            problem = UNWRITABLE
         case sqlite3.SQLITE_IOERR:
             problem = f"its disk fails ({error})"
         case _:

@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from cti_listener import places
 from cti_listener.errors import ConfigurationError, JournalError
 from cti_listener.journal import gap_rows, lock, rows, schema
-from cti_listener.journal.base import DamagedError, explained
+from cti_listener.journal.base import UNWRITABLE, DamagedError, explained
 from cti_listener.notices import Gap
 
 T = TypeVar("T")
@@ -99,15 +100,33 @@ def look(path: Path) -> None:
     try:
         schema.see_place(path)
         os.stat(f"{path.absolute().parent}/")  # noqa: PTH116 - the slash has it be a directory
-        if path.exists():
+        places.see_writable(lock.lock_path(path))
+        if not path.exists():
+            places.see_writable(path)
+        else:
             # Immutable: else SQLite makes its files beside it. So what is committed last is unseen.
             db = schema.connect(path, "ro&immutable=1")
             try:
                 schema.version_of(db, path)
             finally:
                 db.close()
+            _see_writable(path)
     except (sqlite3.Error, OSError) as error:
         raise explained(path, error) from error
+
+
+def _see_writable(path: Path) -> None:
+    """See whether SQLite could write to a journal that is there, and to its files beside it.
+
+    Raises:
+        JournalError: As at a start.
+    """
+    real = path.resolve()
+    try:
+        for ending in ("", "-wal", "-shm"):
+            places.see_writable(real.with_name(f"{real.name}{ending}"))
+    except PermissionError as error:
+        raise JournalError(path, UNWRITABLE) from error
 
 
 def handler_number(db: sqlite3.Connection, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -17,8 +18,9 @@ from structlog.testing import capture_logs
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
-from cti_listener.journal.visits import visit
+from cti_listener.journal.visits import look, visit
 from tests.journal.support import Held, entry, journal
+from tests.unprivileged import locked, unprivileged
 
 
 @pytest.fixture
@@ -272,3 +274,71 @@ def test_a_lock_is_no_link_to_somebody_elses_file(path: Path) -> None:
     with pytest.raises(JournalError):
         write_one(path)
     assert not victim.exists()
+
+
+def refused_alike(path: Path) -> str:
+    """Return why a journal is refused by a look at it, which a start says as well."""
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(JournalError) as seen:
+        look(path)
+    assert sorted(path.parent.iterdir()) == before
+    with pytest.raises(JournalError) as begun:
+        write_one(path)
+    assert str(seen.value) == str(begun.value)
+    return seen.value.problem
+
+
+@pytest.mark.parametrize("there", [(), ("", ".cti-lock"), ("",)])
+def test_a_folder_that_we_may_not_write_to_is_seen_before_a_start(there: tuple[str, ...]) -> None:
+    with unprivileged() as folder:
+        path = folder / "journal.db"
+        write_one(path)
+        for one in list(folder.iterdir()):
+            if one.name.removeprefix(path.name) not in there:
+                one.unlink()
+        with locked(folder):
+            assert refused_alike(path)
+
+
+def killed_in(folder: Path) -> Path:
+    """Return a journal as a listener leaves it that is killed, with SQLite's files beside it."""
+    path, live = folder / "journal.db", folder / "live.db"
+    write_one(live)
+    with closing(sqlite3.connect(live)) as db:
+        db.execute("UPDATE state SET tracked_seq = 0")
+        db.commit()
+        for ending in ("", "-wal", "-shm", ".cti-lock"):
+            shutil.copy(f"{live}{ending}", f"{path}{ending}")
+    return path
+
+
+def test_what_a_killed_listener_left_is_no_hindrance() -> None:
+    with unprivileged() as folder:
+        path = killed_in(folder)
+        look(path)
+        write_one(path)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", ".cti-lock"])
+def test_a_file_that_we_may_only_read_is_seen_before_a_start(ending: str) -> None:
+    with unprivileged() as folder:
+        path = killed_in(folder)
+        path.with_name(f"{path.name}{ending}").chmod(0o400)
+        assert refused_alike(path)
+
+
+def test_a_name_too_long_for_the_files_beside_it_is_seen_before_a_start(tmp_path: Path) -> None:
+    look(tmp_path / ("n" * 246))
+    assert refused_alike(tmp_path / ("n" * 247)) == "File name too long"
+
+
+def test_a_link_is_followed_to_where_we_may_write() -> None:
+    with unprivileged() as folder:
+        path = folder / "journal.db"
+        write_one(path)
+        (folder / "etc").mkdir()
+        link = folder / "etc" / "journal.db"
+        link.symlink_to(path)
+        with locked(link.parent):
+            look(link)
+            write_one(link)
