@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Final
 
+from cti_listener import places
+
 _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 _STAMPED: Final = r"\d{8}T\d{6}\.\d{6}Z"
 _TICK: Final = timedelta(microseconds=1)
@@ -90,14 +92,17 @@ class LineFile:
         """See whether it could be opened; nothing is made or changed.
 
         Raises:
-            OSError: As `open`, if it is there.
+            OSError: As `open`.
         """
-        with contextlib.suppress(FileNotFoundError):
+        try:
             fd = os.open(self.path, _FLAGS)
-            try:
-                self._file_at(fd)
-            finally:
-                os.close(fd)
+        except FileNotFoundError:
+            places.see_writable(self.path)
+            return
+        try:
+            self._file_at(fd)
+        finally:
+            os.close(fd)
 
     def write(self, line: bytes) -> None:
         """Append a line.

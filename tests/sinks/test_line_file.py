@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cti_listener.sinks.line_file import LineFile
+from tests.unprivileged import locked, unprivileged
 
 START = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
 
@@ -108,6 +109,19 @@ def test_looking_makes_and_changes_nothing(path: Path) -> None:
     assert path.read_bytes() == b"half a line"
     with pytest.raises(IsADirectoryError):
         LineFile(path.parent).look()
+
+
+@pytest.mark.parametrize("given", ["lines", "link"])
+def test_a_place_where_we_may_make_nothing_is_seen_beforehand(given: str) -> None:
+    with unprivileged() as folder:
+        (folder / "link").symlink_to(folder / "to" / "lines")
+        (folder / "to").mkdir()
+        file = LineFile((folder if given == "link" else folder / "to") / given)
+        file.look()
+        with locked(folder / "to"):
+            for attempt in (file.look, file.open):
+                with pytest.raises(PermissionError):
+                    attempt()
 
 
 @pytest.mark.parametrize("rest", [b'{"a"', b"x" * 10_000])
