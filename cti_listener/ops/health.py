@@ -45,7 +45,7 @@ class HealthFile:
         self.path = path
         self._lock = threading.Lock()  # `app` writes in a thread, and may be told to end meanwhile
         self._removed = False
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}")
+        self._draft = path.with_name(f".{path.name}.{os.getpid():07}")  # all equally long
 
     def beat(self, facts: Mapping[str, object]) -> None:
         """Write a new sign; who reads finds the old one or the new one, whole.
@@ -63,6 +63,16 @@ class HealthFile:
             with os.fdopen(os.open(self._draft, flags, 0o600), "w", encoding="utf-8") as file:
                 json.dump(sign, file)
             self._draft.replace(self.path)
+
+    def unwritable(self) -> str | None:
+        """Return why `beat` would fail; None if nothing speaks for it."""
+        from cti_listener import places  # noqa: PLC0415 - not for `healthcheck`
+
+        try:
+            places.see_makeable(self._draft)
+        except OSError as error:
+            return f"cannot write {self.path}: {error.strerror}"
+        return None
 
     def remove(self) -> None:
         """Leave nothing behind, now or later; a file that is not ours by now stays."""
@@ -85,18 +95,17 @@ def unfit(path: Path) -> str | None:
     try:
         if not path.parent.is_dir():
             return f"there is no directory {path.parent}; make it first"
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            return f"{path} is no file; name one"
-        if found.st_size:
-            _sign_in(path)
-    except FileNotFoundError:
-        return None
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{path} is no file; name one"
+            if found.st_size:
+                _sign_in(path)
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
     except ValueError:
         return f"{path} is not a listener's health file; it is left as it is, name another file"
-    return None
+    return HealthFile(path).unwritable()
 
 
 def own_file(environ: Mapping[str, str]) -> HealthFile:

@@ -14,6 +14,7 @@ import pytest
 from cti_listener import quick
 from cti_listener.ops import health
 from tests.program import environment
+from tests.unprivileged import locked, unprivileged
 
 
 def test_a_fresh_sign_of_life_is_well_and_holds_the_facts(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_a_link_that_lies_in_the_way_is_not_followed(tmp_path: Path) -> None:
     victim.write_text("precious", encoding="utf-8")
     file = health.HealthFile(tmp_path / "health.json")
     file.path.symlink_to(victim)
-    (tmp_path / f".health.json.{os.getpid()}").symlink_to(victim)
+    (tmp_path / f".health.json.{os.getpid():07}").symlink_to(victim)
     file.beat({})
     assert victim.read_text(encoding="utf-8") == "precious"
     assert not file.path.is_symlink()
@@ -111,6 +112,24 @@ def test_an_older_sign_an_empty_file_and_none_may_be_replaced(tmp_path: Path) ->
 def test_a_directory_and_a_missing_one_are_no_place(tmp_path: Path) -> None:
     assert "is no file" in str(health.unfit(tmp_path))
     assert "there is no directory" in str(health.unfit(tmp_path / "none" / "health.json"))
+
+
+def test_a_place_where_we_may_write_nothing_is_none() -> None:
+    with unprivileged() as folder:
+        path = folder / "health.json"
+        with locked(folder):
+            assert health.unfit(path) == f"cannot write {path}: Permission denied"
+        health.HealthFile(path).beat({})
+        assert health.unfit(path) is None
+        with locked(folder):
+            assert health.unfit(path) == f"cannot write {path}: Permission denied"
+
+
+def test_a_name_too_long_for_the_draft_is_none(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 246)
+    assert health.unfit(path) is None
+    health.HealthFile(path).beat({})
+    assert "File name too long" in str(health.unfit(tmp_path / ("n" * 247)))
 
 
 def test_removing_leaves_a_disk_that_hangs_alone(
