@@ -101,11 +101,27 @@ def unfit(path: Path) -> str | None:
                 return f"{path} is no file; name one"
             if found.st_size:
                 _sign_in(path)
+    except PermissionError as error:
+        return f"cannot read {path}: {error.strerror}{_whose(path)}"
     except OSError as error:
         return f"cannot read {path}: {error.strerror}"
     except ValueError:
         return f"{path} is not a listener's health file; it is left as it is, name another file"
     return HealthFile(path).unwritable()
+
+
+def _whose(path: Path) -> str:
+    """Say what to do about another user's file, which may be a sign of life or anything else."""
+    try:
+        owner = path.stat().st_uid
+        if owner == os.geteuid():
+            return ""
+        name = path.owner()
+    except OSError:
+        return ""
+    except KeyError:  # a user without a name
+        name = f"user {owner}"
+    return f"; it is {name}'s, delete it if a listener left it there"
 
 
 def own_file(environ: Mapping[str, str]) -> HealthFile:

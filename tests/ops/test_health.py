@@ -125,6 +125,32 @@ def test_a_place_where_we_may_write_nothing_is_none() -> None:
             assert health.unfit(path) == f"cannot write {path}: Permission denied"
 
 
+@pytest.mark.parametrize(("user", "name"), [(0, "root"), (4_000_000, "user 4000000")])
+def test_a_file_of_another_user_is_told_as_such(user: int, name: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    with unprivileged() as folder:
+        path = folder / "health.json"
+        health.HealthFile(path).beat({})
+        os.seteuid(0)
+        os.chown(path, user, -1)
+        os.seteuid(folder.stat().st_uid)
+        assert health.unfit(path) == (
+            f"cannot read {path}: Permission denied; it is {name}'s, delete it if a listener left"
+            " it there"
+        )
+        path.unlink()
+        assert health.unfit(path) is None
+
+
+def test_our_own_file_that_cannot_be_read_is_told_as_it_is() -> None:
+    with unprivileged() as folder:
+        path = folder / "health.json"
+        health.HealthFile(path).beat({})
+        path.chmod(0)
+        assert health.unfit(path) == f"cannot read {path}: Permission denied"
+
+
 def test_a_name_too_long_for_the_draft_is_none(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 246)
     assert health.unfit(path) is None
