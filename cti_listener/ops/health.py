@@ -94,7 +94,7 @@ def unfit(path: Path) -> str | None:
     """
     try:
         if not path.parent.is_dir():
-            return f"there is no directory {path.parent}; make it first"
+            return f"there is no directory {path.parent}; make it first{_maker(path.parent)}"
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):
@@ -108,6 +108,12 @@ def unfit(path: Path) -> str | None:
     except ValueError:
         return f"{path} is not a listener's health file; it is left as it is, name another file"
     return HealthFile(path).unwritable()
+
+
+def _maker(directory: Path) -> str:
+    """Tell of who makes a directory in /run, which is empty after each start of the machine."""
+    by_systemd = directory.is_relative_to("/run")
+    return ", or leave it to RuntimeDirectory= of a systemd unit" if by_systemd else ""
 
 
 def _whose(path: Path) -> str:

@@ -158,6 +158,13 @@ def test_a_name_too_long_for_the_draft_is_none(tmp_path: Path) -> None:
     assert "File name too long" in str(health.unfit(tmp_path / ("n" * 247)))
 
 
+def test_a_directory_that_systemd_makes_at_a_start_is_told_as_such() -> None:
+    assert health.unfit(Path("/run/no-such-service/health.json")) == (
+        "there is no directory /run/no-such-service; make it first, or leave it to"
+        " RuntimeDirectory= of a systemd unit"
+    )
+
+
 def test_removing_leaves_a_disk_that_hangs_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
