@@ -270,8 +270,7 @@ class Durable:
             self._past.unnoticed = -inf  # that was said
         for one in self._owed:
             self._past.taken.pop(self._name_of(one), None)
-            if self.queues.is_empty(one):
-                self.queues.forget_count(one)
+            self.queues.forget_count(one)
         if self._covered is not None:
             self._stamp(self._covered)
 
@@ -279,6 +278,8 @@ class Durable:
         """Keep that the queues are empty."""
         queues = self.queues
         self._stamp_at = self._clock.monotonic() + min(STAMPED, queues.terms.expires / 10)
+        if queues.mute:  # that they are is a guess
+            return
         names = self._names(
             one
             for one in queues.ids
@@ -290,12 +291,12 @@ class Durable:
     def _look_at_full(self, full: list[str]) -> str | None:
         """Mind those for which the broker kept something back: it drops what is too much."""
         self._doubt(full)
-        if not all(map(self.queues.is_empty, full)):
-            return None
         most = self.queues.terms.max_length
         lost = [one for one in full if self.queues.count(one) >= most]
         if lost:
             return f"we were slow, and {lost[0]} may have dropped what was above {most} messages"
+        if not all(map(self.queues.is_empty, full)):
+            return None
         for one in full:
             self.queues.forget_count(one)
         self._stamp_at = -inf

@@ -191,6 +191,7 @@ class Life:
         if self.durable is not None:
             self.durable.stands()
             self.durable.take()
+            self._flush()
         if self._paused and self._transport is not None:
             self._transport.pause()
 

@@ -79,6 +79,7 @@ class _Queue:
     unacknowledged: int = 0
     asked_with: int = 0  # how many it had to acknowledge when the question was asked
     since: int = 0  # how many it brought since then
+    before: int = 0  # how many it brought in the time before
     fresh: bool = False  # it brought what it had brought to nobody before
     # All it brought outlives the broker, and stays until it is taken; None: it brought nothing.
     persistent: bool | None = None
@@ -128,6 +129,7 @@ class Queues:
         self._learnt: list[str] = []
         self._looks = 0
         self._asked: int | None = None  # at how many looks a question of ours was not answered
+        self._slow = False  # the answer took long, and no time has passed since
 
     def __repr__(self) -> str:
         return f"<Queues {self.terms.name}: {self._queues.keys()}>"
@@ -154,16 +156,20 @@ class Queues:
     def answered(self) -> None:
         """Note the RECEIPT of what `look` asked.
 
-        Who brought so many before it, or brought any by an answer that was long on its way, had to
-        wait for us meanwhile: what we acknowledged was so long on its way as well.
+        A queue that brought so many before it had to wait for us meanwhile. So it had if it brought
+        any while an answer was long on its way, or just before: what we acknowledged was so as
+        well. What was judged while there was no answer counts for nothing.
         """
-        slow = bool(self._asked)
-        self._asked, self.mute = None, False
+        deaf, self.mute = self.mute, False
+        self._slow, self._asked = bool(self._asked), None
         for queue in self._queues.values():
-            most = 1 if slow else self.terms.prefetch - queue.asked_with
-            if queue.empty and queue.since and queue.since >= most:
+            if self._slow:
+                waited = queue.since + queue.before > 0
+            else:
+                waited = 0 < queue.since >= self.terms.prefetch - queue.asked_with
+            if queue.empty and (deaf or waited):
                 self._has_to_wait(queue)
-                queue.taken = queue.since
+                queue.taken = queue.since + (queue.held if deaf else 0)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -245,6 +251,8 @@ class Queues:
 
     def look(self) -> None:
         """Judge which queues are empty; call it every second or so, while reading."""
+        slow, self._slow = self._slow, False  # then one more second is waited for
+        heard = self.mute or (self._asked is None and not slow)
         for subscription, queue in self._queues.items():
             if queue.twin_ack is not None:
                 queue.twin_looks += 1
@@ -253,26 +261,21 @@ class Queues:
             if queue.empty:
                 self._look_at_mark(subscription, queue)
                 continue
-            quiet = not queue.unacknowledged and queue.taken == queue.looked and self._heard
-            if quiet or not self.keeps:  # what keeps nothing has no backlog
+            quiet = not queue.unacknowledged and queue.taken == queue.looked
+            if (quiet and heard) or not self.keeps:  # what keeps nothing has no backlog
                 queue.shared = queue.shared or queue.mark is not None
                 self._emptied(queue)
                 continue
-            said = self._heard and not queue.unacknowledged
-            queue.looked = queue.taken if said else -1
+            if not quiet:  # a look at which nothing was heard begins nothing
+                queue.looked = queue.taken if heard and not queue.unacknowledged else -1
             queue.looks += 1
             if queue.looks % TWIN_EVERY == TWIN_AFTER:
                 self._ask_twin(subscription, queue)
-        if self.keeps:
+        if self.keeps and not slow:
             self._ask()
         self._looks += 1
         if self._looks % TWIN_AGAIN == 0 and self.keeps:
             self._compare_busiest()
-
-    @property
-    def _heard(self) -> bool:
-        """Whether what was asked last is answered, as far as the broker answers at all."""
-        return self._asked is None or self.mute
 
     def _ask(self) -> None:
         """Ask what changes nothing, to see by the answer that silence is no stall."""
@@ -281,7 +284,8 @@ class Queues:
             self.mute = self._asked >= MUTE
             return
         for queue in self._queues.values():
-            queue.asked_with, queue.since = queue.unacknowledged, 0
+            queue.asked_with = queue.unacknowledged
+            queue.before, queue.since = queue.since, 0
         headers = {"transaction": QUESTION}
         begin = encode(Frame("BEGIN", {**headers, "receipt": QUESTION}), self.version)
         self._asked = 0
@@ -330,16 +334,18 @@ class Queues:
     def count(self, subscription: str) -> int:
         """Return how many messages came until the queue was empty, or so far.
 
-        They count from `forget_count`, or from when the broker had to keep some back.
+        They count from `forget_count`, or from when the broker had to keep some back; of two
+        backlogs since `forget_count` the longer one counts.
         """
         queue = self._queues[subscription]
-        return queue.held if queue.empty else queue.taken
+        return queue.held if queue.empty else max(queue.held, queue.taken)
 
     def forget_count(self, subscription: str) -> None:
         """Begin to count anew."""
         queue = self._queues[subscription]
-        queue.taken = queue.held = 0
-        queue.full = False
+        queue.held = 0
+        if queue.empty:
+            queue.taken, queue.full = 0, False
 
     @property
     def fresh(self) -> bool:
@@ -410,7 +416,7 @@ class Queues:
 
     def _emptied(self, queue: _Queue) -> None:
         if not queue.empty:
-            queue.empty, queue.held = True, queue.taken
+            queue.empty, queue.held = True, max(queue.held, queue.taken)
         self._compared(queue)
 
     def _compared(self, queue: _Queue) -> None:

@@ -305,6 +305,8 @@ async def test_a_broker_that_answers_nothing_makes_up_for_nothing() -> None:
     while not life.kept.recovered:
         await life.tick()
     assert life.kept.recovered == [False]
+    await life.tick(STAMPED)
+    assert NAME not in life.kept.queues_emptied
 
 
 async def test_a_server_that_keeps_no_queues_makes_up_for_nothing() -> None:

@@ -294,11 +294,16 @@ def test_the_broker_is_asked_whether_it_is_there_and_nothing_changes_by_that() -
     question = {"transaction": "look"}
     asked = [("BEGIN", {**question, "receipt": "look"}), ("ABORT", question)]
     for _ in range(3):
-        broker.queues.look()
+        broker.look()
         assert Server.heard(broker) == asked
-        broker.queues.look()
-        assert Server.heard(broker)[2:] == []  # not again; a twin may have been asked for
-        broker.answer()
+    assert broker.empty
+    broker.queues.look()
+    broker.queues.look()
+    broker.answer()
+    broker.queues.look()
+    assert Server.heard(broker) == asked  # once, and no more behind an answer that took long
+    broker.queues.look()
+    assert Server.heard(broker) == asked
 
 
 def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
@@ -318,13 +323,16 @@ def test_a_broker_that_never_answers_is_taken_at_its_silence_and_known_for_it() 
     for _ in range(MUTE):
         broker.queues.look()
         assert not broker.queues.mute
-    for _ in range(3):
+    for _ in range(2):
         assert not broker.empty
         broker.queues.look()
         assert broker.queues.mute
     assert broker.empty
+    broker.bring({})
     broker.answer()
     assert not broker.queues.mute
+    assert not broker.empty  # that was a guess
+    assert broker.queues.count(ID) == 1
 
 
 def test_what_is_acknowledged_since_the_last_look_may_have_been_all_that_was_on_its_way() -> None:
@@ -363,6 +371,50 @@ def test_what_waits_to_be_acknowledged_when_the_broker_is_asked_is_on_its_way_to
     for _ in range(TERMS.prefetch - 1):
         broker.bring({})
         broker.acknowledge()
+    broker.answer()
+    assert broker.queues.was_full(ID)
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3])
+def test_a_queue_is_empty_though_each_answer_takes_long(seconds: int) -> None:
+    broker = Broker(A)
+    for _ in range(2):
+        assert not broker.empty
+        for _ in range(seconds):
+            broker.queues.look()
+        broker.answer()
+    broker.queues.look()
+    broker.queues.look()
+    assert broker.empty
+
+
+def test_how_many_it_held_is_not_forgotten_where_it_has_to_wait_before_anybody_asks() -> None:
+    broker = standing()
+    live = {"serial": 1}
+    for number in range(20):
+        broker.bring({"number": number})
+        broker.acknowledge()
+        if number < TWIN_EVERY:
+            broker.look()
+    broker.bring(live, TWIN)
+    broker.bring(live)
+    assert broker.empty
+    for number in range(TERMS.prefetch):
+        broker.bring({"later": number})
+    assert not broker.empty
+    assert broker.queues.count(ID) == 21
+    broker.queues.forget_count(ID)
+    assert broker.queues.count(ID) == 1  # behind the first that had to wait
+    assert broker.queues.was_full(ID)
+
+
+def test_what_was_acknowledged_just_before_a_stall_was_on_its_way_with_the_question() -> None:
+    broker = standing()
+    broker.look()
+    broker.bring({})
+    broker.acknowledge()
+    for _ in range(2):
+        broker.queues.look()
     broker.answer()
     assert broker.queues.was_full(ID)
 
