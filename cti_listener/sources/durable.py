@@ -74,6 +74,7 @@ class Durable:
         self._owed: tuple[str, ...] = ()  # whose backlogs make up for the outage
         self._doubts: list[str] = []  # that these hold all
         self._shared: set[str] = set()  # told to be
+        self._overflowed: set[str] = set()  # told to have, and not forgotten yet
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
         self._covered: datetime | None = None  # up to when nothing can have been dropped since
@@ -204,7 +205,7 @@ class Durable:
 
     def _catch_up(self) -> None:
         """Tell that the backlogs are in, and whether they were all there was."""
-        past, most, overflowed = self._past, self.queues.terms.max_length, False
+        past, most = self._past, self.queues.terms.max_length
         doubts = list(self._doubts)
         self._tell_shared()
         if self.queues.mute:
@@ -216,7 +217,7 @@ class Durable:
             if self.queues.is_shared(one):
                 doubts.append(f"{name} is shared with another listener")
             if past.taken[name] + self.queues.count(one) >= most:
-                overflowed = True
+                self._overflowed.add(one)
                 doubts.append(
                     f"{name} held all it may, {most} messages, so it may have dropped some"
                 )
@@ -233,7 +234,9 @@ class Durable:
             doubts=doubts,
         )
         self._told = True
-        self._receiver.caught_up(self._feed, recovered=not doubts, overflowed=overflowed)
+        self._receiver.caught_up(
+            self._feed, recovered=not doubts, overflowed=bool(self._overflowed)
+        )
         self._receiver.when_committed(self._settle)
 
     def _is_trusted(self, subscription: str) -> bool:
@@ -265,6 +268,7 @@ class Durable:
         if self._over:
             return
         self._settled = True
+        self._overflowed.clear()
         self._overtaking = self._past.overtaken = self.queues.overtaken = False
         if self._past.unnoticed == inf:
             self._past.unnoticed = -inf  # that was said
@@ -291,9 +295,9 @@ class Durable:
     def _look_at_full(self, full: list[str]) -> str | None:
         """Mind those for which the broker kept something back: it drops what is too much."""
         self._doubt(full)
-        most = self.queues.terms.max_length
-        lost = [one for one in full if self.queues.count(one) >= most]
+        lost = [one for one in full if self.queues.overflowed(one) and one not in self._overflowed]
         if lost:
+            most = self.queues.terms.max_length
             return f"we were slow, and {lost[0]} may have dropped what was above {most} messages"
         if not all(map(self.queues.is_empty, full)):
             return None

@@ -36,6 +36,9 @@ TWIN_HOLDS: Final = 300
 TWIN_AGAIN: Final = 180
 """After so many looks the busiest queue that is in is compared with its twin once more."""
 
+TWIN_BESIDE: Final = 2
+"""For so many looks the queue's own copy of what its twin shows may be on its way."""
+
 TWIN_WAITS: Final = 5
 """For so many looks one that is in may be behind its twin."""
 
@@ -79,7 +82,7 @@ class _Queue:
     unacknowledged: int = 0
     asked_with: int = 0  # how many it had to acknowledge when the question was asked
     since: int = 0  # how many it brought since then
-    before: int = 0  # how many it brought in the time before
+    earlier: int = 0  # how many from the question before to that one, with what it had then
     fresh: bool = False  # it brought what it had brought to nobody before
     # All it brought outlives the broker, and stays until it is taken; None: it brought nothing.
     persistent: bool | None = None
@@ -156,18 +159,16 @@ class Queues:
     def answered(self) -> None:
         """Note the RECEIPT of what `look` asked.
 
-        A queue that brought so many before it had to wait for us meanwhile. So it had if it brought
-        any while an answer was long on its way, or just before: what we acknowledged was so as
-        well. What was judged while there was no answer counts for nothing.
+        What came before it was sent before it, and what we acknowledged before we asked is known to
+        the broker. So if it is as much as may be on its way at once, a queue had to wait for us. Of
+        an answer that took long, what we acknowledged may have taken as long: then it counts from
+        the question before. What was judged while there was no answer counts for nothing.
         """
         deaf, self.mute = self.mute, False
         self._slow, self._asked = bool(self._asked), None
         for queue in self._queues.values():
-            if self._slow:
-                waited = queue.since + queue.before > 0
-            else:
-                waited = 0 < queue.since >= self.terms.prefetch - queue.asked_with
-            if queue.empty and (deaf or waited):
+            sent = queue.since + (queue.earlier if self._slow else queue.asked_with)
+            if queue.empty and (deaf or sent >= self.terms.prefetch):
                 self._has_to_wait(queue)
                 queue.taken = queue.since + (queue.held if deaf else 0)
 
@@ -262,7 +263,8 @@ class Queues:
                 self._look_at_mark(subscription, queue)
                 continue
             quiet = not queue.unacknowledged and queue.taken == queue.looked
-            if (quiet and heard) or not self.keeps:  # what keeps nothing has no backlog
+            due = queue.mark is not None and queue.twin_looks < TWIN_BESIDE
+            if (quiet and heard and not due) or not self.keeps:  # what keeps nothing has no backlog
                 queue.shared = queue.shared or queue.mark is not None
                 self._emptied(queue)
                 continue
@@ -284,8 +286,8 @@ class Queues:
             self.mute = self._asked >= MUTE
             return
         for queue in self._queues.values():
-            queue.asked_with = queue.unacknowledged
-            queue.before, queue.since = queue.since, 0
+            queue.earlier = queue.asked_with + queue.since
+            queue.asked_with, queue.since = queue.unacknowledged, 0
         headers = {"transaction": QUESTION}
         begin = encode(Frame("BEGIN", {**headers, "receipt": QUESTION}), self.version)
         self._asked = 0
@@ -339,6 +341,15 @@ class Queues:
         """
         queue = self._queues[subscription]
         return queue.held if queue.empty else max(queue.held, queue.taken)
+
+    def overflowed(self, subscription: str) -> bool:
+        """Tell whether one that had to wait has brought all that it may hold.
+
+        One without a twin is judged when it is empty: else what comes live would count for ever.
+        """
+        queue = self._queues[subscription]
+        judged = queue.empty or queue.destination.startswith(COPYING)
+        return judged and self.count(subscription) >= self.terms.max_length
 
     def forget_count(self, subscription: str) -> None:
         """Begin to count anew."""
