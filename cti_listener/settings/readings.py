@@ -70,12 +70,17 @@ def _split_headers(value: object) -> object:
     return value
 
 
+def _line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        msg = "holds a line break, as none can"
+        raise ValueError(msg)
+    return text
+
+
 def _one_line(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     """Refuse what would let one header smuggle in another."""
     for name, text in headers.items():
-        if any(forbidden in name + text.get_secret_value() for forbidden in "\r\n\0"):
-            msg = "holds a line break, as none can"
-            raise ValueError(msg)
+        _line(name + text.get_secret_value())
     return headers
 
 
@@ -103,13 +108,6 @@ def _http_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
             raise ValueError(msg)
         _secret_in_http(text)
     return headers
-
-
-def _line(text: str) -> str:
-    if "\n" in text or "\r" in text:
-        msg = "holds a line break, as none can"
-        raise ValueError(msg)
-    return text
 
 
 def _secret_line(secret: SecretStr) -> SecretStr:
