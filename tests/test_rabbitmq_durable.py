@@ -114,6 +114,14 @@ async def settled(path: Path, count: int = 1) -> None:
             await asyncio.sleep(0.05)
 
 
+async def be_known(broker: Broker | Relay, server: Publisher, path: Path, **options: Any) -> None:
+    """Have a run keep that its queue is empty, and brings what outlives the broker."""
+    async with running(broker, path, **options) as run:
+        await server.publish_all(events(1))
+        await run.until_handled(server.accepted)
+        await settled(path)
+
+
 async def begin_victim(broker: Broker | Relay, path: Path) -> asyncio.subprocess.Process:
     ledger = path.with_name("ledger")
     program = (sys.executable, "-m", "tests.durable_victim", broker.url, path, ledger)
@@ -402,10 +410,7 @@ async def test_nor_does_it_where_all_stalls_when_its_backlog_is_to_come(
 ) -> None:
     short = {"durable_max_length": 10}
     async with Relay(broker).up() as relay, publisher(broker) as server:
-        async with running(relay, path, **short) as first:
-            await server.publish_all(events(1))
-            await first.until_handled(server.accepted)
-            await settled(path)
+        await be_known(relay, server, path, **short)
         await server.publish_all(events(30))
         async with running(relay, path, **short) as run:
             relay.freeze()
@@ -464,10 +469,7 @@ async def test_a_backlog_is_known_to_be_in_though_the_centre_is_never_quiet(
 ) -> None:
     enough = asyncio.Event()
     async with publisher(broker) as server, asyncio.TaskGroup() as tasks:
-        async with running(broker, path) as first:
-            await server.publish_all(events(1))
-            await first.until_handled(server.accepted)
-            await settled(path)
+        await be_known(broker, server, path)
         publishing = tasks.create_task(publish_on(server, enough))
         async with running(broker, path) as run:
             await run.until(lambda: run.gaps)
@@ -525,10 +527,7 @@ async def test_a_queue_bound_to_an_exchange_by_name_is_found_again(
 ) -> None:
     topics = {"topics": ["/exchange/amq.topic/event.agent.#"]}
     async with publisher(broker) as server:
-        async with running(broker, path, **topics) as first:
-            await server.publish_all(events(1))
-            await first.until_handled(server.accepted)
-            await settled(path)
+        await be_known(broker, server, path, **topics)
         await server.publish_all(events(50))
         async with running(broker, path, **topics) as run:
             await run.until_handled(server.accepted[1:])
