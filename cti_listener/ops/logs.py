@@ -43,7 +43,7 @@ class LogSink:
     def __init__(self, descriptor: Descriptor) -> None:
         """Write to this descriptor."""
         self.descriptor = descriptor
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes] = deque([b"\n"] if descriptor.in_a_line else [])
         self._broken = False
         self._lock = threading.RLock()
 
@@ -66,8 +66,10 @@ class LogSink:
             line = self._waiting[0]
             try:
                 taken = self.descriptor.write_some(line)
-            except OSError:  # nobody reads, or the disk is full: there is nowhere to say so
+            except BrokenPipeError:  # nobody reads: there is nowhere to say so
                 self._broken = True
+                return
+            except OSError:  # the disk is full, and may have room again
                 return
             if taken == 0:
                 return

@@ -16,10 +16,12 @@ import structlog
 from cti_listener.ops import logs, repeats
 from cti_listener.ops.descriptor import Descriptor
 from cti_listener.ops.masking import Masker
+from tests.disks import full_at
 from tests.program import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Configure = Callable[..., logs.Logs]
 
@@ -180,6 +182,19 @@ def test_a_stderr_nobody_reads_stops_nobody(configure: Configure, pipe: Pipe) ->
     log().info("disconnected")
     configured.flush()
     pipe.reader = os.dup(pipe.writer)  # for the fixture to close
+
+
+def test_a_full_disk_under_stderr_loses_no_line_once_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"half a line")
+    with path.open("ab") as file:
+        sink = logs.LogSink(Descriptor(file.fileno()))
+        with full_at(20):
+            sink.write("connected")
+            sink.write("disconnected")
+        assert path.read_bytes() == b"half a line\nconnecte"
+        sink.write("stopped")
+    assert path.read_bytes() == b"half a line\nconnected\ndisconnected\nstopped\n"
 
 
 def test_lines_said_elsewhere_are_left_out(configure: Configure, pipe: Pipe) -> None:

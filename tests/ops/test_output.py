@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from cti_listener.notices import Connected
 from cti_listener.ops.descriptor import Descriptor
 from cti_listener.ops.output import Output, json_line
 from cti_listener.values import china
+from tests.disks import full_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +234,66 @@ class TestOutput:
             await output.take(EVENT)
             await output.take(NOTICE)
         assert path.read_bytes() == json_line(EVENT) + b"\n" + json_line(NOTICE) + b"\n"
+
+    async def test_a_disk_that_fills_in_the_middle_of_a_line_ends_it_with_the_error(
+        self, tmp_path: Path
+    ) -> None:
+        with (tmp_path / "events").open("wb") as file:
+            output = Output(Descriptor(file.fileno()), json_line)
+            with full_at(10):
+                await is_not_taken(output, EVENT)
+        assert output.error is not None
+        assert output.error.strerror == "File too large"
+
+    async def test_behind_a_line_that_was_written_in_part_comes_a_line_of_its_own(
+        self, tmp_path: Path
+    ) -> None:
+        path, line = tmp_path / "events", json_line(EVENT) + b"\n"
+        with path.open("wb") as file:
+            descriptor = Descriptor(file.fileno())
+            await descriptor.write(line)
+            with full_at(len(line) + 10), pytest.raises(OSError, match="File too large"):
+                await descriptor.write(line)
+            await descriptor.write(line)
+            await descriptor.write(line)
+        assert path.read_bytes() == line + line[:10] + b"\n" + line + line
+
+    @pytest.mark.parametrize("mode", ["ab", "r+b"])
+    async def test_a_half_line_that_a_run_before_left_is_ended(
+        self, tmp_path: Path, mode: str
+    ) -> None:
+        path = tmp_path / "events"
+        path.write_bytes(b'{"half')
+        with path.open(mode) as file:
+            file.seek(0, os.SEEK_END)
+            output = Output(Descriptor(file.fileno()), json_line)
+            await output.take(EVENT)
+        assert path.read_bytes() == b'{"half\n' + json_line(EVENT) + b"\n"
+
+    async def test_a_half_line_in_a_file_that_nobody_may_read_is_ended_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> int:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        path = tmp_path / "events"
+        path.write_bytes(b'{"half')
+        with path.open("ab") as file:
+            monkeypatch.setattr(os, "open", refuse)  # root may always
+            descriptor = Descriptor(file.fileno())
+            monkeypatch.undo()
+            await descriptor.write(b"{}\n")
+        assert path.read_bytes() == b'{"half\n{}\n'
+
+    @pytest.mark.parametrize("before", [b"", b"{}\n"])
+    async def test_a_file_of_whole_lines_gets_no_empty_one(
+        self, tmp_path: Path, before: bytes
+    ) -> None:
+        path = tmp_path / "events"
+        path.write_bytes(before)
+        with path.open("ab") as file:
+            await Descriptor(file.fileno()).write(b"{}\n")
+        assert path.read_bytes() == before + b"{}\n"
 
 
 @pytest.fixture

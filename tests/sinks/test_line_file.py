@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cti_listener.sinks.line_file import LineFile
+from tests.disks import full_at
 from tests.unprivileged import locked, unprivileged
 
 START = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
@@ -56,17 +55,6 @@ def opened(path: Path, time: Time) -> Iterator[Open]:
     yield open_it
     for file in files:
         file.close()
-
-
-@contextmanager
-def full_at(size: int) -> Iterator[None]:
-    """Have the system take no more than so many bytes of any file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def all_of(path: Path) -> bytes:
