@@ -161,7 +161,7 @@ class _Loader:
     def _file(self, path: Path) -> dict[str, Any]:
         where = self._source("config")
         try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
+            found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             self._add("config", f"cannot read {path}: {error.strerror}", source=where)
             return {}

@@ -40,6 +40,7 @@ from cti_listener.settings.readings import (
     Proxy,
     Query,
     Seconds,
+    line,
     SecretLine,
     Templates,
     Zone,
@@ -356,26 +357,31 @@ def _missing(path: Path, secret: str, error: OSError) -> str:
 
 
 def read_secret(path: Path) -> str:
-    """Read one secret from its file, without the line break editors add.
+    """Read one secret from its file, without the byte order mark and line break editors add.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is empty, not text, or more than one line.
     """
     try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+        text = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         msg = "is not UTF-8 text"
         raise ValueError(msg) from None
     if not text or "\n" in text:
         raise ValueError("is empty" if not text else "holds more than one line")
-    return text
+    return line(text)
 
 
 def _secret(given: SecretStr | None, path: Path | None) -> str | None:
     if given is not None:
         return given.get_secret_value()
-    return read_secret(path) if path else None
+    if path is None:
+        return None
+    try:
+        return read_secret(path)
+    except ValueError as error:
+        raise ValueError(f"{mask_path(path)} {error}") from None
 
 
 def _revealed(headers: dict[str, SecretStr]) -> dict[str, str]:

@@ -70,9 +70,17 @@ def _split_headers(value: object) -> object:
     return value
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """Return a text of one line.
+
+    Raises:
+        ValueError: It holds what would end a header, and begin another.
+    """
     if "\n" in text or "\r" in text:
         msg = "holds a line break, as none can"
+        raise ValueError(msg)
+    if "\0" in text:
+        msg = "holds a NUL, as none can"
         raise ValueError(msg)
     return text
 
@@ -80,7 +88,7 @@ def _line(text: str) -> str:
 def _one_line(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     """Refuse what would let one header smuggle in another."""
     for name, text in headers.items():
-        _line(name + text.get_secret_value())
+        line(name + text.get_secret_value())
     return headers
 
 
@@ -111,7 +119,7 @@ def _http_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 
 def _secret_line(secret: SecretStr) -> SecretStr:
-    _line(secret.get_secret_value())
+    line(secret.get_secret_value())
     return secret
 
 
@@ -213,7 +221,7 @@ Headers = Annotated[
 HttpHeaders = Annotated[Headers, AfterValidator(_http_headers)]
 HttpText = Annotated[str, AfterValidator(in_http)]
 HttpSecret = Annotated[SecretStr, AfterValidator(_secret_in_http)]
-Line = Annotated[str, AfterValidator(_line)]
+Line = Annotated[str, AfterValidator(line)]
 SecretLine = Annotated[SecretStr, AfterValidator(_secret_line)]
 # An address may hold a password.
 Endpoints = Annotated[Templates, AfterValidator(_endpoints), Field(repr=False)]

@@ -30,6 +30,10 @@ def only(name: str) -> str:
     return text
 
 
+def test_its_journal_drops_no_events() -> None:
+    assert only("LogRateLimitIntervalSec") == "0"
+
+
 def test_systemd_is_waited_for_and_waits_long_enough() -> None:
     assert only("Type") == "notify"
     assert only("KillSignal") == "SIGTERM"

@@ -67,6 +67,7 @@ def test_all_are_told_at_once_each_with_its_source(
         ({"duration": float("nan")}, "--duration: 'nan' is not a number"),
         ({"header": ("nonsense",)}, "--header: the value is not written NAME:VALUE"),
         ({"header": ("X:a\r\nY:b",)}, "--header: the value holds a line break, as none can"),
+        ({"header": ("X:a\0b",)}, "--header: the value holds a NUL, as none can"),
         ({"key_file": __file__}, "--key-file: needs cert_file, the certificate it belongs to"),
         (
             {"durable": "cti-1"},
@@ -154,6 +155,7 @@ def test_a_secret_and_its_file_from_one_source_contradict(
         (b"", "is empty"),
         (b"a\nb\n", "holds more than one line"),
         (b"\xff", "is not UTF-8 text"),
+        (b"a\0b", "holds a NUL, as none can"),
     ],
 )
 def test_a_secret_file_that_cannot_be_right(content: bytes, why: str, tmp_path: Path) -> None:
@@ -161,6 +163,24 @@ def test_a_secret_file_that_cannot_be_right(content: bytes, why: str, tmp_path: 
     path.write_bytes(content)
     found = load({"url": (URL,), "cookie_file": str(path)})
     assert problems(found) == [f"--cookie-file: {path} {why}"]
+
+
+def test_the_byte_order_mark_of_an_editor_is_no_part_of_what_a_file_says(tmp_path: Path) -> None:
+    secret, settings = tmp_path / "secret", tmp_path / "settings.toml"
+    secret.write_text("CANARY\n", encoding="utf-8-sig")
+    settings.write_text(f'url = "{URL}"\npasscode_file = "{secret}"\n', encoding="utf-8-sig")
+    found = load({"config": settings})
+    assert problems(found) == []
+    assert found.settings.credentials().passcode == "CANARY"
+
+
+def test_a_secret_file_that_went_wrong_since_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("CANARY", encoding="utf-8")
+    found = load({"url": (URL,), "token_file": str(path)})
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(f"{path} is empty")):
+        found.settings.credentials()
 
 
 @pytest.mark.parametrize(
