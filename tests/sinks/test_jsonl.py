@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from cti_listener import ConfigurationError, Event, Gap
+from tests.disks import full_at
 from tests.examples import make
 from tests.sinks.support import listening, options
-from tests.sinks.test_line_file import full_at
 from tests.turns import until
 
 
