@@ -414,11 +414,7 @@ class Pipeline:
             self._inquiry.want(self._known_devices)
 
     def caught_up(self, feed: str, *, recovered: bool, overflowed: bool = False) -> None:
-        """What a broker kept for a feed is in."""
-        told = partial(self._caught_up, feed, recovered=recovered, overflowed=overflowed)
-        self.when_committed(told)
-
-    def _caught_up(self, feed: str, *, recovered: bool, overflowed: bool) -> None:
+        """What a broker kept for a feed is in, and committed."""
         self.standing.caught_up(feed, recovered=recovered, overflowed=overflowed)
 
     def lost(self, url: str, *, feed: str, since: datetime, reason: GapReason, detail: str) -> None:

@@ -77,7 +77,6 @@ class Durable:
         self._overflowed: set[str] = set()  # told to have, and not forgotten yet
         self._told = self._settled = False  # that they are in, and this is committed
         self._stood_at: datetime | None = None
-        self._covered: datetime | None = None  # up to when nothing can have been dropped since
         self._look_at = self._stamp_at = self._renew_at = inf
         self._patience = -inf  # the broker's, with a connection that is silent
 
@@ -153,7 +152,7 @@ class Durable:
         # Until it is known to be empty, no later run is to rely on it.
         self._receiver.queues_empty(self._names(self._owed), None)
         self._look_at = self._clock.monotonic() + QUIET
-        self.queues.look()
+        self.queues.look(self._stood_at)
 
     def _doubts_of(self, subscriptions: Iterable[str]) -> list[str]:
         """Say why these may not hold all that was published since they were last empty."""
@@ -189,18 +188,16 @@ class Durable:
         if now < self._look_at or inf > self._past.unnoticed > now:
             return None
         self._look_at = now + QUIET
-        queues.look()
+        queues.look(last_sign)
         if not self._told:
-            if all(map(queues.is_empty, self._owed)):
-                self._covered = last_sign
+            if all(queues.covered(one) is not None for one in self._owed):
                 self._catch_up()
             return None
         if self._full:
             return self._look_at_full(self._full)
-        self._covered = last_sign
         self._tell_shared()
         if self._settled and now >= self._stamp_at:
-            self._stamp(last_sign)
+            self._stamp()
         return None
 
     def _catch_up(self) -> None:
@@ -234,9 +231,13 @@ class Durable:
             doubts=doubts,
         )
         self._told = True
-        self._receiver.caught_up(
-            self._feed, recovered=not doubts, overflowed=bool(self._overflowed)
-        )
+        self._receiver.when_committed(partial(self._tell, recovered=not doubts))
+
+    def _tell(self, *, recovered: bool) -> None:
+        """Tell what was found, now that all that came in is committed."""
+        if self._over:
+            return  # a gap that is open by now is another one
+        self._receiver.caught_up(self._feed, recovered=recovered, overflowed=bool(self._overflowed))
         self._receiver.when_committed(self._settle)
 
     def _is_trusted(self, subscription: str) -> bool:
@@ -275,22 +276,21 @@ class Durable:
         for one in self._owed:
             self._past.taken.pop(self._name_of(one), None)
             self.queues.forget_count(one)
-        if self._covered is not None:
-            self._stamp(self._covered)
+        self._stamp()
 
-    def _stamp(self, last_sign: datetime) -> None:
+    def _stamp(self) -> None:
         """Keep that the queues are empty."""
-        queues = self.queues
+        queues, covered = self.queues, self._covered
         self._stamp_at = self._clock.monotonic() + min(STAMPED, queues.terms.expires / 10)
-        if queues.mute:  # that they are is a guess
+        if queues.mute or covered is None:  # that they are is a guess
             return
         names = self._names(
             one
             for one in queues.ids
             if queues.is_empty(one) and queues.is_confirmed(one) and not queues.is_shared(one)
         )
-        self._past.emptied.update(dict.fromkeys(names, last_sign))
-        self._receiver.queues_empty(names, last_sign)
+        self._past.emptied.update(dict.fromkeys(names, covered))
+        self._receiver.queues_empty(names, covered)
 
     def _look_at_full(self, full: list[str]) -> str | None:
         """Mind those for which the broker kept something back: it drops what is too much."""
@@ -320,7 +320,7 @@ class Durable:
         Args:
             last_sign: When the last byte came.
         """
-        if self._stood_at is None or (self._told and not self._full):
+        if self._stood_at is None or (self._told and not self._full and not self._maybe_full):
             return last_sign
         # A queue that holds something back drops what is too much for it.
         return min(last_sign, self._covered or self._stood_at)
@@ -343,6 +343,8 @@ class Durable:
             self._keep_unnoticed(past.unnoticed)
         if not self._settled:
             past.taken.update({self._name_of(one): queues.count(one) for one in self._owed})
+        else:
+            past.taken.update({self._name_of(one): queues.lately(one) for one in self._maybe_full})
         self._doubt(self._full)
 
     def _keep_what_is_persistent(self) -> None:
@@ -361,6 +363,19 @@ class Durable:
     def _full(self) -> list[str]:
         """Those for which the broker had to keep something back since they were empty."""
         return [one for one in self.queues.ids if self.queues.was_full(one)]
+
+    @property
+    def _maybe_full(self) -> list[str]:
+        """Those for which it may have had to, unnoticed so far."""
+        most = self.queues.terms.prefetch
+        return [one for one in self.queues.ids if self.queues.lately(one) >= most]
+
+    @property
+    def _covered(self) -> datetime | None:
+        """Up to when all that was published has come by each; None: that is not known."""
+        asked = {*self._owed, *self._full, *self._maybe_full}
+        found = [at for one in asked if (at := self.queues.covered(one)) is not None]
+        return min(found, default=self._stood_at) if len(found) == len(asked) else None
 
     def _names(self, subscriptions: Iterable[str]) -> list[str]:
         return [self._name_of(one) for one in subscriptions]

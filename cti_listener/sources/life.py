@@ -505,7 +505,7 @@ class Life:
         if self.durable is None or self._ended.done():
             return
         self.durable.renew()
-        if self.stood:
+        if self.stood and not self._closing:  # what comes then is read no more
             overflow = self.durable.tick(self.last_sign, reading=not self._paused)
             self._flush()
             if overflow is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from cti_listener.values import identity, routing_key
@@ -83,20 +84,33 @@ class _Queue:
     asked_with: int = 0  # how many it had to acknowledge when the question was asked
     since: int = 0  # how many it brought since then
     earlier: int = 0  # how many from the question before to that one, with what it had then
+    before: int = 0  # and from the one before that
+    covered: datetime | None = None  # up to when all that was published is known to have come
     fresh: bool = False  # it brought what it had brought to nobody before
     # All it brought outlives the broker, and stays until it is taken; None: it brought nothing.
     persistent: bool | None = None
     missed: int = 0  # events in a row that only its twin had
     shared: bool = False  # something that was in it came to somebody else
-    looked: int = -1  # what was taken at the last look
+    looked: int = -1  # what was taken at the last look ...
+    looked_at: datetime | None = None  # ... and when that was
     looks: int = 0
     held: int = 0  # how many messages it brought until it was empty
     twin: str | None = None  # its id, once there is one
     twin_ack: str | None = None  # acknowledges the event it shows; until then it shows no other
     twin_looks: int = 0  # for how long
     comparing: bool = False  # the twin is to show an event, and has not
+    compared_at: datetime | None = None  # when it was asked to
+    compared_with: int = 0  # what was taken by then, or when it showed it
     mark: int | None = None  # that event, which the queue has yet to bring
     recent: set[int] = field(default_factory=set)  # what it brought while the twin showed nothing
+
+    @property
+    def lately(self) -> int:
+        """How many it brought since the last but two questions, with what was on its way then.
+
+        Since `covered`, if the last but one showed that nothing waited.
+        """
+        return self.since + self.earlier + self.before
 
 
 class Queues:
@@ -131,7 +145,10 @@ class Queues:
         self._due: list[Ack] = []
         self._learnt: list[str] = []
         self._looks = 0
+        self._looked_at: datetime | None = None
         self._asked: int | None = None  # at how many looks a question of ours was not answered
+        # When the last two questions were asked.
+        self._asked_at: tuple[datetime | None, datetime | None] = None, None
         self._slow = False  # the answer took long, and no time has passed since
 
     def __repr__(self) -> str:
@@ -162,15 +179,21 @@ class Queues:
         What came before it was sent before it, and what we acknowledged before we asked is known to
         the broker. So if it is as much as may be on its way at once, a queue had to wait for us. Of
         an answer that took long, what we acknowledged may have taken as long: then it counts from
-        the question before. What was judged while there was no answer counts for nothing.
+        the question before. What was judged while there was no answer counts for nothing. And a
+        queue may have had to wait between two questions: it has brought since all that it kept.
         """
         deaf, self.mute = self.mute, False
         self._slow, self._asked = bool(self._asked), None
         for queue in self._queues.values():
             sent = queue.since + (queue.earlier if self._slow else queue.asked_with)
-            if queue.empty and (deaf or sent >= self.terms.prefetch):
+            if not queue.empty:
+                continue
+            if deaf or sent >= self.terms.prefetch or queue.lately >= self.terms.max_length:
                 self._has_to_wait(queue)
-                queue.taken = queue.since + (queue.held if deaf else 0)
+                if deaf:
+                    queue.taken, queue.covered = queue.taken + queue.held, None
+            else:  # what we acknowledged last may have made room just before it answered
+                self._cover(queue, self._asked_at[0])
 
     @property
     def ids(self) -> Sequence[str]:
@@ -216,11 +239,12 @@ class Queues:
     def _has_to_wait(self, queue: _Queue) -> None:
         """Note that the broker sends nothing before we read or acknowledge, but keeps it.
 
-        From here on what it brings is a backlog once more.
+        From here on what it brings is a backlog once more; so is what it brought lately, since it
+        may have had to wait before we know.
         """
         if queue.empty:
             queue.empty, queue.full = False, True
-            queue.taken, queue.looked, queue.looks = 0, -1, TWIN_AFTER - 1
+            queue.taken, queue.looked, queue.looks = queue.lately, -1, TWIN_AFTER - 1
             self._compared(queue)  # what it brings from now on may lack what is dropped
 
     # Acknowledgements
@@ -250,8 +274,13 @@ class Queues:
 
     # Backlogs
 
-    def look(self) -> None:
-        """Judge which queues are empty; call it every second or so, while reading."""
+    def look(self, now: datetime) -> None:
+        """Judge which queues are empty; call it every second or so, while reading.
+
+        Args:
+            now: When the last byte came.
+        """
+        self._looked_at = now
         slow, self._slow = self._slow, False  # then one more second is waited for
         heard = self.mute or (self._asked is None and not slow)
         for subscription, queue in self._queues.items():
@@ -266,10 +295,11 @@ class Queues:
             due = queue.mark is not None and queue.twin_looks < TWIN_BESIDE
             if (quiet and heard and not due) or not self.keeps:  # what keeps nothing has no backlog
                 queue.shared = queue.shared or queue.mark is not None
-                self._emptied(queue)
+                self._emptied(queue, queue.looked_at or now)
                 continue
             if not quiet:  # a look at which nothing was heard begins nothing
                 queue.looked = queue.taken if heard and not queue.unacknowledged else -1
+                queue.looked_at = now
             queue.looks += 1
             if queue.looks % TWIN_EVERY == TWIN_AFTER:
                 self._ask_twin(subscription, queue)
@@ -286,8 +316,9 @@ class Queues:
             self.mute = self._asked >= MUTE
             return
         for queue in self._queues.values():
-            queue.earlier = queue.asked_with + queue.since
+            queue.before, queue.earlier = queue.earlier, queue.asked_with + queue.since
             queue.asked_with, queue.since = queue.unacknowledged, 0
+        self._asked_at = self._asked_at[1], self._looked_at
         headers = {"transaction": QUESTION}
         begin = encode(Frame("BEGIN", {**headers, "receipt": QUESTION}), self.version)
         self._asked = 0
@@ -321,9 +352,20 @@ class Queues:
         """Tell whether all that a queue held is in."""
         return self._queues[subscription].empty
 
+    def covered(self, subscription: str) -> datetime | None:
+        """Return up to when all that was published is known to have come; None: it is not."""
+        return self._queues[subscription].covered
+
     def was_full(self, subscription: str) -> bool:
         """Tell whether the broker had to keep something back for us, since `forget_count`."""
         return self._queues[subscription].full
+
+    def lately(self, subscription: str) -> int:
+        """Return how many messages came since a queue was last known to hold nothing back.
+
+        If they are as many as may be on their way at once, it may hold something back unnoticed.
+        """
+        return self._queues[subscription].lately
 
     def is_confirmed(self, subscription: str) -> bool:
         """Tell whether a queue is known to stand: by its RECEIPT, or by a message."""
@@ -383,6 +425,7 @@ class Queues:
         if not queue.destination.startswith(COPYING):
             return
         queue.comparing, queue.mark, queue.recent = True, None, set()
+        queue.compared_at, queue.compared_with = self._looked_at, queue.taken
         if queue.twin is not None:
             self._release_twin(queue)
             return
@@ -415,20 +458,37 @@ class Queues:
         queue.comparing = False
         queue.mark = _mark(payload)
         if queue.mark in queue.recent:
-            self._emptied(queue)
+            self._came_in(queue)
+        else:
+            queue.compared_with = queue.taken
         queue.recent = set()
 
     def _compare(self, queue: _Queue, payload: dict[str, Any]) -> None:
         mark = _mark(payload)
         if queue.mark == mark:
-            self._emptied(queue)
+            self._came_in(queue)
         elif queue.comparing and len(queue.recent) < RECENT:
             queue.recent.add(mark)
 
-    def _emptied(self, queue: _Queue) -> None:
+    def _came_in(self, queue: _Queue) -> None:
+        """Note that it brought what its twin showed."""
+        self._emptied(queue, queue.compared_at, behind=queue.taken - queue.compared_with)
+
+    def _emptied(self, queue: _Queue, covered: datetime | None, *, behind: int = 0) -> None:
+        """Note that all came that it held at a time, and so many messages behind that."""
         if not queue.empty:
             queue.empty, queue.held = True, max(queue.held, queue.taken)
+            queue.before, queue.earlier = 0, max(0, behind - queue.since)
+            self._cover(queue, covered)
         self._compared(queue)
+
+    def _cover(self, queue: _Queue, at: datetime | None) -> None:
+        """Note up to when all has come, unless some may have been dropped and it is yet to be told.
+
+        Of a backlog that is told when it is in.
+        """
+        if queue.covered is None or queue.held < self.terms.max_length:
+            queue.covered = at or queue.covered
 
     def _compared(self, queue: _Queue) -> None:
         queue.comparing, queue.mark, queue.recent, queue.missed = False, None, set(), 0

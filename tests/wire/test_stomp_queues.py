@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ class Broker(Server):
         assert self.codec.queues is not None
         self.queues: Queues = self.codec.queues
         self.brought = 0
+        self.now = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
         self.codec.open()
         self.heard()
         self.connected(server=server)
@@ -69,7 +71,8 @@ class Broker(Server):
         return [one for one in super().heard() if one[0] not in {"BEGIN", "ABORT"}]
 
     def look(self) -> None:
-        self.queues.look()
+        self.now += timedelta(seconds=1)
+        self.queues.look(self.now)
         self.answer()
 
     def answer(self) -> None:
@@ -297,19 +300,19 @@ def test_the_broker_is_asked_whether_it_is_there_and_nothing_changes_by_that() -
         broker.look()
         assert Server.heard(broker) == asked
     assert broker.empty
-    broker.queues.look()
-    broker.queues.look()
+    broker.queues.look(broker.now)
+    broker.queues.look(broker.now)
     broker.answer()
-    broker.queues.look()
+    broker.queues.look(broker.now)
     assert Server.heard(broker) == asked  # once, and no more behind an answer that took long
-    broker.queues.look()
+    broker.queues.look(broker.now)
     assert Server.heard(broker) == asked
 
 
 def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
     broker = Broker(A)
     for _ in range(5):
-        broker.queues.look()
+        broker.queues.look(broker.now)
         assert not broker.empty
     broker.answer()  # what it held back may follow
     broker.look()
@@ -321,11 +324,11 @@ def test_silence_says_nothing_while_the_broker_does_not_answer() -> None:
 def test_a_broker_that_never_answers_is_taken_at_its_silence_and_known_for_it() -> None:
     broker = Broker(A)
     for _ in range(MUTE):
-        broker.queues.look()
+        broker.queues.look(broker.now)
         assert not broker.queues.mute
     for _ in range(2):
         assert not broker.empty
-        broker.queues.look()
+        broker.queues.look(broker.now)
         assert broker.queues.mute
     assert broker.empty
     broker.bring({})
@@ -352,21 +355,21 @@ def test_a_queue_has_to_wait_for_a_slow_link_though_all_that_was_read_is_acknowl
     broker.look()
     for count in range(TERMS.prefetch - 1, TERMS.prefetch + 1):
         assert broker.empty
-        broker.queues.look()
+        broker.queues.look(broker.now)
         for _ in range(count):
             broker.bring({})
             broker.acknowledge()
         broker.answer()
     assert not broker.empty
     assert broker.queues.was_full(ID)
-    assert broker.queues.count(ID) == TERMS.prefetch
+    assert broker.queues.count(ID) == 2 * TERMS.prefetch - 1  # since the question before
 
 
 def test_what_waits_to_be_acknowledged_when_the_broker_is_asked_is_on_its_way_too() -> None:
     broker = standing()
     broker.look()
     broker.bring({})
-    broker.queues.look()
+    broker.queues.look(broker.now)
     broker.acknowledge()
     for _ in range(TERMS.prefetch - 1):
         broker.bring({})
@@ -381,10 +384,10 @@ def test_a_queue_is_empty_though_each_answer_takes_long(seconds: int) -> None:
     for _ in range(2):
         assert not broker.empty
         for _ in range(seconds):
-            broker.queues.look()
+            broker.queues.look(broker.now)
         broker.answer()
-    broker.queues.look()
-    broker.queues.look()
+    broker.queues.look(broker.now)
+    broker.queues.look(broker.now)
     assert broker.empty
 
 
@@ -404,7 +407,7 @@ def test_how_many_it_held_is_not_forgotten_where_it_has_to_wait_before_anybody_a
     assert not broker.empty
     assert broker.queues.count(ID) == 21
     broker.queues.forget_count(ID)
-    assert broker.queues.count(ID) == 1  # behind the first that had to wait
+    assert broker.queues.count(ID) == 10 + TERMS.prefetch + 1  # since the last question
     assert broker.queues.was_full(ID)
 
 
@@ -433,7 +436,7 @@ def test_what_was_acknowledged_just_before_a_stall_was_on_its_way_with_the_quest
         broker.bring({})
         broker.acknowledge()
     for _ in range(2):
-        broker.queues.look()
+        broker.queues.look(broker.now)
     broker.answer()
     assert broker.queues.was_full(ID)
 
@@ -445,14 +448,14 @@ def test_of_an_answer_that_took_long_what_came_from_the_question_before_on_count
     broker = standing()
     broker.look()
     broker.bring({})
-    broker.queues.look()  # with one to acknowledge
+    broker.queues.look(broker.now)  # with one to acknowledge
     broker.acknowledge()
     broker.answer()
     for _ in range(count):
         broker.bring({})
         broker.acknowledge()
-    broker.queues.look()
-    broker.queues.look()
+    broker.queues.look(broker.now)
+    broker.queues.look(broker.now)
     for _ in range(2):
         broker.bring({})
         broker.acknowledge()
@@ -658,7 +661,7 @@ def test_a_queue_that_had_to_wait_for_us_counts_anew() -> None:
     assert broker.queues.was_full(ID)
     assert not broker.empty
     broker.bring(make())
-    assert broker.queues.count(ID) == 1
+    assert broker.queues.count(ID) == TERMS.prefetch + 1
     broker.acknowledge()
     broker.look()
     broker.look()
