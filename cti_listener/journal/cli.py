@@ -6,6 +6,7 @@ object a line; a mistake is a line on stderr and an exit code.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from cti_listener.journal import printing, visits
 from cti_listener.journal import purge as purging
 from cti_listener.journal.base import EXIT_CODE, DamagedError
 from cti_listener.journal.lock import in_use
+from cti_listener.journal.rewriting import temporary_beside
 from cti_listener.journal.visits import Odd
 
 _OK: Final = 0
@@ -219,11 +221,14 @@ def purge(
         )
 
     def tell(db: sqlite3.Connection, odd: Odd) -> int:
-        purged = purging.purge(db, path, number.strip(), dry=dry_run, odd=odd)
+        with temporary_beside(db, path, os.environ):
+            purged = purging.purge(db, path, number.strip(), dry=dry_run, odd=odd)
         if json:
             printing.objects([asdict(purged)])
         else:
             printing.lines(printing.purged_lines(purged, dry=dry_run))
+        if purged.problem is not None:
+            return _say(str(JournalError(path, purged.problem)), EXIT_CODE)
         return _OK if dry_run or purged.overwritten else _NOT_THERE
 
     return _visit(path, tell, write=True)

@@ -74,7 +74,12 @@ def purged_lines(purged: Purged, *, dry: bool) -> list[str]:
     what = f"{count(purged.events, 'event')} of {count(purged.calls, 'call')}"
     what += f", {count(purged.dead, 'dead letter')}, {count(purged.gaps, 'gap')} named them"
     lines = [f"{purged.number}: {'would erase' if dry else 'erased'} {what}"]
-    if not dry and not purged.overwritten:
+    if purged.problem is not None:
+        lines.append(
+            "traces may be left in the file, which could not be written anew: purge once more when"
+            " it can be"
+        )
+    elif not dry and not purged.overwritten:
         lines.append(
             "traces are left in the file, which is in use: purge once more when no listener runs"
         )

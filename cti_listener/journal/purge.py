@@ -4,8 +4,8 @@ A row goes when it names the number anywhere, or belongs to a call that the numb
 number that is longer than an extension's is found within other texts too, as in `tel:` addresses
 and the names of recordings.
 SQLite leaves old bytes in the unused parts of pages wherever it moved a row, also with
-`secure_delete`; so the file is written anew (VACUUM) and its write-ahead log emptied. A listener
-that runs waits meanwhile, some seconds for a GiB.
+`secure_delete`; so the file is written anew (`rewriting`). A listener that runs waits meanwhile,
+some seconds for a GiB.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from cti_listener.journal import gap_rows, lock, rows
+from cti_listener.journal import gap_rows, rows
+from cti_listener.journal.base import explained
+from cti_listener.journal.rewriting import rewrite
 from cti_listener.journal.visits import Odd, refuse, sound
 from cti_listener.notices import Gap
 from cti_listener.values import EventKey, canonical_id
 
 _CHUNK: Final = 200
-WRITTEN_AT_ONCE: Final = 1 << 30
-"""A larger file is written anew only while no listener waits for it."""
 
 _REPEATED: Final = "\0repeated"
 """Under what name the values of names that stand twice are searched."""
@@ -60,7 +60,8 @@ class Purged:
         dead: How many dead letters.
         gaps: How many gaps named such an event as their last before or first after.
         overwritten: Nothing of it is left in the files; False: somebody was in the way, or the file
-            too large to be written anew while a listener waits.
+            too large to be written anew while a listener waits, or `problem` says why.
+        problem: Why the file could not be written anew.
         copies: Copies from before a migration, which are not touched.
     """
 
@@ -70,6 +71,7 @@ class Purged:
     dead: int
     gaps: int
     overwritten: bool
+    problem: str | None
     copies: tuple[str, ...]
 
 
@@ -103,13 +105,15 @@ def purge(
         for gap, body in bodies:
             db.execute("UPDATE gap SET body = ? WHERE id = ?", (body, gap))
         db.execute("UPDATE state SET tracked = NULL, tracked_seq = NULL")  # of calls in progress
+    overwritten, problem = (False, None) if dry else _overwrite(db, path)
     return Purged(
         number=_spellings(number)[-1],
         events=len(events),
         calls=len(calls),
         dead=len(letters),
         gaps=len(bodies),
-        overwritten=not dry and _rewrite(db, path),
+        overwritten=overwritten,
+        problem=problem,
         copies=tuple(sorted(str(one) for one in path.parent.glob(f"{path.name}.v*"))),
     )
 
@@ -287,10 +291,9 @@ def _delete_marks(db: sqlite3.Connection, number: str, last: int) -> None:
             )
 
 
-def _rewrite(db: sqlite3.Connection, path: Path) -> bool:
-    """Write the file anew, so that no unused byte of it tells anything."""
-    large = path.stat().st_size > WRITTEN_AT_ONCE and lock.in_use(path)
-    if not large:
-        db.execute("VACUUM")
-    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not (busy or large)
+def _overwrite(db: sqlite3.Connection, path: Path) -> tuple[bool, str | None]:
+    """Write the file anew; return whether nothing is left in it, and why it could not be."""
+    try:
+        return rewrite(db, path), None
+    except sqlite3.Error as error:
+        return False, explained(path, error).problem
