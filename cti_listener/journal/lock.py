@@ -127,7 +127,7 @@ def identity(path: Path) -> Identity | None:
 
 def in_use(path: Path) -> bool:
     """Tell whether a listener has it open now, by whatever name."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # whoever may not read it, as others than the owner, asks the other one
         fd = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _is_locked(fd):

@@ -16,12 +16,14 @@ import pytest
 from cti_listener.errors import ConfigurationError
 from cti_listener.journal import visits
 from cti_listener.journal.cli import journal_app
+from cti_listener.journal.lock import lock_path
 from cti_listener.journal.purge import names, quotes
 from cti_listener.journal.purge import purge as purge_number
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey
 from tests.journal.support import A_GAP, Held, entry, journal
+from tests.unprivileged import unprivileged
 
 NUMBER = "13800138000"
 OF_REPEATS = (
@@ -70,14 +72,18 @@ async def fill(store: Held) -> None:
     await store.settle()
 
 
-@pytest.fixture
-def filled(path: Path) -> Path:
+def made(path: Path) -> Path:
     async def make() -> None:
         async with journal(path) as store:
             await fill(store)
 
     asyncio.run(make())
     return path
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    return made(path)
 
 
 def test_stats_tell_how_it_stands(filled: Path, told: Told) -> None:
@@ -96,6 +102,16 @@ def test_stats_tell_how_it_stands(filled: Path, told: Told) -> None:
     lines = told("stats", filled).splitlines()
     assert lines[0].startswith(f"{filled}: not in use, 0.")
     assert lines[-1] == "handler work: 3 unfinished since 2026-01-05T08:00:00.000+00:00, 1 dead"
+
+
+def test_commands_answer_who_may_not_read_the_lock(told: Told) -> None:
+    with unprivileged() as folder:
+        path = folder / "journal.db"
+        made(path)
+        lock_path(path).chmod(0)
+        assert told("stats", path).startswith(f"{path}: not in use")
+        assert told("retry", path, "--all").endswith("at the next start\n")
+        assert told("forget", path, "work").startswith("forgot work")
 
 
 def test_list_tells_who_is_done_with_what(filled: Path, told: Told) -> None:

@@ -16,6 +16,7 @@ import pytest
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
 from tests.journal.support import Held, entry, journal
+from tests.unprivileged import unprivileged
 
 _OPEN = """
 import asyncio, sys
@@ -117,6 +118,18 @@ async def test_nothing_in_this_process_takes_sqlites_locks_away(path: Path) -> N
     assert not await asyncio.to_thread(lock.in_use, path)
     reader.close()
     assert await another(_ASK, path) == "free"
+
+
+def test_who_may_not_read_the_lock_beside_is_told_by_that_of_the_file() -> None:
+    async def while_open(path: Path) -> bool:
+        async with journal(path):
+            path.with_name("journal.db.cti-lock").chmod(0)
+            return await asyncio.to_thread(lock.in_use, path)
+
+    with unprivileged() as folder:
+        path = folder / "journal.db"
+        assert asyncio.run(while_open(path))
+        assert not lock.in_use(path)
 
 
 def test_a_forked_process_that_outlives_its_parent_has_no_lock(path: Path) -> None:
