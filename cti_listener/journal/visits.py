@@ -77,7 +77,7 @@ def visit(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     if not there:
         raise JournalError(path, "does not exist; a listener with --journal makes it")
     try:
-        db = schema.connect(path, "rw" if write else "ro", schema.VISIT_TIMEOUT)
+        db = schema.connect(path, "rw" if write else _to_read(path), schema.VISIT_TIMEOUT)
         try:
             version = schema.version_of(db, path)
             if version is None:
@@ -89,6 +89,20 @@ def visit(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             db.close()
     except sqlite3.Error as error:
         raise explained(path, error) from error
+
+
+def _to_read(path: Path) -> str:
+    """Return the mode to read a journal; as it lies, where SQLite could not make its log beside it.
+
+    No listener uses that one: its log would be there.
+    """
+    log = _beside(path, "-wal")
+    try:
+        if not log.exists():
+            places.see_makeable(log)
+    except OSError:
+        return "ro&immutable=1"
+    return "ro"
 
 
 def look(path: Path) -> None:
@@ -121,12 +135,17 @@ def _see_writable(path: Path) -> None:
     Raises:
         JournalError: As at a start.
     """
-    real = path.resolve()
     try:
         for ending in ("", "-wal", "-shm"):
-            places.see_writable(real.with_name(f"{real.name}{ending}"))
+            places.see_writable(_beside(path, ending))
     except PermissionError as error:
         raise JournalError(path, UNWRITABLE) from error
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """Return a file that SQLite keeps beside a journal, whatever link led to it."""
+    real = path.resolve()
+    return real.with_name(f"{real.name}{ending}")
 
 
 def handler_number(db: sqlite3.Connection, name: str) -> int:

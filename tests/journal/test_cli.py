@@ -23,7 +23,7 @@ from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey
 from tests.journal.support import A_GAP, Held, entry, journal
-from tests.unprivileged import unprivileged
+from tests.unprivileged import locked, unprivileged
 
 NUMBER = "13800138000"
 OF_REPEATS = (
@@ -112,6 +112,15 @@ def test_commands_answer_who_may_not_read_the_lock(told: Told) -> None:
         assert told("stats", path).startswith(f"{path}: not in use")
         assert told("retry", path, "--all").endswith("at the next start\n")
         assert told("forget", path, "work").startswith("forgot work")
+
+
+def test_a_journal_can_be_read_in_a_folder_that_cannot_be_written_to(told: Told) -> None:
+    with unprivileged() as folder:
+        path = made(folder / "journal.db")
+        with locked(folder):
+            assert told("stats", path).splitlines()[1].startswith("6 events")
+            assert [one["reason"] for one in told.json("gaps", path)] == ["half_open"]
+            assert "cannot be written" in told("retry", path, "--all", code=74)
 
 
 def test_list_tells_who_is_done_with_what(filled: Path, told: Told) -> None:
