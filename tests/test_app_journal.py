@@ -16,6 +16,7 @@ import pytest
 
 from cti_listener.simulator import SimulatorServer
 from tests.examples import make
+from tests.journal.support import damage, entry, journal
 from tests.program import StoppedReader, listening, read_until, rest, run
 
 if TYPE_CHECKING:
@@ -201,8 +202,14 @@ def test_what_is_not_a_journal_is_left_as_it_is(path: Path, text: bytes) -> None
         assert done.returncode == 0  # an empty file is a journal to be
 
 
+async def fill(path: Path) -> None:
+    async with journal(path) as store:
+        for number in range(200):
+            store.add(entry(number))
+
+
 @pytest.mark.parametrize(
-    "kind", ["directory", "nowhere", "in a file", "letter", "database", "link"]
+    "kind", ["directory", "nowhere", "in a file", "letter", "database", "damaged", "link"]
 )
 def test_check_says_of_a_journal_what_a_run_would(path: Path, kind: str) -> None:
     root = path.parent
@@ -219,6 +226,9 @@ def test_check_says_of_a_journal_what_a_run_would(path: Path, kind: str) -> None
         case "database":
             with closing(sqlite3.connect(path)) as db:
                 db.execute("CREATE TABLE letter (text)")
+        case "damaged":
+            asyncio.run(fill(path))
+            damage(path)
         case _:
             path.symlink_to("none")
     before = sorted(root.rglob("*"))

@@ -221,12 +221,21 @@ def _set_up(db: sqlite3.Connection, path: Path) -> None:
             f"PRAGMA user_version = {VERSION}; COMMIT;"
         )
         return
+    see_undamaged(db, path)
+    migrate(db, path, version)
+
+
+def see_undamaged(db: sqlite3.Connection, path: Path) -> None:
+    """Read a file through for damage, up to `CHECKED_UP_TO`.
+
+    Raises:
+        JournalError: It is damaged.
+    """
     if path.stat().st_size <= CHECKED_UP_TO:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             what = " ".join(verdict.split())
             raise JournalError(path, f"is damaged ({what}); move it away, and a new one begins")
-    migrate(db, path, version)
 
 
 def migrate(

@@ -118,15 +118,28 @@ def look(path: Path) -> None:
         if not path.exists():
             places.see_writable(path)
         else:
-            # Immutable: else SQLite makes its files beside it. So what is committed last is unseen.
-            db = schema.connect(path, "ro&immutable=1")
-            try:
-                schema.version_of(db, path)
-            finally:
-                db.close()
+            _see_whole(path)
             _see_writable(path)
     except (sqlite3.Error, OSError) as error:
         raise explained(path, error) from error
+
+
+def _see_whole(path: Path) -> None:
+    """See whether a journal that is there is ours, and undamaged as far as a start looks.
+
+    Raises:
+        JournalError: As at a start.
+    """
+    log, index = (_beside(path, ending).exists() for ending in ("-wal", "-shm"))
+    # Immutable where not both are there: else SQLite makes them.
+    mode = "ro&readonly_shm=1" if log and index else "ro&immutable=1"
+    db = schema.connect(path, mode, schema.VISIT_TIMEOUT)
+    try:
+        version = schema.version_of(db, path)
+        if version is not None and (index or not log):  # a log that is passed over may mend it
+            schema.see_undamaged(db, path)
+    finally:
+        db.close()
 
 
 def _see_writable(path: Path) -> None:

@@ -134,6 +134,14 @@ def undone_in(path: Path, handler: str, device: str | None = None) -> list[int]:
     return [seq for seq, of in found if device in (None, of)]
 
 
+def damage(path: Path) -> None:
+    """Overwrite the heads of all pages but the first three."""
+    damaged = bytearray(path.read_bytes())
+    for page in range(3, len(damaged) // 4096):
+        damaged[page * 4096 : page * 4096 + 64] = b"\x55" * 64
+    path.write_bytes(damaged)
+
+
 def retry_all(path: Path) -> None:
     with visits.visit(path, write=True) as db:
         assert visits.retry(db)

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
 from cti_listener.journal.visits import look, visit
-from tests.journal.support import Held, entry, journal
+from tests.journal.support import Held, damage, entry, journal
 from tests.unprivileged import locked, unprivileged
 
 
@@ -96,10 +96,7 @@ def test_a_newer_journal_is_refused(path: Path) -> None:
 
 def test_a_damaged_journal_is_refused(path: Path) -> None:
     write_one(path, 200)
-    damaged = bytearray(path.read_bytes())
-    for page in range(3, len(damaged) // 4096):
-        damaged[page * 4096 : page * 4096 + 64] = b"\x55" * 64
-    path.write_bytes(damaged)
+    damage(path)
     assert "is damaged" in refused(path)
 
 
@@ -300,12 +297,12 @@ def test_a_folder_that_we_may_not_write_to_is_seen_before_a_start(there: tuple[s
             assert refused_alike(path)
 
 
-def killed_in(folder: Path) -> Path:
+def killed_in(folder: Path, statement: str = "UPDATE state SET tracked_seq = 0") -> Path:
     """Return a journal as a listener leaves it that is killed, with SQLite's files beside it."""
     path, live = folder / "journal.db", folder / "live.db"
     write_one(live)
     with closing(sqlite3.connect(live)) as db:
-        db.execute("UPDATE state SET tracked_seq = 0")
+        db.execute(statement)
         db.commit()
         for ending in ("", "-wal", "-shm", ".cti-lock"):
             shutil.copy(f"{live}{ending}", f"{path}{ending}")
@@ -317,6 +314,24 @@ def test_what_a_killed_listener_left_is_no_hindrance() -> None:
         path = killed_in(folder)
         look(path)
         write_one(path)
+
+
+def test_a_damaged_file_is_seen_before_a_start(tmp_path: Path) -> None:
+    path = killed_in(tmp_path)
+    damage(path)
+    assert "is damaged" in refused_alike(path)
+
+
+@pytest.mark.parametrize("gone", [None, "-shm"])
+def test_a_look_goes_by_the_log_too_and_changes_nothing(tmp_path: Path, gone: str | None) -> None:
+    path = killed_in(tmp_path, "VACUUM")
+    damage(path)  # as if it had died while it brought the log into the file
+    if gone is not None:
+        path.with_name(f"{path.name}{gone}").unlink()
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+    look(path)
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+    write_one(path)
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm", ".cti-lock"])
