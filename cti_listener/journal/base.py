@@ -37,6 +37,9 @@ EXIT_CODE: Final = 74
 UNWRITABLE: Final = "cannot be written; check who may write to it and its folder"
 """What is wrong with a journal that can be read alone."""
 
+MOVE_AWAY: Final = "move it away, and a new one begins; what was missed until then is in no gap"
+"""What to do with a damaged journal."""
+
 
 Seqs: TypeAlias = "array[int]"
 """Numbers of events, 8 bytes each: there may be millions of them."""
@@ -236,15 +239,15 @@ class DamagedError(sqlite3.DatabaseError):
 def explained(path: Path, error: sqlite3.Error | OSError) -> JournalError:
     """Say what a failure of SQLite or the system means for the journal's owner."""
     if isinstance(error, DamagedError):
-        advice = "move it away, and a new one begins; `cti-listen journal` still reads the rest"
-        return JournalError(path, f"is damaged: {error}; {advice}")
+        rest = "`cti-listen journal` still reads the rest"
+        return JournalError(path, f"is damaged: {error}; {MOVE_AWAY}; {rest}")
     if isinstance(error, OSError):
         return JournalError(path, f"{error.strerror or error}")
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             problem = "is not a journal; it is left as it is, name another file"
         case sqlite3.SQLITE_CORRUPT:
-            problem = f"is damaged ({error}); move it away, and a new one begins"
+            problem = f"is damaged ({error}); {MOVE_AWAY}"
         case sqlite3.SQLITE_FULL:
             problem = "is full: its disk, or its size limit; make room, or raise the limit"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

@@ -14,6 +14,7 @@ from typing import Final
 
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock
+from cti_listener.journal.base import MOVE_AWAY
 from cti_listener.log import log
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
@@ -235,7 +236,7 @@ def see_undamaged(db: sqlite3.Connection, path: Path) -> None:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             what = " ".join(verdict.split())
-            raise JournalError(path, f"is damaged ({what}); move it away, and a new one begins")
+            raise JournalError(path, f"is damaged ({what}); {MOVE_AWAY}")
 
 
 def migrate(

@@ -94,16 +94,23 @@ def test_a_newer_journal_is_refused(path: Path) -> None:
     assert f"newer cti-listen (version {schema.VERSION + 1})" in refused(path)
 
 
+ADVICE = "; move it away, and a new one begins; what was missed until then is in no gap"
+
+
 def test_a_damaged_journal_is_refused(path: Path) -> None:
     write_one(path, 200)
     damage(path)
-    assert "is damaged" in refused(path)
+    told = refused(path)
+    assert "is damaged" in told
+    assert told.endswith(ADVICE)
 
 
 def test_a_truncated_journal_is_refused(path: Path) -> None:
     write_one(path, 200)
     path.write_bytes(path.read_bytes()[: 5 * 4096])
-    assert "is damaged" in refused(path)
+    told = refused(path)
+    assert "is damaged" in told
+    assert told.endswith(ADVICE)
 
 
 def test_an_empty_file_becomes_a_journal_for_its_owner_alone(path: Path) -> None:
