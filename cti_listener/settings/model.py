@@ -40,11 +40,11 @@ from cti_listener.settings.readings import (
     Proxy,
     Query,
     Seconds,
-    line,
     SecretLine,
     Templates,
     Zone,
     in_http,
+    line,
     refuse_uncarried,
     sink_url,
 )
