@@ -269,10 +269,14 @@ class Life:
         return self._last_sign if over else self._sign_of_life()
 
     def _sign_of_life(self) -> datetime:
+        sign = self._last_heard()
+        return sign if self.durable is None else self.durable.covered(sign)
+
+    def _last_heard(self) -> datetime:
+        """Return when the last byte came, whatever a queue of ours may hold back."""
         if self._transport is not None:
             self._liveness.last_came(self._transport.silent_for)
-        sign = self._liveness.last_sign
-        return sign if self.durable is None else self.durable.covered(sign)
+        return self._liveness.last_sign
 
     @property
     def codec(self) -> Codec | None:
@@ -506,7 +510,7 @@ class Life:
             return
         self.durable.renew()
         if self.stood and not self._closing:  # what comes then is read no more
-            overflow = self.durable.tick(self.last_sign, reading=not self._paused)
+            overflow = self.durable.tick(self._last_heard(), reading=not self._paused)
             self._flush()
             if overflow is not None:
                 self.end(ConnectError(self.url, overflow), "slow_consumer")

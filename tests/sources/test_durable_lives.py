@@ -86,12 +86,14 @@ class Broker:
             await session.send(encode(answer), text=True)
         return True
 
-    async def bring(self, *events: dict[str, Any], destination: str = EVERYBODY) -> None:
+    async def bring(
+        self, *events: dict[str, Any], destination: str = EVERYBODY, twin: bool = False
+    ) -> None:
         """Bring events to the newest session, all in one message."""
-        frames = []
+        frames, subscription = [], TERMS.id_for(destination) + (".twin" if twin else "")
         for event in events:
             self._sent += 1
-            headers = {"subscription": TERMS.id_for(destination), "ack": f"m-{self._sent}"}
+            headers = {"subscription": subscription, "ack": f"m-{self._sent}"}
             headers["persistent"] = "true"
             frames.append(encode(Frame("MESSAGE", headers, json.dumps(event).encode())))
         await self._sessions[-1].send(b"".join(frames), text=True)
@@ -438,3 +440,25 @@ async def test_a_queue_that_overflows_while_reading_is_paused_is_a_loss_to_a_slo
     assert lost.reason == "slow_consumer"
     assert lost.since <= before
     assert "dropped" in lost.detail
+
+
+async def test_what_its_twin_shows_counts_though_a_queue_has_to_wait_at_every_look() -> None:
+    clock = ManualClock()
+    async with broker_up() as broker:
+        source = source_of(broker.url, clock=clock, **DURABLE | {"prefetch": 2})
+        async with running(source) as kept:
+            await kept.until(lambda: kept.connected)
+            for _ in range(3):
+                await clock.advance(1.0)
+            await broker.bring(make(), make())
+            for _ in range(8):
+                await kept.until(lambda: kept.events)
+                await clock.advance(1.0)
+                kept.events.clear()
+                shown = make()
+                await broker.bring(shown, twin=True)
+                await broker.bring(shown, make(), make())
+            now = clock.now()
+            await broker.drop()
+            await kept.until(lambda: kept.lost_)
+    assert kept.lost_[0].since >= now - timedelta(seconds=3)
