@@ -55,6 +55,11 @@ COPYING: Final = ("/topic/", "/exchange/")
 MUTE: Final = 30
 """A broker that has not answered at so many looks does not answer at all."""
 
+SLACK: Final = 2
+"""What we acknowledged last may have come to the broker, and not to the queue. So a queue may have
+to wait for us though what is on its way is less than it may be, but not for less than a half.
+"""
+
 RECENT: Final = 10_000
 """How many events are remembered to find the twin's among them."""
 
@@ -69,6 +74,21 @@ class Ack(NamedTuple):
 
     subscription: str
     message: str
+
+
+class _Marked(NamedTuple):
+    """A queue that waits has brought what its twin showed.
+
+    All that was published before has come, or was dropped: of what it held when it dropped some,
+    this may have been in the middle. What its twin shows next was published behind all of that.
+
+    Attributes:
+        asked_at: When the twin was asked.
+        taken: What was taken by then.
+    """
+
+    asked_at: datetime | None
+    taken: int
 
 
 @dataclass(slots=True)
@@ -100,7 +120,7 @@ class _Queue:
     twin_looks: int = 0  # for how long
     comparing: bool = False  # the twin is to show an event, and has not
     compared_at: datetime | None = None  # when it was asked to
-    compared_with: int = 0  # what was taken by then, or when it showed it
+    marked: _Marked | None = None  # since it waits: what its twin showed, the queue has brought
     mark: int | None = None  # that event, which the queue has yet to bring
     recent: set[int] = field(default_factory=set)  # what it brought while the twin showed nothing
 
@@ -188,7 +208,8 @@ class Queues:
             sent = queue.since + (queue.earlier if self._slow else queue.asked_with)
             if not queue.empty:
                 continue
-            if deaf or sent >= self.terms.prefetch or queue.lately >= self.terms.max_length:
+            on_its_way = SLACK * sent >= self.terms.prefetch
+            if deaf or on_its_way or queue.lately >= self.terms.max_length:
                 self._has_to_wait(queue)
                 if deaf:
                     queue.taken, queue.covered = queue.taken + queue.held, None
@@ -245,6 +266,7 @@ class Queues:
         if queue.empty:
             queue.empty, queue.full = False, True
             queue.taken, queue.looked, queue.looks = queue.lately, -1, TWIN_AFTER - 1
+            queue.marked = None
             self._compared(queue)  # what it brings from now on may lack what is dropped
 
     # Acknowledgements
@@ -424,10 +446,8 @@ class Queues:
         """
         if not queue.destination.startswith(COPYING):
             return
-        queue.comparing, queue.mark, queue.recent = True, None, set()
-        queue.compared_at, queue.compared_with = self._looked_at, queue.taken
+        self._await_twin(queue)
         if queue.twin is not None:
-            self._release_twin(queue)
             return
         queue.twin = f"{subscription}.twin"
         self._twins[queue.twin] = queue
@@ -439,6 +459,12 @@ class Queues:
             "x-max-length": "0",
         }
         self._post(encode(Frame("SUBSCRIBE", headers), self.version))
+
+    def _await_twin(self, queue: _Queue) -> None:
+        """Have the twin show what is published from now on, if there is one already."""
+        queue.comparing, queue.mark, queue.recent = True, None, set()
+        queue.compared_at = self._looked_at
+        self._release_twin(queue)
 
     def _release_twin(self, queue: _Queue) -> None:
         """Have the twin show another event, if it shows one."""
@@ -457,11 +483,9 @@ class Queues:
             return
         queue.comparing = False
         queue.mark = _mark(payload)
-        if queue.mark in queue.recent:
+        recent, queue.recent = queue.recent, set()
+        if queue.mark in recent:
             self._came_in(queue)
-        else:
-            queue.compared_with = queue.taken
-        queue.recent = set()
 
     def _compare(self, queue: _Queue, payload: dict[str, Any]) -> None:
         mark = _mark(payload)
@@ -472,13 +496,22 @@ class Queues:
 
     def _came_in(self, queue: _Queue) -> None:
         """Note that it brought what its twin showed."""
-        self._emptied(queue, queue.compared_at, behind=queue.taken - queue.compared_with)
+        first, this = queue.marked, _Marked(queue.compared_at, queue.taken)
+        self._compared(queue)
+        if queue.empty:
+            return
+        if first is None:
+            queue.marked = this
+            self._await_twin(queue)
+        else:
+            self._emptied(queue, first.asked_at, behind=queue.taken - first.taken)
 
     def _emptied(self, queue: _Queue, covered: datetime | None, *, behind: int = 0) -> None:
         """Note that all came that it held at a time, and so many messages behind that."""
         if not queue.empty:
             queue.empty, queue.held = True, max(queue.held, queue.taken)
             queue.before, queue.earlier = 0, max(0, behind - queue.since)
+            queue.marked = None
             self._cover(queue, covered)
         self._compared(queue)
 
