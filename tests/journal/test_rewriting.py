@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from cti_listener.journal import schema
 from cti_listener.journal.cli import journal_app
+from tests.disks import full_at
 from tests.journal.support import Held, entry, journal
 
 NUMBER = "13800138000"
@@ -94,24 +94,13 @@ def test_the_copy_lies_beside_the_journal_unless_its_place_is_chosen(
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """Let this process write to no file until the end of the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
 def crowded() -> Iterator[None]:
     """Leave visits no room whenever they write a file anew, until the end of the block."""
     room = ExitStack()
 
     def before(statement: str) -> None:
         if statement == "VACUUM":
-            room.enter_context(no_room())
+            room.enter_context(full_at(0))
         elif "wal_checkpoint" in statement:
             room.close()
 
