@@ -7,8 +7,9 @@ Nothing in STOMP tells how much a queue holds. A queue that has nothing to ackno
 nothing for a while is empty, if the broker answers meanwhile: it is asked to begin a transaction
 and to abort it, and for a receipt. One that is never quiet gets a twin: a plain subscription to the
 same destination, which shows one event that is published from then on. When the queue has brought
-that one too, all that it held before is in. One that is in and does not bring what its twin shows
-is shared: somebody else takes from it.
+that one too, and then another, all that it held before is in, or was dropped: then it brought as
+many as it may hold. One that is in and does not bring what its twin shows is shared: somebody else
+takes from it.
 """
 
 from __future__ import annotations
@@ -197,10 +198,11 @@ class Queues:
         """Note the RECEIPT of what `look` asked.
 
         What came before it was sent before it, and what we acknowledged before we asked is known to
-        the broker. So if it is as much as may be on its way at once, a queue had to wait for us. Of
-        an answer that took long, what we acknowledged may have taken as long: then it counts from
-        the question before. What was judged while there was no answer counts for nothing. And a
-        queue may have had to wait between two questions: it has brought since all that it kept.
+        the broker. So if it is as much as may be on its way at once, less `SLACK`, a queue had to
+        wait for us. Of an answer that took long, what we acknowledged may have taken as long: then
+        it counts from the question before. What was judged while there was no answer counts for
+        nothing. And a queue may have had to wait between two questions: it has brought since all
+        that it kept.
         """
         deaf, self.mute = self.mute, False
         self._slow, self._asked = bool(self._asked), None
