@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 import pytest
@@ -180,18 +181,24 @@ async def test_a_slow_handler_of_one_device_delays_no_other_and_costs_no_connect
         for n in range(rate * seconds)
     ]
     delays: list[float] = []
+    delays_of_slow: list[float] = []
     dropped: list[int] = []
+
+    def age(event: Event) -> float:
+        assert event.delivery.received_at is not None
+        return (datetime.now(UTC) - event.delivery.received_at).total_seconds()
+
     async with SimulatorServer(centre=stream, await_subscriber=True) as server:
         listener = Listener(server.json_url, namespace=NAMESPACE, proxy=None)
 
         @listener.on(device="8001")
-        async def slow(_: Event) -> None:
+        async def slow(event: Event) -> None:
+            delays_of_slow.append(age(event))
             await asyncio.sleep(0.05)
 
         @listener.on(device="8002")
         async def quick(event: Event) -> None:
-            assert event.delivery.received_at is not None
-            delays.append((datetime.now(UTC) - event.delivery.received_at).total_seconds())
+            delays.append(age(event))
 
         @listener.on(Overflow)
         async def told(notice: Overflow) -> None:
@@ -205,7 +212,7 @@ async def test_a_slow_handler_of_one_device_delays_no_other_and_costs_no_connect
             left = await listener.stop(drain=0.5)
 
     assert len(delays) == rate * seconds / 20
-    assert sorted(delays)[int(0.99 * len(delays))] < 0.05
+    assert sorted(delays)[int(0.99 * len(delays))] < median(delays_of_slow) / 2
     assert (stats.connections, stats.received) == (1, rate * seconds + 1)
     assert server.stats.slow == 0
     # Nothing is lost without a word: handled, dropped and told, or handed back.
