@@ -199,7 +199,7 @@ def _refuse_unusable(settings: Settings) -> None:
     """Refuse certificates and proxies that no connection could be made with."""
     options = ConnectionOptions.from_keywords(settings.connection())
     for url in settings.url or ("ws://127.0.0.1/",):
-        if url.startswith("wss:") and (options.ca_file or options.cert_file):
+        if url.lower().startswith("wss:") and (options.ca_file or options.cert_file):
             context_for(options)
         with suppress(ConnectError, ValueError):  # of the URL, which the listener tells of
             proxy_for(url, options)

@@ -225,6 +225,7 @@ def make(url: str, *, name: str, options: SinkOptions) -> WebhookSink:
     """
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # as it will be, to be looked up
         readable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         readable = False

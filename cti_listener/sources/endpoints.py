@@ -273,7 +273,7 @@ def _terms(options: ConnectionOptions, feed: str) -> Terms | None:
 
 
 def _checked(url: str) -> str:
-    """Refuse what can never be connected to.
+    """Return a URL, its scheme in small letters; refuse what can never be connected to.
 
     Raises:
         ConfigurationError: Not a WebSocket URL.
@@ -291,4 +291,5 @@ def _checked(url: str) -> str:
             f"{without_secrets(url)!r} is no WebSocket URL{why}; "
             "it looks like wss://HOST/mvc/stomp/websocket",
         )
-    return url
+    scheme, colon, rest = url.partition(":")
+    return f"{scheme.lower()}{colon}{rest}"

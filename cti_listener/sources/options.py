@@ -23,6 +23,9 @@ MOST_PREFETCH: Final = 65_535
 LONGEST_EXPIRY: Final = 4_294_967
 """In seconds; RabbitMQ counts milliseconds in 32 bits."""
 
+LONGEST_HEARTBEAT: Final = 86_400.0
+"""In seconds; what beats once a day tells nothing of a connection any more."""
+
 _DURABLE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -80,8 +83,9 @@ class ConnectionOptions:
             `/topic/event.agent.*.{agent_}` for agents, `/topic/event.agent.*.*` for all else.
         vhost: STOMP `host` header: the broker's virtual host, never the host name.
         connect_headers: Further headers of the STOMP CONNECT frame.
-        heartbeat_send: How often we offer to send a STOMP heart-beat; 0: never.
-        heartbeat_receive: How often we ask the server for one; 0: never.
+        heartbeat_send: How often we offer to send a STOMP heart-beat, once a day at least; 0:
+            never.
+        heartbeat_receive: How often we ask the server for one, likewise; 0: never.
         receipt_timeout: How long to wait for RECEIPTs before the subscription counts as
             unconfirmed.
         durable: The id of this replica's durable subscription: RabbitMQ then keeps what is
@@ -180,28 +184,7 @@ class ConnectionOptions:
         Raises:
             ConfigurationError: A value is out of its range, or two contradict each other.
         """
-        for name in (
-            "open_timeout",
-            "close_timeout",
-            "receipt_timeout",
-            "max_wait",
-            "stable_after",
-            "max_size",
-            "soft_size",
-            "refused_retry",
-        ):
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(name, "must be more than 0")
-        for name in (
-            "heartbeat_send",
-            "heartbeat_receive",
-            "silent_after",
-            "grace",
-            "ping_interval",
-            "silence_limit",
-        ):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(name, "must be 0 or more")
+        self._check_ranges()
         if self.max_attempts is not None and self.max_attempts < 1:
             raise ConfigurationError("max_attempts", "must be 1 or more, or None to try for ever")
         if 0 < self.silence_limit <= self.ping_interval:
@@ -219,6 +202,27 @@ class ConnectionOptions:
                 "load the files into it yourself, and leave ca_file and cert_file out",
             )
         self._check_durable()
+
+    def _check_ranges(self) -> None:
+        """Refuse a number that is out of its range; as `__post_init__`."""
+        for name in (
+            "open_timeout",
+            "close_timeout",
+            "receipt_timeout",
+            "max_wait",
+            "stable_after",
+            "max_size",
+            "soft_size",
+            "refused_retry",
+        ):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(name, "must be more than 0")
+        for name in ("silent_after", "grace", "ping_interval", "silence_limit"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(name, "must be 0 or more")
+        for name in ("heartbeat_send", "heartbeat_receive"):
+            if not 0 <= getattr(self, name) <= LONGEST_HEARTBEAT:
+                raise ConfigurationError(name, f"must be from 0 to {LONGEST_HEARTBEAT:.0f} seconds")
 
     def _check_durable(self) -> None:
         """Refuse a durable subscription that cannot work; as `__post_init__`."""

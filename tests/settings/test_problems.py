@@ -323,6 +323,16 @@ def test_a_host_that_has_no_name_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["heartbeat_send", "heartbeat_receive"])
+@pytest.mark.parametrize("seconds", [-1.0, 86_401.0, 1e308])
+def test_a_heart_beat_that_no_header_can_ask_for_is_told(
+    write: Write, name: str, seconds: float
+) -> None:
+    found = load({"url": (URL,), "config": write(f"{name} = {seconds}\n")})
+    [told] = ailments(found.settings)
+    assert told == f"{name}: must be from 0 to 86400 seconds"
+
+
 @pytest.mark.parametrize("proxy", ["http://host:99999", "http://"])
 def test_a_proxy_that_is_no_address_is_told(proxy: str) -> None:
     for found in (settings(proxy=proxy), load({"demo": True, "proxy": proxy}).settings):
@@ -330,11 +340,12 @@ def test_a_proxy_that_is_no_address_is_told(proxy: str) -> None:
         assert told.startswith("proxy: is no proxy's URL: ")
 
 
+@pytest.mark.parametrize("scheme", ["wss", "WSS"])
 @pytest.mark.parametrize("name", ["ca_file", "cert_file"])
-def test_a_file_that_holds_no_certificate_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_holds_no_certificate_is_told(tmp_path: Path, name: str, scheme: str) -> None:
     path = tmp_path / "junk.pem"
     path.write_text("junk", encoding="utf-8")
-    found = load({"url": ("wss://127.0.0.1:9/mvc/stomp/websocket",), name: path})
+    found = load({"url": (f"{scheme}://127.0.0.1:9/mvc/stomp/websocket",), name: path})
     assert problems(found) == []
     [told] = ailments(found.settings)
     assert told.startswith(f"{name}: cannot be ")

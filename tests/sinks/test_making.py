@@ -49,6 +49,12 @@ def test_a_name_of_its_own_stands_before_it() -> None:
         make_outlets(["https://h/x?k=1", "https://h/x?k=2"], options())
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.cc", ""])
+def test_a_host_that_has_no_name_is_told(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no URL; write it as https://HOST"):
+        make_outlets([f"https://{host}/x"], options())
+
+
 def test_what_is_no_address_is_told_without_the_password_in_it() -> None:
     with pytest.raises(ConfigurationError, match=r"\*@host is no URL") as raised:
         make_outlets(["http:/me:s3cret@host"], options())

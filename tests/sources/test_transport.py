@@ -111,6 +111,15 @@ async def test_a_certificate_of_the_given_authority_is_trusted(
             assert kept.serials == [event["serial"] for event in events]
 
 
+async def test_a_scheme_in_capitals_is_trusted_no_less(
+    authority: trustme.CA, ca_file: Path
+) -> None:
+    async with SimulatorServer(ssl_context=server_context(authority, "127.0.0.1")) as server:
+        url = server.stomp_url.replace("wss://", "WSS://")
+        async with running(source_of(url, ca_file=ca_file)) as kept:
+            await kept.until(lambda: kept.connected)
+
+
 async def test_a_certificate_of_another_host_is_refused(
     authority: trustme.CA, ca_file: Path
 ) -> None:
