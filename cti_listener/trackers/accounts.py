@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recording, Transfer
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import INFERRED, TOGETHER, Fact, Reading, unpacked
+from cti_listener.trackers.facts import (
+    INFERRED,
+    TOGETHER,
+    Fact,
+    Handing,
+    Reading,
+    is_known,
+    unpacked,
+)
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
@@ -61,12 +69,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
         trunk_member=said.get("trunk_member"),
         user_data=unpacked(said.get("user_data")),
         holds=_holds(readings),
-        transfers=tuple(
-            Transfer(by=by, to=to, at=at, consulted=consulted)
-            for by, to, at, consulted in _distinct_by(
-                chain.from_iterable(one.transfers for one in readings), 2
-            )
-        ),
+        transfers=_transfers(readings),
         members=_distinct(chain.from_iterable(one.members for one in readings)),
         recordings=tuple(chain.from_iterable(_recordings(one) for one in readings)),
         cause=next((c for one in readings for c in one.causes if c), None),
@@ -223,6 +226,18 @@ def _parties(readings: list[Reading]) -> tuple[Party, ...]:
     return tuple(found.values())
 
 
+def _transfers(readings: list[Reading]) -> tuple[Transfer, ...]:
+    found: list[Handing] = []
+    for read in readings:
+        for one in read.transfers:
+            if not is_known(found, *one[:3]):
+                found.append(one)
+    return tuple(
+        Transfer(by=by, to=to, at=at, consulted=consulted)
+        for by, to, at, consulted in sorted(found, key=lambda one: one[2])
+    )
+
+
 def _holds(readings: list[Reading]) -> tuple[Hold, ...]:
     found: dict[tuple[str, datetime], datetime | None] = {}
     for read in readings:
@@ -273,14 +288,6 @@ def _earliest(times: Iterable[datetime | None]) -> datetime | None:
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
-
-
-def _distinct_by(values: Iterable[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
-    """Return the first of all that begin alike."""
-    found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    for one in values:
-        found.setdefault(one[:length], one)
-    return list(found.values())
 
 
 def _keys(leg: Leg, facts: Iterable[Fact]) -> tuple[EventKey, ...]:

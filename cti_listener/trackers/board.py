@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from cti_listener.records import State
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import Fact
-from cti_listener.trackers.legs import Leg
+from cti_listener.trackers.legs import Leg, begins_anew
 from cti_listener.trackers.memory import leg_of, plain_leg, read_time
-from cti_listener.trackers.states import BEGINNINGS, RANKS
+from cti_listener.trackers.states import RANKS
 
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
@@ -23,6 +23,22 @@ NOT_DUE: Final = datetime.max.replace(tzinfo=UTC)
 
 REMEMBERED: Final = 8
 """So many ids of calls that are over are known of each device: none of them begins again."""
+
+
+class _Gone(NamedTuple):
+    """A call that was over at a device.
+
+    Attributes:
+        digest: Tells it from others.
+        ended: Its last step there, ...
+        serial: ... and that one's serial (-1: none).
+        given_up: Nobody said that it had ended.
+    """
+
+    digest: int
+    ended: datetime
+    serial: int
+    given_up: bool
 
 
 class Board:
@@ -43,8 +59,7 @@ class Board:
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
         self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
-        # Digests of a device's last calls, and when each was over.
-        self._gone: dict[str, tuple[tuple[int, datetime], ...]] = {}
+        self._gone: dict[str, tuple[_Gone, ...]] = {}  # by device
         self._count = 0
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
 
@@ -101,17 +116,25 @@ class Board:
         Args:
             device: Where.
             call: Its id.
-            fact: What came of it; not gone is what the device begins later than it ended.
+            fact: What came of it; it is not gone if this has it go on behind its end.
         """
+        gone = self._gone_at(device, call)
+        if gone is None or fact is None:
+            return gone is not None
+        again = begins_anew(fact, device, given_up=gone.given_up)
+        return not again or fact[:2] <= gone[1:3]
+
+    def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
+        """Tell whether a call that is forgotten was over at a device behind this."""
+        gone = self._gone_at(device, call)
+        return gone is not None and fact[:2] <= gone[1:3]
+
+    def _gone_at(self, device: str, call: str) -> _Gone | None:
         known = self._gone.get(device)
         if not known:
-            return False
+            return None
         told = _digest(call)
-        for one, ended in reversed(known):
-            if one == told:
-                again = fact is not None and fact[3] == device and fact[2] in BEGINNINGS
-                return not (again and fact is not None and fact[0] > ended)
-        return False
+        return next((one for one in reversed(known) if one.digest == told), None)
 
     def consulted_about(self, leg: Leg) -> Leg | None:
         """Find the call that a leg was made to talk about: named, or on hold as it began."""
@@ -161,11 +184,18 @@ class Board:
         self._over_at[device] = (leg,) if there is None else (leg, *there)
         self.due = over[0][0]
 
-    def rename(self, leg: Leg, call: str) -> None:
-        """Go on with a leg under another id; what is known under that is its own."""
+    def rename(self, leg: Leg, call: str, fact: Fact) -> None:
+        """Go on with a leg under another id.
+
+        Args:
+            leg: Which one.
+            call: The other id. What is known under that is its own, unless it was over before.
+            fact: What says so.
+        """
         self._leave(leg)
         other = self.known.get((leg.device, call))
-        if other is not None and other is not leg:
+        before = other is not None and other.told and other.was_over_before(fact)
+        if other is not None and other is not leg and not before:
             self._leave(other)
             leg.absorb(other)
         leg.former, leg.call = (*leg.former, leg.call), call
@@ -187,9 +217,10 @@ class Board:
             if self.known.get((device, one)) is leg:
                 del self.known[device, one]
         if leg.told:
-            ended = leg.facts[0][0] if leg.latest is None else leg.latest[0]
-            gone = *self._gone.get(device, ()), *[(_digest(one), ended) for one in ids]
-            self._gone[device] = gone[-REMEMBERED:]
+            ended, serial = (leg.latest or leg.facts[0])[:2]
+            given_up = leg.expired is not None
+            gone = [_Gone(_digest(one), ended, serial, given_up) for one in ids]
+            self._gone[device] = (*self._gone.get(device, ()), *gone)[-REMEMBERED:]
 
     def _leave(self, leg: Leg) -> None:
         self._count -= _take_out(self._at, leg.device, leg)
@@ -238,17 +269,17 @@ class Board:
         """
         self.epoch = kept["epoch"]
         self._gone = {
-            device: tuple((told, read_time(at)) for told, at in ids)
+            device: tuple([_Gone(digest, read_time(at), *more) for digest, at, *more in ids])
             for device, ids in kept["gone"].items()
         }
         self._certain = dict(kept["certain"])
-        for one in kept["legs"]:
-            self.enter(leg_of(one))
         for until, one in kept["over"]:
             leg = leg_of(one)
             self.lay_aside(leg, datetime.fromisoformat(until) - LINGER)
             for call in leg.former:
                 self.known[leg.device, call] = leg
+        for one in kept["legs"]:  # behind these: a call may have come back under its own id
+            self.enter(leg_of(one))
 
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):

@@ -35,6 +35,7 @@ from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg
+from cti_listener.trackers.states import ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
@@ -132,8 +133,9 @@ class CallTracker:
             device = known.device  # the same text, kept once
             fact = fact_in(event, kind, device, key, known.facts[-1])
             if known.told and known.is_begun_anew_by(fact):
-                leg = self._leg_of_none(event, device, fact, telling)
-            elif fact[2] in _NAMERS:
+                self._begin_anew(known, event, fact, telling)
+                return telling.notices
+            if fact[2] in _NAMERS:
                 leg = self._follow_ids(known, device, fact, telling)
         if leg is None:
             return telling.notices
@@ -144,6 +146,16 @@ class CallTracker:
                 self._note_seat(leg, fact)
             self._tell(leg, fact, telling)
         return telling.notices
+
+    def _begin_anew(self, over: Leg, event: Event, fact: Fact, telling: Telling) -> None:
+        """Have a device come back into a call; what came before this, and is behind it, is of that."""
+        leg = self._leg_of_none(event, over.device, fact, telling)
+        if leg is None:
+            return
+        if behind := over.part_with(fact):
+            self._revise(over, telling)
+        for one in (fact, *behind):
+            self._take(leg, one, telling)
 
     def adopt(self, device: str, snapshot: DeviceSnapshot, now: datetime) -> Sequence[Derived]:
         """Take what somebody says of a device's calls; return what differs, in order.
@@ -251,29 +263,34 @@ class CallTracker:
         if fact[2] == steps.TRANSFERRED:
             if said.get("to") != device or consulted is None:
                 return leg
-            return self._rename(consulted, into, telling) or leg
-        main = self.board.known.get((device, into))
-        held = self.board.known.get((device, said.get("primary")))
+            return self._rename(consulted, into, fact, telling) or leg
+        main = self._not_over(device, into, fact)
+        held = self._not_over(device, said.get("primary"), fact)
         if held is not None and held is not main and (main is None or main.ended):
-            main = self._rename(held, into, telling)
+            main = self._rename(held, into, fact, telling)
         if consulted is None or consulted is main:
             return main or leg
         # A device that has both calls is done with one. Of one that has only the consulted call,
         # events may have come by the other's id before this.
         if main is None or not main.begun or (said.get("by") != device and main.uncertain):
-            return self._rename(consulted, into, telling) or main or leg
+            return self._rename(consulted, into, fact, telling) or main or leg
         if not consulted.ended:
             consulted.merged_into = into, fact[0]
             self._end(consulted, telling)
         return main
 
-    def _rename(self, leg: Leg, call: str, telling: Telling) -> Leg | None:
-        """Go on with a leg under another id; None: it is over, or the other is."""
+    def _not_over(self, device: str, call: str | None, fact: Fact) -> Leg | None:
+        """Find a leg by an id, unless it was over before this: then the device comes back to it."""
+        leg = self.board.known.get((device, call))
+        return None if leg is not None and leg.told and leg.was_over_before(fact) else leg
+
+    def _rename(self, leg: Leg, call: str, fact: Fact, telling: Telling) -> Leg | None:
+        """Go on with a leg under another id, as a fact says; None: it is over, or the other is."""
         if leg.call == call:
             return leg
-        if leg.told or self.board.is_gone(leg.device, call):
+        if leg.told or self.board.ended_behind(leg.device, call, fact):
             return None
-        self.board.rename(leg, call)
+        self.board.rename(leg, call, fact)
         if leg.told:  # its end came before its id
             self.board.lay_aside(leg, telling.now)
         return leg
@@ -302,8 +319,10 @@ class CallTracker:
             pass
         elif not leg.begun and leg.ended and self.board.is_gone(leg.device, leg.call, fact):
             pass  # of a call that is over, unless the device comes back to it
-        elif leg.begun or step != steps.CONNECTION_CLEARED:
+        elif leg.begun or step not in ENDINGS:
             self._tell(leg, fact, telling)
+        elif step in _RECORDS:
+            pass  # of a call of which only a hang-up is known
         elif fact[3] == leg.device and not self.board.is_certain(leg.device):
             leg.begun = True  # it was in progress when we came
             self._end(leg, telling)
@@ -313,8 +332,9 @@ class CallTracker:
     def _take_late(self, leg: Leg, fact: Fact, telling: Telling, *, late: bool) -> None:
         """See whether what came after the end changes the record."""
         own = fact[3] == leg.device
-        # A second hang-up in its order changes nothing, and each call out has one.
-        if own or late or fact[1] < 0 or fact[2] != steps.CONNECTION_CLEARED or not leg.calls:
+        # A second hang-up in its order changes nothing unless it says more; each call out has one.
+        second = not own and not late and fact[1] >= 0 and fact[2] == steps.CONNECTION_CLEARED
+        if not second or not leg.calls or leg.is_told_more_by(fact):
             self._revise(leg, telling)
 
     def _suspect(self, leg: Leg, step: Step, expected: frozenset[Step], telling: Telling) -> None:

@@ -56,6 +56,12 @@ _PARTIES: Final = tuple(
 TOGETHER: Final = timedelta(seconds=2)
 """Hang-ups no farther apart are of one end."""
 
+SECOND: Final = timedelta(seconds=1)
+"""The server's clock tells no less: what is no farther apart came in either order."""
+
+Handing: TypeAlias = tuple[str | None, str | None, datetime, str | None]
+"""By whom a call was handed on, to whom, when, and the call in which they had talked it over."""
+
 INFERRED: Final = -2
 """The serial of facts that no event said, but a snapshot."""
 
@@ -89,6 +95,11 @@ def ends_in(fact: Fact, namespace: str | None) -> tuple[str | None, str | None]:
     return calling and full_id(calling, namespace), called and full_id(called, namespace)
 
 
+def is_known(known: Iterable[Handing], by: str | None, to: str | None, at: datetime) -> bool:
+    """Tell whether that a call was handed on then is among these: each device hears of it."""
+    return any(one[:2] == (by, to) and abs(at - one[2]) <= TOGETHER for one in known)
+
+
 def packed(data: Any) -> Any:
     """Return user data as JSON text, as facts keep them: a dict takes four times as much memory."""
     try:
@@ -108,7 +119,7 @@ class Reading:
     Attributes:
         device: Who sees them.
         calling: Who calls, by the first fact that says so.
-        called: Who is called, likewise.
+        called: Who is called, likewise, or by the answer.
         calls: Whether the device calls (True) or is called; None: nothing tells.
         facts: The facts, in order.
         started: The first one's time.
@@ -160,7 +171,7 @@ class Reading:
         self.said: dict[str, Any] = {}
         self.parties: dict[str, tuple[State, datetime]] = {}
         self.holds: list[tuple[str, datetime, datetime | None]] = []
-        self.transfers: list[tuple[str | None, str | None, datetime, str | None]] = []
+        self.transfers: list[Handing] = []
         self.members: dict[str, None] = {}
         self.recordings: dict[str | None, list[Any]] = {}
         self.causes: list[str | None] = [None, None]
@@ -168,27 +179,33 @@ class Reading:
         self.facts = sorted(facts, key=in_order)
         self.started = self.facts[0][0]
         line: tuple[Any, ...] = ()
+        rang: Said = NOTHING
         for fact in self.facts:
             time, serial, step, party, told = fact[:5]
-            if not told or told == line:  # what was said when it rang is said again in the answer
-                said: Mapping[str, Any] = NOTHING
-            else:
-                said = said_in(fact, namespace)
-                self.said.update(said)
+            said: Said = NOTHING
+            if told:
+                if told == line:  # what was said when it rang is said again in the answer
+                    said = rang
+                else:
+                    said = said_in(fact, namespace)
+                    self.said.update(said)
+                    if step == steps.DELIVERED:
+                        line, rang = told, said
                 if step <= steps.ESTABLISHED:
-                    self._note_ends(said)
-                line = told if step == steps.DELIVERED else line
+                    self._note_ends(said, answered=step == steps.ESTABLISHED)
             if self.calls is None and party == device and step <= steps.ESTABLISHED:
                 self.calls = step <= steps.ORIGINATED
             _TAKES[step](self, time, serial, party, said)
 
-    def _note_ends(self, said: Mapping[str, Any]) -> None:
-        """Note who calls whom, as the first says it."""
+    def _note_ends(self, said: Mapping[str, Any], *, answered: bool) -> None:
+        """Note who calls whom, as the first says it; and whom, as the answer does."""
         calling, called = said.get("calling"), said.get("called")
         if calling is None and called is None:
             return
         if self.calling is None and self.called is None:
             self.calling, self.called = calling, called
+        elif answered and calling == self.calling:  # it may have rung at another before
+            self.called = called or self.called
         if self.calls is None and self.device in (calling, called):
             self.calls = calling == self.device
 
@@ -249,7 +266,7 @@ class Reading:
         self.talked = self.talked or by == self.device
         if consulted in (NO_CALL, said.get("into"), None):
             consulted = None
-        if not any(one[:2] == (by, to) for one in self.transfers):
+        if not is_known(self.transfers, by, to, time):
             self.transfers.append((by, to, time, consulted))
         if to is not None and to not in self.parties:
             self._put(to, "connected" if consulted else "alerting", time)
@@ -296,22 +313,30 @@ class Reading:
 
     @property
     def hung_up_by(self) -> str | None:
-        """Who hung up: as the server says, else whose hang-up came first; None: cannot be told."""
+        """Who hung up: as the server says, else who left the device alone; None: nothing tells.
+
+        Two hang-ups of one second come in either order, so that says nothing.
+        """
         ended = self.ended
         if ended is None:
             return None
-        last = [one for one in self.hang_ups if abs(one[0] - ended) <= TOGETHER]
-        for one in last:
-            if one[3] is not None:
-                return one[3]
-        if not self.talked:
-            return None  # the server gave up, or one of the two did
-        leavers = {by for by, _, _, _ in self.transfers}
-        last = [one for one in last if one[2] not in leavers - {self.device}]
-        if len(last) < 2:  # noqa: PLR2004 - of one hang-up nothing tells whose it was, but ...
-            return self.device if self.calls and last else None  # ... who calls hears of both
-        first, second = last[:2]
-        return None if first[:2] == second[:2] else first[2]
+        for time, _, _, said in self.hang_ups:
+            if said is not None and abs(time - ended) <= TOGETHER:
+                return said
+        others = [state for one, state in self.parties.items() if one != self.device]
+        alone = all(state == "cleared" and ended - at > SECOND for state, at in others)
+        if not self.talked or not alone:
+            return None
+        left = (
+            party
+            for time, _, party, _ in reversed(self.hang_ups)
+            if party != self.device and not self._has_handed_on(party, time)
+        )
+        return next(left, None)
+
+    def _has_handed_on(self, party: str | None, time: datetime) -> bool:
+        """Tell whether a party hung up then because it had handed the call on."""
+        return any(by == party and abs(time - at) <= TOGETHER for by, _, at, _ in self.transfers)
 
 
 _TAKES: Final = (

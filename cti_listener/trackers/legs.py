@@ -16,6 +16,7 @@ from cti_listener.trackers.facts import INFERRED, Fact, ends_in, in_order
 from cti_listener.trackers.states import (
     AFTER,
     BEGINNINGS,
+    ENDINGS,
     MAY_FOLLOW,
     OTHERS_MAY,
     OTHERS_MOVES,
@@ -44,6 +45,19 @@ _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
 """What makes of a device the one who calls, or is called, if it is its own step."""
 
 _NO_STEP: Final[frozenset[Step]] = frozenset()
+
+
+def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
+    """Tell whether what came behind the end of a call has it go on at a device.
+
+    Args:
+        fact: What came.
+        device: Where.
+        given_up: Nobody said that it had ended.
+    """
+    if given_up:
+        return fact[2] not in ENDINGS
+    return fact[3] == device and fact[2] in BEGINNINGS
 
 
 class Leg:
@@ -149,13 +163,23 @@ class Leg:
 
     def is_begun_anew_by(self, fact: Fact) -> bool:
         """Tell whether the device comes back into a call that it was out of."""
-        latest = self.latest
-        return (
-            fact[3] == self.device
-            and fact[2] in BEGINNINGS
-            and latest is not None
-            and fact[0] > latest[0]
-        )
+        given_up = self.expired is not None
+        return self.was_over_before(fact) and begins_anew(fact, self.device, given_up=given_up)
+
+    def was_over_before(self, fact: Fact) -> bool:
+        """Tell whether the device was out of it before this, as far as is known."""
+        own = (one for one in self.facts if one[3] == self.device)
+        end = max((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
+        latest = end or (self.latest and self.latest[:2])
+        return latest is not None and fact[:2] > latest
+
+    def part_with(self, fact: Fact) -> list[Fact]:
+        """Give away what is behind a step that began another stay in the call, in order."""
+        behind = [one for one in self.facts if one[:2] > fact[:2]]
+        if behind:
+            self.facts = [one for one in self.facts if one[:2] <= fact[:2]]
+            self.latest = max(self.facts, key=in_order)
+        return sorted(behind, key=in_order)
 
     def is_before(self, time: datetime) -> bool:
         """Tell whether the device was out of the call then, and not for long."""
@@ -273,6 +297,12 @@ class Leg:
             if fact[3] == self.device and fact[2] in {steps.HELD, steps.RETRIEVED}:
                 held = fact[2] == steps.HELD
         return held
+
+    def is_told_more_by(self, fact: Fact) -> bool:
+        """Tell whether a step of which it has one already says what that did not."""
+        return any(fact[4]) and all(
+            one[4] != fact[4] for one in self.facts if one[2] == fact[2] and one is not fact
+        )
 
     def add_consult(self, call: str) -> None:
         """Note a call that the device made to talk about this one."""

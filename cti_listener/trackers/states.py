@@ -49,6 +49,9 @@ MAY_FOLLOW: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProx
 )
 """Which steps of its own may follow in which state of a device; None: it is not in the call."""
 
+ENDINGS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED, steps.CONNECTION_CLEARED})
+"""What never begins a call, nor brings one back: it may come late, of one that is over."""
+
 _EVERY: Final = frozenset(range(len(steps.WIRE_NAMES)))
 
 OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProxyType(
