@@ -219,13 +219,13 @@ class Agents(Mapping[str, Agent]):
         return f"<Agents {', '.join(self) or 'none'}>"
 
     def __getitem__(self, name: str) -> Agent:
-        full = full_id(name, self._namespace)
-        seat = self._tracking.agent_tracker.seat_of(full) or self._tracking.agent_tracker.at(full)
+        tracker, full = self._tracking.agent_tracker, full_id(name, self._namespace)
+        seat = tracker.seat_of(name) or tracker.seat_of(full) or tracker.at(full)
         if seat is None or seat.mode is None:
             raise KeyError(name)
-        return self._tracking.agent_tracker.snapshot(
-            seat, self._tracking.call_tracker.calls_at(seat.device)
-        )
+        if tracker.is_taken(seat):  # the device's calls are another's
+            return tracker.snapshot(seat)
+        return tracker.snapshot(seat, self._tracking.call_tracker.calls_at(seat.device))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tracking.agent_tracker.agents)

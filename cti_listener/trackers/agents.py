@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -81,6 +82,32 @@ _KEPT: Final = (
 )
 
 
+def _plain(seat: Seat) -> list[Any]:
+    """Return what is known of a seat, as plain values."""
+    return [getattr(seat, name) for name in _KEPT]
+
+
+def _seat_of(kept: list[Any]) -> Seat:
+    """Return the seat of which this was known.
+
+    Raises:
+        ValueError, TypeError: It was none's.
+    """
+    device, agent, mode, reason, epoch, since, timed, latest, worked = kept
+    seat = Seat(device)
+    seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
+    seat.since, seat.timed = datetime.fromisoformat(since), timed
+    seat.latest = latest and (datetime.fromisoformat(latest[0]), latest[1])
+    began, ended = (one and read_kept(one) for one in worked)
+    seat.worked = began, ended
+    return seat
+
+
+def _namespace(device: str) -> str:
+    """Return in which namespace a device is: its agents' short ids are completed with it."""
+    return device.partition("@")[2]
+
+
 CallsAt = Callable[[str], tuple[str, ...]]
 """Tells the ids of the calls that a device is in, the oldest first."""
 
@@ -108,7 +135,8 @@ class AgentTracker:
         self._telling = Telling(wanted)
         self._epoch = 0
         self._seats: dict[str, Seat] = {}
-        self._where: dict[str, Seat] = {}  # by agent
+        # By agent; of one whose seat another has taken, as it was then.
+        self._where: dict[str, Seat] = {}
 
     def __repr__(self) -> str:
         return f"<AgentTracker {len(self._where)} agents at {len(self._seats)} devices>"
@@ -141,8 +169,12 @@ class AgentTracker:
         """Return where an agent sits, or sat last."""
         return self._where.get(agent)
 
+    def is_taken(self, seat: Seat) -> bool:
+        """Tell whether somebody else sits there by now."""
+        return self._seats.get(seat.device) is not seat
+
     def snapshot(self, seat: Seat, calls: tuple[str, ...] = ()) -> Agent:
-        """Return what is known of who sits there.
+        """Return what is known of who sits there, or sat there last.
 
         Args:
             seat: Where.
@@ -188,7 +220,7 @@ class AgentTracker:
         if before is not None and latest < before and self._is_late(seat, before[0], time, mode):
             return ()
         name, left = fields["agent_id"], seat.mode
-        agent = full_id(name, fields["namespace"]) if name else seat.agent
+        agent = full_id(name, fields["namespace"] or _namespace(device)) if name else seat.agent
         same, sure = agent == seat.agent, seat.epoch == self._epoch
         telling = self._telling.of(key, received or time)
         if sure and (not same or left == LOGGED_OFF):
@@ -206,6 +238,7 @@ class AgentTracker:
         if same and mode == left and reason == seat.reason:
             return telling.notices
         previous, since = (left, seat.since) if known and same else (None, None)
+        self._make_way(seat, agent)
         seat.agent, seat.mode, seat.reason = agent, mode, reason
         seat.since, seat.timed = time, True
         self._sit(seat)
@@ -241,8 +274,8 @@ class AgentTracker:
         seat = self._seats.get(device)
         if seat is None:
             seat = self._seats[device] = Seat(device)
-        namespace, since = device.partition("@")[2], snapshot.since
-        agent = full_id(snapshot.agent, namespace) if snapshot.agent else seat.agent
+        since = snapshot.since
+        agent = full_id(snapshot.agent, _namespace(device)) if snapshot.agent else seat.agent
         reason, before = snapshot.reason, (seat.agent, seat.mode)
         if reason is None and (agent, snapshot.mode) == before:
             reason = seat.reason
@@ -254,6 +287,7 @@ class AgentTracker:
         changed = (agent, snapshot.mode, reason) != (seat.agent, seat.mode, seat.reason)
         if not changed and seat.epoch == self._epoch:
             return ()
+        self._make_way(seat, agent)
         # It may have changed and changed back, so what was known of when is not.
         seat.agent, seat.mode, seat.reason = agent, snapshot.mode, reason
         seat.since = since or (now if changed else seat.since)
@@ -315,21 +349,33 @@ class AgentTracker:
             got=event.event_name,
         )
 
+    def _make_way(self, seat: Seat, agent: str | None) -> None:
+        """Keep how who sat there left, if this is another; uncertain where nobody said so."""
+        before = seat.agent
+        if before is not None and before != agent and self._where.get(before) is seat:
+            self._where[before] = left = copy(seat)
+            if left.mode != LOGGED_OFF:
+                left.epoch = -1
+
     def _sit(self, seat: Seat) -> None:
         """Note where an agent sits: where it was seen last, but not where it has logged off."""
         if seat.agent is None:
             return
-        elsewhere = self._where.get(seat.agent)
-        if elsewhere is not seat and (elsewhere is None or seat.mode != LOGGED_OFF):
+        last = self._where.get(seat.agent)
+        if last is None or seat.mode != LOGGED_OFF or seat.device == last.device:
             self._where[seat.agent] = seat
 
     # For later runs
 
     def remembered(self) -> dict[str, Any]:
         """Return what it knows, as plain values."""
-        seats = [[getattr(seat, name) for name in _KEPT] for seat in self._seats.values()]
-        where = {agent: seat.device for agent, seat in self._where.items()}
-        return {"epoch": self._epoch, "seats": seats, "where": where}
+        where = self._where.items()
+        return {
+            "epoch": self._epoch,
+            "seats": [_plain(seat) for seat in self._seats.values()],
+            "where": {agent: seat.device for agent, seat in where if not self.is_taken(seat)},
+            "left": [_plain(seat) for _, seat in where if self.is_taken(seat)],
+        }
 
     def remember(self, kept: dict[str, Any]) -> None:
         """Go on with what another tracker knew.
@@ -338,14 +384,10 @@ class AgentTracker:
             KeyError, ValueError, TypeError: It was no tracker's.
         """
         self._epoch = kept["epoch"]
-        for device, agent, mode, reason, epoch, since, timed, latest, worked in kept["seats"]:
-            seat = self._seats[device] = Seat(device)
-            seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
-            seat.since, seat.timed = datetime.fromisoformat(since), timed
-            seat.latest = latest and (datetime.fromisoformat(latest[0]), latest[1])
-            began, ended = (one and read_kept(one) for one in worked)
-            seat.worked = began, ended
+        self._seats = {seat.device: seat for seat in map(_seat_of, kept["seats"])}
         self._where = {agent: self._seats[device] for agent, device in kept["where"].items()}
+        for seat in map(_seat_of, kept["left"]):
+            self._where[str(seat.agent)] = seat
 
     # What was missed
 

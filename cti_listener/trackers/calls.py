@@ -148,7 +148,7 @@ class CallTracker:
         return telling.notices
 
     def _begin_anew(self, over: Leg, event: Event, fact: Fact, telling: Telling) -> None:
-        """Have a device come back into a call; what came before this, and is behind it, is of that."""
+        """Have a device come back into a call, with what has come already of its new stay there."""
         leg = self._leg_of_none(event, over.device, fact, telling)
         if leg is None:
             return
