@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from cti_listener.derived import Derived
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
-from cti_listener.events import AgentAllocated, load_object
+from cti_listener.events import AgentAllocated, AgentLoggedOn, load_object
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call, State
 from cti_listener.snapshots import DeviceSnapshot
@@ -91,12 +91,10 @@ class Tracking:
         user = party.partition("@")[0]
         return bool(self._internal.fullmatch(user)) or self.agent_tracker.at(party) is not None
 
-    def _sits_at(self, device: str) -> tuple[str | None, bool]:
-        """Tell who sits at a device, and whether that agent is set aside for a call."""
+    def _sits_at(self, device: str) -> str | None:
+        """Tell who sits at a device."""
         seat = self.agent_tracker.at(device)
-        if seat is None or seat.mode == LOGGED_OFF:
-            return None, False
-        return seat.agent, seat.mode == ALLOCATED
+        return None if seat is None or seat.mode == LOGGED_OFF else seat.agent
 
     def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order."""
@@ -105,20 +103,39 @@ class Tracking:
         return self.call_tracker.apply(event, key)
 
     def _apply_to_agent(self, event: Event, key: tuple[Any, ...] | None) -> Sequence[Derived]:
-        device = event.device
+        device, happened = event.device, event.event_time
         if device is None:
             return ()
         agents, calls = self.agent_tracker, self.call_tracker
         notices = agents.apply(event, key, calls.calls_at)
-        if type(event) is AgentAllocated and event.event_time is not None:
-            calls.allocated(device, event.event_time)
-        if not agents.wrap_ups:
-            return notices
-        now = event.delivery.received_at or event.event_time or NEVER
-        follow = list(notices)
+        now = event.delivery.received_at or happened or NEVER
+        follow: list[Derived] = []
+        if happened is not None:
+            follow += self._tell_calls(event, device, happened, now, key)
         for work in agents.wrap_ups:
             follow += calls.worked_after(device, work, now, key)
-        return follow
+        return [*notices, *follow] if follow else notices
+
+    def _tell_calls(
+        self,
+        event: Event,
+        device: str,
+        happened: datetime,
+        now: datetime,
+        key: tuple[Any, ...] | None,
+    ) -> Sequence[Derived]:
+        """Have the calls know what an agent's event says of them."""
+        calls, seat = self.call_tracker, self.agent_tracker.at(device)
+        if type(event) is AgentAllocated:
+            later = seat is not None and seat.mode != ALLOCATED and seat.since > happened
+            calls.allocated(device, happened, seat.since if seat is not None and later else None)
+            return ()
+        freed = calls.freed(device, happened, now, key)
+        if type(event) is not AgentLoggedOn or seat is None or seat.agent is None:
+            return freed
+        if seat.latest is None or seat.latest[0] > happened:  # somebody else sits there by now
+            return freed
+        return (*freed, *calls.seated(device, seat.agent, happened, now, key))
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -129,7 +146,16 @@ class Tracking:
         """Take what somebody says of a device; return what differs, in order."""
         calls = self.call_tracker.adopt(device, snapshot, now)
         there = self.call_tracker.calls_at(device)
-        return [*self.agent_tracker.adopt(device, snapshot, now, calls=there), *calls]
+        before = self.is_allocated(device)
+        agents = self.agent_tracker.adopt(device, snapshot, now, calls=there)
+        if self.is_allocated(device) and not before:
+            self.call_tracker.allocated(device, snapshot.since or now, None)
+        return [*agents, *calls]
+
+    def is_allocated(self, device: str) -> bool:
+        """Tell whether an agent is set aside there for a call that the server dials."""
+        seat = self.agent_tracker.at(device)
+        return seat is not None and seat.mode == ALLOCATED
 
     def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
         """Be sure of a device as far as was said, now that the events are folded that waited."""

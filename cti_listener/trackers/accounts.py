@@ -55,10 +55,11 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     for one in readings:
         said.update(one.said)
     ends = [_end_of(leg, one) for leg, one in zip(legs, readings, strict=True)]
+    allocated = any(leg.allocated is not None for leg in legs)
     return Call(
         id=legs[0].call,
         former_ids=_distinct(chain.from_iterable(leg.former for leg in legs)),
-        direction=_direction(first, is_internal, allocated=any(leg.allocated for leg in legs)),
+        direction=_direction(first, is_internal, allocated=allocated),
         parties=_parties(readings),
         started=first.started,
         alerted=_earliest(one.alerted for one in readings),
@@ -103,7 +104,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         former_ids=_distinct(leg.former),
         device=leg.device,
         agent=leg.agent,
-        direction=_direction(read, is_internal, allocated=leg.allocated),
+        direction=_direction(read, is_internal, allocated=leg.allocated is not None),
         other_party=other,
         other_internal=None if other is None else is_internal(other),
         started=read.started,

@@ -198,7 +198,8 @@ class Board:
         if other is not None and other is not leg and not before:
             self._leave(other)
             leg.absorb(other)
-        leg.former, leg.call = (*leg.former, leg.call), call
+        ids = dict.fromkeys((*leg.former, leg.call))
+        leg.former, leg.call = tuple([one for one in ids if one != call]), call
         self.enter(leg)
 
     def forget(self, now: datetime) -> None:

@@ -31,6 +31,7 @@ from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, record_of
 from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
+from cti_listener.trackers.allocations import Allocations
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
@@ -64,8 +65,7 @@ class CallTracker:
 
     Args:
         is_internal: Tells whether a party, as a full id, is one of ours.
-        sits_at: Tells who sits at a device, and whether that agent was set aside for a call that
-            the server dials.
+        sits_at: Tells who sits at a device.
         timeout: A device in a call that gave no sign for so long is given up, in seconds.
         wanted: The classes of notices that somebody wants; no others are made.
 
@@ -78,7 +78,7 @@ class CallTracker:
         self,
         *,
         is_internal: IsInternal,
-        sits_at: Callable[[str], tuple[str | None, bool]],
+        sits_at: Callable[[str], str | None],
         wanted: Kinds,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -90,6 +90,7 @@ class CallTracker:
         self._wanted = wanted
         self._telling = Telling(wanted)
         self._wrap_ups = WrapUps()
+        self._allocations = Allocations()
         self.inconsistencies = 0
 
     def __repr__(self) -> str:
@@ -297,11 +298,9 @@ class CallTracker:
 
     def _note_seat(self, leg: Leg, fact: Fact) -> None:
         """Note who sits there, and whether set aside for the call that rings."""
-        agent, allocated = self._sits_at(leg.device)
         if leg.agent is None and not leg.told:
-            leg.agent = agent
-        if allocated and fact[2] == steps.DELIVERED and fact[3] == leg.device:
-            leg.allocated = True
+            leg.agent = self._sits_at(leg.device)
+        self._allocations.rings(leg, fact)
 
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact that needs a closer look, and tell what follows."""
@@ -362,6 +361,7 @@ class CallTracker:
         if step == steps.ESTABLISHED:
             if not leg.answered and (party == leg.device or leg.calls is not False):
                 leg.answered = True
+                leg.agent = self._sits_at(leg.device) or leg.agent
                 self._add(CallAnswered, leg, telling)
         elif step in _TOLD:
             self._tell_of(leg, fact, telling)
@@ -400,6 +400,8 @@ class CallTracker:
     def _end(self, leg: Leg, telling: Telling, *, inferred: bool = False) -> None:
         """Be done with a leg, but for what may come late; tell its record."""
         board = self.board
+        if not leg.answered:
+            leg.agent = self._sits_at(leg.device) or leg.agent
         leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
         board.lay_aside(leg, telling.now)
         if not board.at(leg.device) and not leg.uncertain:
@@ -456,12 +458,52 @@ class CallTracker:
         self._revise(leg, telling)
         return telling.notices
 
-    def allocated(self, device: str, time: datetime) -> None:
-        """Note that a device's agent was set aside then: for the call that rang next."""
-        for leg in self.board.at(device):
-            own = (one for one in leg.facts if one[2] == steps.DELIVERED and one[3] == device)
-            if (rang := next(own, None)) is not None and rang[0] >= time:
-                leg.allocated = True
+    # Agents
+
+    def allocated(self, device: str, since: datetime, until: datetime | None) -> None:
+        """Note that a device's agent was set aside then: for the call that rang next.
+
+        Args:
+            device: Where.
+            since: Since when.
+            until: When the agent's next event was, if that has come already.
+        """
+        self._allocations.begin(device, since, until, self.board.at(device))
+
+    def freed(
+        self, device: str, time: datetime, now: datetime, key: tuple[Any, ...] | None
+    ) -> Sequence[Derived]:
+        """Note another event of a device's agent: what rang no earlier was no such call.
+
+        Args:
+            device: Where.
+            time: When it happened.
+            now: When it came.
+            key: What it is known by.
+        """
+        there = (*self.board.at(device), *self.board.over_at(device))
+        return self._revise_all(self._allocations.end(device, time, there), now, key)
+
+    def seated(
+        self, device: str, agent: str, time: datetime, now: datetime, key: tuple[Any, ...] | None
+    ) -> Sequence[Derived]:
+        """Note that an agent logged on; as `freed`, of the calls that are the agent's, then."""
+        changed = []
+        for leg in (*self.board.at(device), *self.board.over_at(device)):
+            if leg.agent != agent and leg.is_whose_sits_there_at(time):
+                leg.agent = agent
+                changed.append(leg)
+        return self._revise_all(changed, now, key)
+
+    def _revise_all(
+        self, legs: Sequence[Leg], now: datetime, key: tuple[Any, ...] | None
+    ) -> Sequence[Derived]:
+        if not any(leg.told for leg in legs):
+            return ()
+        telling = self._telling.of(key, now)
+        for leg in legs:
+            self._revise(leg, telling)
+        return telling.notices
 
     # What was missed
 
@@ -481,7 +523,11 @@ class CallTracker:
 
     def remembered(self) -> dict[str, Any]:
         """Return what it knows, as plain values."""
-        return {"board": self.board.remembered(), **self._wrap_ups.remembered()}
+        return {
+            "board": self.board.remembered(),
+            "allocated": self._allocations.remembered(),
+            **self._wrap_ups.remembered(),
+        }
 
     def remember(self, kept: dict[str, Any]) -> None:
         """Go on with what another tracker knew.
@@ -491,6 +537,7 @@ class CallTracker:
         """
         board = self.board
         board.remember(kept["board"])
+        self._allocations.remember(kept["allocated"])
         self._wrap_ups.remember(kept, self._over)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             for leg in (*board.just_over, *self._wrap_ups):

@@ -84,7 +84,7 @@ class Leg:
         told: How often its record has been told.
         record: As it was told last, if anybody wants to hear of changes.
         agent: Who sat there when it was answered, or ended.
-        allocated: Whether the agent was set aside for it when it rang.
+        allocated: Since when the agent had been set aside for it, when it rang; None: for none.
         consults: Calls this device made to talk about it.
         original: The call that it is about.
         merged_into: The conference into which it went, and when.
@@ -134,7 +134,8 @@ class Leg:
         self.latest: Fact | None = None
         self.sign: datetime
         self.uncertain = self.begun = self.answered = self.ended = False
-        self.allocated = self.holds = False
+        self.holds = False
+        self.allocated: datetime | None = None
         self.calls: bool | None = None
         self.handed: tuple[str | None, str | None] | None = None
         self.told = 0
@@ -168,10 +169,23 @@ class Leg:
 
     def was_over_before(self, fact: Fact) -> bool:
         """Tell whether the device was out of it before this, as far as is known."""
+        end = self._end
+        return end is not None and fact[:2] > end
+
+    def is_whose_sits_there_at(self, time: datetime) -> bool:
+        """Tell whether it was answered then or later; if it was not answered, ended, of nobody."""
+        answers = [fact[0] for fact in self.facts if fact[2] == steps.ESTABLISHED]
+        if answers:
+            return min(answers) >= time
+        end = self._end
+        return self.ended and self.agent is None and end is not None and end[0] >= time
+
+    @property
+    def _end(self) -> tuple[datetime, int] | None:
+        """Time and serial of the device's own hang-up, or if there is none, of the latest step."""
         own = (one for one in self.facts if one[3] == self.device)
-        end = max((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
-        latest = end or (self.latest and self.latest[:2])
-        return latest is not None and fact[:2] > latest
+        last = max((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
+        return last or (self.latest and self.latest[:2])
 
     def part_with(self, fact: Fact) -> list[Fact]:
         """Give away what is behind a step that began another stay in the call, in order."""
@@ -312,7 +326,7 @@ class Leg:
     def absorb(self, other: Leg) -> None:
         """Take over what is known of another leg that turns out to be this one."""
         self.facts += other.facts
-        self.former += other.former
+        self.former += (*other.former, other.call)  # it is found by all of these
         self.uncertain = self.uncertain or other.uncertain
         self.epoch = min(self.epoch, other.epoch)
         self.consults += other.consults
