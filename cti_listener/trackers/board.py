@@ -18,11 +18,15 @@ from cti_listener.trackers.states import RANKS
 LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
 
+RECORDING: Final = timedelta(seconds=60)
+"""For how much longer it waits for the end of a recording."""
+
 NOT_DUE: Final = datetime.max.replace(tzinfo=UTC)
 """When nothing is to be forgotten."""
 
 REMEMBERED: Final = 8
-"""So many ids of calls that are over are known of each device: none of them begins again."""
+"""So many ids of calls that are over are known of each device: none of them begins again. So many
+recordings too whose end has yet to come: it is of no other call."""
 
 
 class _Gone(NamedTuple):
@@ -60,6 +64,8 @@ class Board:
         self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
         self._gone: dict[str, tuple[_Gone, ...]] = {}  # by device
+        self._recording: deque[tuple[datetime, Leg]] = deque()  # whose recordings go on
+        self._recorded: dict[str, tuple[str, ...]] = {}  # by device: the ids of such recordings
         self._count = 0
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
 
@@ -123,6 +129,19 @@ class Board:
             return gone is not None
         again = begins_anew(fact, device, given_up=gone.given_up)
         return not again or fact[:2] <= gone[1:3]
+
+    @property
+    def recording(self) -> list[Leg]:
+        """The legs that wait for the end of a recording, and for nothing else."""
+        return [leg for _, leg in self._recording]
+
+    def recording_at(self, device: str) -> tuple[Leg, ...]:
+        """Return the legs of a device that are over, and of which a recording goes on."""
+        return tuple([leg for leg in self.recording if leg.device == device])
+
+    def was_recorded(self, device: str, record: str | None) -> bool:
+        """Tell whether a recording is of a call that was over at a device, and is forgotten."""
+        return record in self._recorded.get(device, ())
 
     def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a call that is forgotten was over at a device behind this."""
@@ -209,14 +228,20 @@ class Board:
             _, leg = over.popleft()
             _take_out(self._over_at, leg.device, leg)
             if leg.ended:
-                self._forget(leg)
+                self._forget(leg, now)
         self.due = over[0][0] if over else NOT_DUE
+        while self._recording and self._recording[0][0] < now:
+            self._recording.popleft()
 
-    def _forget(self, leg: Leg) -> None:
+    def _forget(self, leg: Leg, now: datetime) -> None:
         device, ids = leg.device, (leg.call, *leg.former)
         for one in ids:
             if self.known.get((device, one)) is leg:
                 del self.known[device, one]
+        if going_on := leg.recordings_going_on:
+            self._recording.append((now + RECORDING, leg))
+            recorded = *self._recorded.get(device, ()), *going_on
+            self._recorded[device] = recorded[-REMEMBERED:]
         if leg.told:
             ended, serial = (leg.latest or leg.facts[0])[:2]
             given_up = leg.expired is not None
@@ -259,6 +284,8 @@ class Board:
             "legs": [plain_leg(leg) for leg in self],
             "over": [(until, plain_leg(leg)) for until, leg in self._over if leg.ended],
             "gone": self._gone,
+            "recording": [(until, plain_leg(leg)) for until, leg in self._recording],
+            "recorded": self._recorded,
             "certain": self._certain,
         }
 
@@ -273,6 +300,9 @@ class Board:
             device: tuple([_Gone(digest, read_time(at), *more) for digest, at, *more in ids])
             for device, ids in kept["gone"].items()
         }
+        for until, one in kept["recording"]:
+            self._recording.append((read_time(until), leg_of(one)))
+        self._recorded = {device: tuple(ids) for device, ids in kept["recorded"].items()}
         self._certain = dict(kept["certain"])
         for until, one in kept["over"]:
             leg = leg_of(one)

@@ -240,11 +240,11 @@ class CallTracker:
         """Find the leg whose recording ends: its end names no call."""
         board, record = self.board, fact[4][0]
         known = (*board.at(device), *board.over_at(device))
-        for leg in known:
+        for leg in (*known, *board.recording_at(device)):
             if any(one[2] in _RECORDS and one[4][0] == record for one in leg.facts):
                 return leg
         # Its beginning was missed, or comes yet; with one call there is no doubt whose it is.
-        return known[0] if len(known) == 1 else None
+        return known[0] if len(known) == 1 and not board.was_recorded(device, record) else None
 
     def _follow_ids(self, leg: Leg | None, device: str, fact: Fact, telling: Telling) -> Leg | None:
         """Follow a call into the one it becomes; return the leg that goes on.
@@ -258,9 +258,9 @@ class CallTracker:
         into = fact[6] if into in NO_CALLS else into
         if secondary in NO_CALLS or into in NO_CALLS or secondary == into:
             return leg
-        if leg is not None and said.get("by") == device and leg.call != secondary:
-            leg.add_consult(secondary)
         consulted = self.board.known.get((device, secondary))
+        if leg is not None and said.get("by") == device and leg.call != secondary:
+            self._link_told(leg, secondary, consulted, telling)
         if fact[2] == steps.TRANSFERRED:
             if said.get("to") != device or consulted is None:
                 return leg
@@ -357,6 +357,8 @@ class CallTracker:
             self.board.enter(leg)
         if not leg.begun:
             leg.begun = True
+            if len(self.board.at(leg.device)) > 1:
+                self._link(leg, telling)
             self._add(CallStarted, leg, telling)
         if step == steps.ESTABLISHED:
             if not leg.answered and (party == leg.device or leg.calls is not False):
@@ -372,6 +374,9 @@ class CallTracker:
         """Tell of a step what each device in the call is told."""
         step, party = fact[2], fact[3]
         if step == steps.HELD:
+            for one in self.board.at(leg.device):
+                if one is not leg and one.calls and party == leg.device:
+                    self._link(one, telling)  # it may have come before this
             self._add(CallHeld, leg, telling, by=party)
         elif step == steps.RETRIEVED:
             self._add(CallRetrieved, leg, telling, by=party)
@@ -406,19 +411,39 @@ class CallTracker:
         board.lay_aside(leg, telling.now)
         if not board.at(leg.device) and not leg.uncertain:
             board.confirm(leg.device)
-        about = board.consulted_about(leg)
-        if about is not None:
-            leg.original = about.call
+        self._link(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             leg.record = self._record(leg)
             telling.add(CallEnded, leg.device, call=leg.record, inferred=inferred)
         leg.told = 1
-        if about is not None and leg.call not in about.consults:
-            about.add_consult(leg.call)
-            if about.told:
-                self._revise(about, telling)
         # Nobody works after a consultation alone.
-        self._wrap_ups.ended(leg, counts=leg.agent is not None and about is None)
+        self._wrap_ups.ended(leg, counts=leg.agent is not None and leg.original is None)
+
+    def _link_told(self, leg: Leg, call: str, consulted: Leg | None, telling: Telling) -> None:
+        """Note a consultation that is told by what ended it, and at its leg if there is one."""
+        leg.add_consult(call)
+        if consulted is not None and consulted.original is None:
+            consulted.original = leg.call
+            if consulted.told:
+                self._revise(consulted, telling)
+
+    def _link(self, leg: Leg, telling: Telling) -> None:
+        """Note of which call a leg is a consultation, by what is known when it begins, and ends."""
+        about = self.board.consulted_about(leg)
+        before = self.board.known.get((leg.device, leg.original))
+        if (
+            about is not before and before is not None and before.holds
+        ):  # not when it began, as has come since
+            before.drop_consult(leg.call)
+            leg.original = None
+            if before.told:
+                self._revise(before, telling)
+        if about is not None:
+            leg.original = about.call
+            if leg.call not in about.consults:
+                about.add_consult(leg.call)
+                if about.told:
+                    self._revise(about, telling)
 
     def _give_up(self, leg: Leg, telling: Telling) -> None:
         """End a leg that nobody said to have ended."""
@@ -540,7 +565,7 @@ class CallTracker:
         self._allocations.remember(kept["allocated"])
         self._wrap_ups.remember(kept, self._over)
         if CallEnded in self._wanted or CallRevised in self._wanted:
-            for leg in (*board.just_over, *self._wrap_ups):
+            for leg in (*board.just_over, *board.recording, *self._wrap_ups):
                 if leg.told:
                     leg.record = replace(self._record(leg), revision=leg.told)
 

@@ -318,6 +318,17 @@ class Leg:
             one[4] != fact[4] for one in self.facts if one[2] == fact[2] and one is not fact
         )
 
+    @property
+    def recordings_going_on(self) -> list[str]:
+        """The ids of its recordings whose end has not come."""
+        stopped = {fact[4][0] for fact in self.facts if fact[2] == steps.RECORD_STOPPED}
+        started = (fact[4][0] for fact in self.facts if fact[2] == steps.RECORD_STARTED)
+        return [one for one in started if one is not None and one not in stopped]
+
+    def drop_consult(self, call: str) -> None:
+        """Note that a call was not made to talk about this one after all."""
+        self.consults = tuple([one for one in self.consults if one != call])
+
     def add_consult(self, call: str) -> None:
         """Note a call that the device made to talk about this one."""
         if call not in self.consults:
