@@ -75,7 +75,8 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
         recordings=tuple(chain.from_iterable(_recordings(one) for one in readings)),
         cause=next((c for one in readings for c in one.causes if c), None),
         hung_up_by=next((one.hung_up_by for one in readings if one.hung_up_by), None),
-        uncertain=any(leg.uncertain or leg.epoch < epoch for leg in legs),
+        uncertain=any(leg.uncertain or leg.epoch < epoch for leg in legs)
+        or any(one.odd for one in readings),
     )
 
 
@@ -133,7 +134,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         failed_message=said.get("failed_message"),
         hung_up_by=read.hung_up_by,
         inferred=leg.expired is not None and read.ended is None,
-        uncertain=leg.uncertain or leg.epoch < epoch,
+        uncertain=leg.uncertain or leg.epoch < epoch or read.odd,
         revision=leg.told + 1,
         events=_keys(leg, read.facts),
     )

@@ -143,6 +143,14 @@ class Board:
         """Tell whether a recording is of a call that was over at a device, and is forgotten."""
         return record in self._recorded.get(device, ())
 
+    def end_of(self, device: str, call: str) -> tuple[datetime, int] | None:
+        """Return when a call that is over was so at a device, and that step's serial, if known."""
+        leg = self.known.get((device, call))
+        if leg is not None:
+            return leg.end if leg.told else None
+        gone = self._gone_at(device, call)
+        return None if gone is None else gone[1:3]
+
     def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a call that is forgotten was over at a device behind this."""
         gone = self._gone_at(device, call)

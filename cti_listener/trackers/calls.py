@@ -32,7 +32,7 @@ from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, record_of
 from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
 from cti_listener.trackers.allocations import Allocations
-from cti_listener.trackers.board import Board
+from cti_listener.trackers.board import LINGER, Board
 from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg
@@ -416,8 +416,24 @@ class CallTracker:
             leg.record = self._record(leg)
             telling.add(CallEnded, leg.device, call=leg.record, inferred=inferred)
         leg.told = 1
-        # Nobody works after a consultation alone.
-        self._wrap_ups.ended(leg, counts=leg.agent is not None and leg.original is None)
+        self._note_work_to_come(leg)
+
+    def _note_work_to_come(self, leg: Leg) -> None:
+        """Note that a leg is over, after which its agent may work.
+
+        Nobody works after a consultation alone, unless the call it was about was long over.
+        """
+        self._wrap_ups.ended(leg, counts=leg.agent is not None and self._is_last(leg))
+        for one in self.board.over_at(leg.device):  # the hang-up may have come behind its own
+            if one.original == leg.call and one.agent is not None and self._is_last(one):
+                self._wrap_ups.ended(one, counts=True)
+
+    def _is_last(self, leg: Leg) -> bool:
+        """Tell whether a call that is over was about none, or one that was over long before."""
+        if leg.original is None:
+            return True
+        end, before = leg.end, self.board.end_of(leg.device, leg.original)
+        return end is not None and before is not None and end[0] - before[0] > LINGER
 
     def _link_told(self, leg: Leg, call: str, consulted: Leg | None, telling: Telling) -> None:
         """Note a consultation that is told by what ended it, and at its leg if there is one."""

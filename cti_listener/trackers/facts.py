@@ -127,6 +127,7 @@ class Reading:
         answered: When the device answered, or whom it calls did.
         talked: Whether it was in conversation, though the answer may have been missed.
         ended: When the device hung up.
+        odd: Whether the device took back what it never had on hold, as far as is known.
         said: What else was said, the latest of each.
         parties: Who is in which state since when.
         holds: Who put it on hold, from when, until when.
@@ -150,6 +151,7 @@ class Reading:
         "hang_ups",
         "holds",
         "members",
+        "odd",
         "parties",
         "recordings",
         "said",
@@ -168,6 +170,7 @@ class Reading:
         self.answered: datetime | None = None
         self.talked = False
         self.ended: datetime | None = None
+        self.odd = False
         self.said: dict[str, Any] = {}
         self.parties: dict[str, tuple[State, datetime]] = {}
         self.holds: list[tuple[str, datetime, datetime | None]] = []
@@ -225,7 +228,11 @@ class Reading:
 
     def _retrieved(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
         self.talked = True
+        self.odd = self.odd or (party == self.device and not self._is_held_by(party))
         self._hold(time, party, begin=False)
+
+    def _is_held_by(self, party: str | None) -> bool:
+        return any(one[0] == party and one[2] is None for one in self.holds)
 
     def _failed(self, time: datetime, _serial: int, party: str | None, said: Said) -> None:
         self.causes[1] = said.get("cause") or self.causes[1]

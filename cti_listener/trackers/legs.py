@@ -169,7 +169,7 @@ class Leg:
 
     def was_over_before(self, fact: Fact) -> bool:
         """Tell whether the device was out of it before this, as far as is known."""
-        end = self._end
+        end = self.end
         return end is not None and fact[:2] > end
 
     def is_whose_sits_there_at(self, time: datetime) -> bool:
@@ -177,11 +177,11 @@ class Leg:
         answers = [fact[0] for fact in self.facts if fact[2] == steps.ESTABLISHED]
         if answers:
             return min(answers) >= time
-        end = self._end
+        end = self.end
         return self.ended and self.agent is None and end is not None and end[0] >= time
 
     @property
-    def _end(self) -> tuple[datetime, int] | None:
+    def end(self) -> tuple[datetime, int] | None:
         """Time and serial of the device's own hang-up, or if there is none, of the latest step."""
         own = (one for one in self.facts if one[3] == self.device)
         last = max((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)

@@ -31,7 +31,7 @@ RANKS: Final[MappingProxyType[State, int]] = MappingProxyType(
 _ANY: Final = frozenset(
     {steps.RECORD_STARTED, steps.RECORD_STOPPED, steps.FAILED, steps.CONNECTION_CLEARED}
 )
-_TALKING: Final = _ANY | {steps.HELD, steps.RETRIEVED, steps.TRANSFERRED, steps.CONFERENCED}
+_TALKING: Final = _ANY | {steps.TRANSFERRED, steps.CONFERENCED}
 
 BEGINNINGS: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED, steps.DELIVERED})
 """What begins a call at a device, if it is its own step."""
@@ -40,10 +40,11 @@ MAY_FOLLOW: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProx
     {
         None: BEGINNINGS,
         # A desk phone may leave out the answer as well.
-        "initiated": _TALKING | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED},
+        "initiated": _TALKING
+        | {steps.SERVICE_INITIATED, steps.ORIGINATED, steps.ESTABLISHED, steps.HELD},
         "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED},
-        "connected": _TALKING,
-        "held": _TALKING,
+        "connected": _TALKING | {steps.HELD},
+        "held": _TALKING | {steps.RETRIEVED},
         "cleared": frozenset({steps.RECORD_STOPPED}),
     }
 )
@@ -60,8 +61,10 @@ OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProx
         # goes for the device that calls; at any other it rings first.
         None: frozenset({steps.DELIVERED, steps.ESTABLISHED}),
         "initiated": _EVERY,
-        # Who is handed a call that still rings hears that; of several that ring, one answers.
-        "alerting": _ANY | {steps.DELIVERED, steps.ESTABLISHED, steps.TRANSFERRED},
+        # Who is handed a call that still rings hears that, and what the other does meanwhile; of
+        # several that ring, one answers.
+        "alerting": _ANY
+        | {steps.DELIVERED, steps.ESTABLISHED, steps.TRANSFERRED, steps.HELD, steps.RETRIEVED},
         "connected": _EVERY,
         "held": _EVERY,
         "cleared": frozenset({steps.CONNECTION_CLEARED, steps.TRANSFERRED}),
