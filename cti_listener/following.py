@@ -31,8 +31,8 @@ call: keeping it costs that much more."""
 KEPT_PER_LEG: Final = 20
 
 KEEPING: Final = 0.001
-"""Answers are kept at most once in so many seconds for each device in a call: it takes a hundredth
-of that."""
+"""Answers and gaps are kept at most once in so many seconds for each device in a call: it takes a
+hundredth of that."""
 
 KEPT_FOR: Final = 60.0
 """After so many seconds, too, if anything came."""
@@ -63,6 +63,7 @@ class Following:
         self._commits = commits
         self._kept_at = 0.0
         self._unkept = 0  # events since what is known was kept
+        self._untold = False  # something besides has changed what is known
         self._open = commits is None
 
     def begin(self) -> Tracking:
@@ -151,8 +152,8 @@ class Following:
             log.exception("tracking_failed", event_name="snapshot", device=device)
         else:
             self.give(notices)
-            if notices and self._clock.monotonic() >= self._kept_at + KEEPING * self.tracking.legs:
-                self._keep()  # no event tells the next run
+            if notices:
+                self._keep_soon()
 
     def passed(self, device: str, snapshot: DeviceSnapshot) -> None:
         """Be sure of a device by what was said of it, now that what waited for that has passed."""
@@ -163,6 +164,8 @@ class Following:
         """Doubt what is known of whomever a gap concerns."""
         if self.tracking is not None:
             self.tracking.missed(gap)
+            if self._open and not gap.recovered:
+                self._keep_soon()
 
     def expire(self) -> None:
         """Give up the calls that have shown no sign for too long."""
@@ -173,14 +176,24 @@ class Following:
             self.give(notices)
         if notices or (self._unkept and now >= self._kept_at + KEPT_FOR):
             self._keep()  # so no run folds again what was told, nor what is no longer there
+        elif self._untold:
+            self._keep_soon()
 
     def leave(self) -> None:
         """Keep what is known for the next run: nothing more comes, or what came is in no event."""
         if self._open and self.tracking is not None:
             self._keep()
 
+    def _keep_soon(self) -> None:
+        """Keep what no event tells the next run; later, if it was kept just now."""
+        legs = 0 if self.tracking is None else self.tracking.legs
+        self._untold = self._clock.monotonic() < self._kept_at + KEEPING * legs
+        if not self._untold:
+            self._keep()
+
     def _keep(self) -> None:
         self._unkept = 0
+        self._untold = False
         self._kept_at = self._clock.monotonic()
         if self._commits is None or self.tracking is None:
             return

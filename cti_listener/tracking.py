@@ -88,8 +88,9 @@ class Tracking:
 
     def is_internal(self, party: str) -> bool:
         """Tell whether a party is one of ours: by the pattern, or since its events come to us."""
-        user = party.partition("@")[0]
-        return bool(self._internal.fullmatch(user)) or self.agent_tracker.at(party) is not None
+        if self._internal.fullmatch(party.partition("@")[0]):
+            return True
+        return self.agent_tracker.at(party) is not None or self.call_tracker.board.knows(party)
 
     def _sits_at(self, device: str) -> str | None:
         """Tell who sits at a device."""

@@ -34,6 +34,7 @@ _OF_ALL: Final = ("namespace", "eventType", "serial", "eventName", "eventTime")
 _said_of_all: Final = itemgetter(*_OF_ALL)
 _SERVER_TIME: Final = "%Y.%m.%d %H:%M:%S"
 _LONGEST_TIME: Final = 64
+_EARLIEST: Final = 1970
 _HASHABLE: Final = (str, int, float)  # a union takes five times as long to ask
 _NUMBER: Final = (int, float)
 _in_order: Final = json.JSONEncoder(sort_keys=True).encode
@@ -142,6 +143,8 @@ def content_digest(payload: Payload) -> str:
 def read_time(text: str, zone: tzinfo | None = None) -> datetime | None:
     """Read the server's wall clock, `2017.03.18 14:13:24`, or ISO 8601; None if it is neither.
 
+    Nor is it one if it is before 1970: no clock shows that which was ever set.
+
     `zone` is where the server's clock hangs, China Standard Time by default.
     """
     # What is this long is no time, and is not to be kept.
@@ -159,6 +162,8 @@ def _read_time(text: str, zone: tzinfo | None) -> datetime | None:
             time = datetime.fromisoformat(text)
         except ValueError:
             return None
+    if time.year < _EARLIEST:
+        return None
     return time if time.tzinfo else time.replace(tzinfo=zone or china())
 
 

@@ -298,6 +298,27 @@ class TestWithAJournal:
             resumed = again.known()
         assert without_doubt(resumed) == without_doubt(known)
 
+    async def test_a_crash_right_behind_a_gap_leaves_no_call_more_certain_than_it_was(
+        self, path: Path
+    ) -> None:
+        stage = Stage(path, track=True)
+        async with stage.listener:
+            stage.source.send(ANSWERED[0].payload)
+            await stage.settle()
+            stage.source.disconnect()
+            stage.source.connect()
+            await stage.settle()
+            assert stage.listener.calls["c1"].uncertain
+            epoch = json.loads(stage.known())["agents"]["epoch"]
+            while await asyncio.to_thread(self.kept_epoch, path) != epoch:
+                await asyncio.sleep(0)
+
+    @staticmethod
+    def kept_epoch(path: Path) -> int:
+        with visits.visit(path) as db:
+            ((kept,),) = db.execute("SELECT tracked FROM state")
+        return int(json.loads(kept)["agents"]["epoch"])
+
     async def test_a_run_that_did_not_track_leaves_nothing_to_go_on_with(self, path: Path) -> None:
         for track, expected in ((True, 1), (False, None), (True, 0)):
             stage = Stage(path, track=track)

@@ -173,7 +173,10 @@ def test_a_zone_in_the_text_wins_over_the_setting(text: str, expected: datetime)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2017.03.18", "2017.13.18 14:13:24", "2017.03.18 25:00:00", "1710000000000"],
+    [
+        *("", "now", "2017.03.18", "2017.13.18 14:13:24", "2017.03.18 25:00:00", "1710000000000"),
+        *("0001.01.01 00:00:00", "1969-12-31T23:59:59"),
+    ],
 )
 def test_what_is_no_time_is_none(text: str) -> None:
     assert read_time(text) is None

@@ -84,6 +84,10 @@ class Board:
         """The devices that are in calls, or were."""
         return tuple(dict.fromkeys((*self._at, *self._over_at, *self._gone)))
 
+    def knows(self, device: str) -> bool:
+        """Tell whether a device is in a call, or was."""
+        return device in self._at or device in self._over_at or device in self._gone
+
     def __len__(self) -> int:
         return len(self._in)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_two_neighbours_of_a_device_swapped_make_the_same_final_records(
                 assert record == straight.get(leg) or record.uncertain, lines[first].text
             swaps += 1
     assert swaps or len(lines) < 3
+
+
+@pytest.mark.parametrize("lines", TRANSCRIPTS)
+def test_who_remembers_at_any_moment_goes_on_as_who_never_stopped(lines: list[Line]) -> None:
+    straight, tracked = tracking(), tracking()
+    for line in lines:
+        follows = straight.apply(line.event())
+        again = tracking()
+        again.remember(tracked.remembered())
+        tracked = again
+        assert tracked.apply(line.event()) == follows, line.text
+    assert json.loads(tracked.remembered()) == json.loads(straight.remembered())
 
 
 def final_records(came: list[tuple[Line, float]]) -> dict[tuple[str, str], CallRecord]:
