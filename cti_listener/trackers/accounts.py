@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from cti_listener.trackers.facts import (
     is_known,
     unpacked,
 )
-from cti_listener.trackers.legs import Leg
+from cti_listener.trackers.legs import Leg, Substance
 from cti_listener.values import EventKey
 
 DIRECTIONS: Final[MappingProxyType[str, Direction]] = MappingProxyType(
@@ -35,6 +37,10 @@ DIRECTIONS: Final[MappingProxyType[str, Direction]] = MappingProxyType(
     }
 )
 """What `callType` means; a value that is not listed counts as absent."""
+
+_substance = attrgetter(
+    *(one.name for one in fields(CallRecord) if one.name not in {"events", "revision", "user_data"})
+)
 
 IsInternal = Callable[[str], bool]
 """Tells whether a party, as a full id, is one of ours."""
@@ -80,8 +86,8 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     )
 
 
-def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
-    """Make the record of a leg that is over.
+def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRecord, Substance]:
+    """Make the record of a leg that is over; return what it says, too, to be held against others.
 
     Args:
         leg: The leg.
@@ -100,7 +106,8 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         handed_in = next((by for by, to, _, _ in read.transfers if to == leg.device), None)
         consulted += tuple([one for by, _, _, one in read.transfers if one and by == leg.device])
     answered = read.answered if read.answered is None else min(read.answered, ended)
-    return CallRecord(
+    user_data = said.get("user_data")
+    record = CallRecord(
         id=leg.call,
         former_ids=_distinct(leg.former),
         device=leg.device,
@@ -119,7 +126,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         queue=said.get("queue"),
         trunk_group=said.get("trunk_group"),
         trunk_member=said.get("trunk_member"),
-        user_data=unpacked(said.get("user_data")),
+        user_data=unpacked(user_data),
         transferred_from=handed_in,
         transferred_to=handed_on,
         members=tuple(read.members),
@@ -138,6 +145,14 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> CallRecord:
         revision=leg.told + 1,
         events=_keys(leg, read.facts),
     )
+    return record, (*_substance(record), user_data)
+
+
+def differ(one: Substance, other: Substance) -> bool:
+    """Tell whether two records say something else."""
+    if one == other:
+        return False
+    return one[:-1] != other[:-1] or unpacked(one[-1]) != unpacked(other[-1])
 
 
 def _end_of(leg: Leg, read: Reading) -> datetime | None:

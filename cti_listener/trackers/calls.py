@@ -7,9 +7,7 @@ read from their facts (`accounts`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from operator import attrgetter
 from sys import intern
 from typing import Any, Final
 
@@ -29,13 +27,13 @@ from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
 from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from cti_listener.trackers import steps
-from cti_listener.trackers.accounts import IsInternal, call_of, record_of
+from cti_listener.trackers.accounts import IsInternal, call_of, differ, record_of
 from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
 from cti_listener.trackers.allocations import Allocations
 from cti_listener.trackers.board import LINGER, Board
 from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
-from cti_listener.trackers.legs import SETTLED, Leg
+from cti_listener.trackers.legs import SETTLED, Leg, Substance
 from cti_listener.trackers.states import ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
@@ -44,11 +42,6 @@ from cti_listener.values import NO_CALL, NO_CALLS
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
-
-_substance = attrgetter(
-    *(one.name for one in fields(CallRecord) if one.name not in {"events", "revision"})
-)
-"""What a record is told anew for, if it has changed."""
 
 _RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 _SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
@@ -413,8 +406,8 @@ class CallTracker:
             board.confirm(leg.device)
         self._link(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
-            leg.record = self._record(leg)
-            telling.add(CallEnded, leg.device, call=leg.record, inferred=inferred)
+            record, leg.substance = self._record(leg)
+            telling.add(CallEnded, leg.device, call=record, inferred=inferred)
         leg.told = 1
         self._note_work_to_come(leg)
 
@@ -469,12 +462,12 @@ class CallTracker:
 
     def _revise(self, leg: Leg, telling: Telling) -> None:
         """Tell a record anew if more than the list of its events has changed."""
-        before = leg.record
+        before = leg.substance
         if before is None or CallRevised not in self._wanted:
             return
-        record = self._record(leg)
-        if _substance(record) != _substance(before):
-            leg.told, leg.record = record.revision, record
+        record, substance = self._record(leg)
+        if differ(substance, before):
+            leg.told, leg.substance = record.revision, substance
             telling.add(CallRevised, leg.device, call=record)
 
     # Wrap-up
@@ -583,7 +576,7 @@ class CallTracker:
         if CallEnded in self._wanted or CallRevised in self._wanted:
             for leg in (*board.just_over, *board.recording, *self._wrap_ups):
                 if leg.told:
-                    leg.record = replace(self._record(leg), revision=leg.told)
+                    _, leg.substance = self._record(leg)
 
     def _over(self, device: str, call: str) -> Leg | None:
         """Return a leg of the board that is over."""
@@ -595,5 +588,5 @@ class CallTracker:
     def _call(self, *legs: Leg) -> Call:
         return call_of(legs, self._is_internal, epoch=self.board.epoch)
 
-    def _record(self, leg: Leg) -> CallRecord:
+    def _record(self, leg: Leg) -> tuple[CallRecord, Substance]:
         return record_of(leg, self._is_internal, epoch=self.board.epoch)

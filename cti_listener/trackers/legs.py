@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-from cti_listener.records import CallRecord, State
+from cti_listener.records import State
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import INFERRED, Fact, ends_in, in_order
 from cti_listener.trackers.states import (
@@ -43,6 +43,10 @@ EARLIEST: Final = timedelta(seconds=-2)
 _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
 """What makes of a device the one who calls, or is called, if it is its own step."""
+
+Substance: TypeAlias = tuple[Any, ...]
+"""What a record is told anew for, if it has changed: kept instead of the record, which is seven
+times as large; the user data, last, as facts keep them."""
 
 _NO_STEP: Final[frozenset[Step]] = frozenset()
 
@@ -82,7 +86,7 @@ class Leg:
         handed: By whom and to whom it has been told to be handed over.
         ended: It is over.
         told: How often its record has been told.
-        record: As it was told last, if anybody wants to hear of changes.
+        substance: What its record came to when it was told last, if anybody wants records.
         agent: Who sat there when it was answered, or ended.
         allocated: Since when the agent had been set aside for it, when it rang; None: for none.
         consults: Calls this device made to talk about it.
@@ -113,9 +117,9 @@ class Leg:
         "merged_into",
         "namespace",
         "original",
-        "record",
         "sign",
         "state",
+        "substance",
         "told",
         "uncertain",
         "wrap_up",
@@ -139,7 +143,7 @@ class Leg:
         self.calls: bool | None = None
         self.handed: tuple[str | None, str | None] | None = None
         self.told = 0
-        self.record: CallRecord | None = None
+        self.substance: Substance | None = None
         self.agent: str | None = None
         self.consults: tuple[str, ...] = ()
         self.original: str | None = None
@@ -343,6 +347,6 @@ class Leg:
         self.consults += other.consults
         self.begun = self.begun or other.begun
         if other.told > self.told:
-            self.told, self.record = other.told, other.record
+            self.told, self.substance = other.told, other.substance
         if other.latest is not None and not self.is_late(other.latest):
             self.latest, self.state = other.latest, other.state

@@ -12,7 +12,7 @@ from cti_listener.trackers.facts import Fact
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
-_KEPT: Final = tuple(name for name in Leg.__slots__ if name != "record")
+_KEPT: Final = tuple(name for name in Leg.__slots__ if name != "substance")
 _TIMES: Final = ("sign", "expired", "allocated")
 _TUPLES: Final = ("former", "consults", "handed")
 
