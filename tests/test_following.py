@@ -305,13 +305,16 @@ class TestWithAJournal:
         async with stage.listener:
             stage.source.send(ANSWERED[0].payload)
             await stage.settle()
+            await stage.clock.advance(2.0)  # since it was kept last
             stage.source.disconnect()
             stage.source.connect()
             await stage.settle()
             assert stage.listener.calls["c1"].uncertain
             epoch = json.loads(stage.known())["agents"]["epoch"]
-            while await asyncio.to_thread(self.kept_epoch, path) != epoch:
-                await asyncio.sleep(0)
+            stage.source.send(ANSWERED[1].payload)  # once this is on disk, so is the rest
+            await stage.settle()
+            crashed = self.image(path)
+        assert await asyncio.to_thread(self.kept_epoch, crashed) == epoch
 
     @staticmethod
     def kept_epoch(path: Path) -> int:

@@ -77,10 +77,10 @@ def said_in(fact: Fact, namespace: str | None) -> dict[str, Any]:
     """Return what else a fact says, by name; parties as full ids."""
     step, told = fact[2], fact[4]
     said: dict[str, Any] = {}
-    # A comprehension and `strict=` take as long again.
+    # A comprehension and `strict=` take as long again: `noqa` for both.
     for name, one in zip(TOLD[step], told):  # noqa: B905
         if one or (one is not None and one != ""):  # False and 0 say something
-            said[name] = one
+            said[name] = one  # noqa: PERF403
     for name in _PARTIES[step]:
         party = said.get(name)
         if party is not None and party.count("@") != 1:
