@@ -131,12 +131,13 @@ class Tracking:
             later = seat is not None and seat.mode != ALLOCATED and seat.since > happened
             calls.allocated(device, happened, seat.since if seat is not None and later else None)
             return ()
+        serial = event.serial if type(event.serial) is int else -1
+        if seat is None or seat.latest != (happened, serial):
+            return ()  # it is late, and what came first says how it stands
         freed = calls.freed(device, happened, now, key)
-        if type(event) is not AgentLoggedOn or seat is None or seat.agent is None:
-            return freed
-        if seat.latest is None or seat.latest[0] > happened:  # somebody else sits there by now
-            return freed
-        return (*freed, *calls.seated(device, seat.agent, happened, now, key))
+        if type(event) is AgentLoggedOn and seat.agent is not None:
+            return (*freed, *calls.seated(device, seat.agent, happened, now, key))
+        return freed
 
     @property
     def devices(self) -> tuple[str, ...]:

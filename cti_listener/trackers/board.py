@@ -180,7 +180,7 @@ class Board:
             return next((one for one in others if told in (one.call, *one.former)), None)
         if not any(one.holds for one in others):
             return None
-        began = min(fact[0] for fact in leg.facts)
+        began = min(fact[:2] for fact in leg.facts)
         return next((one for one in others if one.held_at(began)), None)
 
     def silent_since(self, limit: datetime) -> list[Leg]:

@@ -367,9 +367,8 @@ class CallTracker:
         """Tell of a step what each device in the call is told."""
         step, party = fact[2], fact[3]
         if step == steps.HELD:
-            for one in self.board.at(leg.device):
-                if one is not leg and one.calls and party == leg.device:
-                    self._link(one, telling)  # it may have come before this
+            if party == leg.device:
+                self._link_others(leg, telling)
             self._add(CallHeld, leg, telling, by=party)
         elif step == steps.RETRIEVED:
             self._add(CallRetrieved, leg, telling, by=party)
@@ -405,6 +404,7 @@ class CallTracker:
         if not board.at(leg.device) and not leg.uncertain:
             board.confirm(leg.device)
         self._link(leg, telling)
+        self._link_others(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             record, leg.substance = self._record(leg)
             telling.add(CallEnded, leg.device, call=record, inferred=inferred)
@@ -435,6 +435,12 @@ class CallTracker:
             consulted.original = leg.call
             if consulted.told:
                 self._revise(consulted, telling)
+
+    def _link_others(self, leg: Leg, telling: Telling) -> None:
+        """Note anew of which call the device's other calls are consultations: this may be late."""
+        for one in self.board.at(leg.device):
+            if one is not leg and one.calls:
+                self._link(one, telling)
 
     def _link(self, leg: Leg, telling: Telling) -> None:
         """Note of which call a leg is a consultation, by what is known when it begins, and ends."""

@@ -27,6 +27,7 @@ from cti_listener.trackers.states import (
 from cti_listener.trackers.steps import Step
 
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
+_HOLD_OR_NOT: Final = _HOLDS | {steps.CONNECTION_CLEARED}
 
 SETTLED: Final = 2**31
 """The epoch of a leg that is over: what is missed later is not of it."""
@@ -306,13 +307,13 @@ class Leg:
         elif called == self.device or (own and step in _CALLED):
             self.calls = False
 
-    def held_at(self, time: datetime) -> bool:
-        """Tell whether the device had the call on hold then."""
+    def held_at(self, began: tuple[datetime, int]) -> bool:
+        """Tell whether the device had the call on hold then, at a time and a serial."""
         held = False
         for fact in sorted(self.facts, key=in_order):
-            if fact[0] > time:
+            if fact[:2] > began:
                 break
-            if fact[3] == self.device and fact[2] in {steps.HELD, steps.RETRIEVED}:
+            if fact[3] == self.device and fact[2] in _HOLD_OR_NOT:
                 held = fact[2] == steps.HELD
         return held
 
