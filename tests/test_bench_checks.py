@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench.speed.receivers import LOOKED_INTO, Check
@@ -42,9 +44,11 @@ def test_the_first_fault_ends_the_race(came: list[Event], fault: str) -> None:
         _ = check.seconds
 
 
-def test_now_and_then_one_is_held_to_all_that_was_sent() -> None:
-    check = Check(Load(LOOKED_INTO, devices=2))
-    check.take(parse_event({**event_of(0, 2), "callingDevice": "wrong"}))
+@pytest.mark.parametrize("change", [{"callingDevice": "wrong"}, {"callingDevice": None}])
+@pytest.mark.parametrize("rate", [0, 2000])
+def test_now_and_then_one_is_held_to_all_that_was_sent(change: dict[str, Any], rate: int) -> None:
+    check = Check(Load(LOOKED_INTO, devices=2, rate=rate))
+    check.take(parse_event({**event_of(0, 2), **change}))
     with pytest.raises(AssertionError, match="121000 came with other values"):
         _ = check.seconds
 

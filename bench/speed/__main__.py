@@ -31,6 +31,9 @@ from bench.speed.starting import starting
 from bench.speed.throughput import throughput
 from bench.speed.tracked import tracked
 
+FEWEST = 1000
+"""With fewer events a race is over before it has begun."""
+
 
 def main() -> int:
     """Run the parts that are asked for; return 1 if a goal is not met."""
@@ -56,6 +59,8 @@ def main() -> int:
         "reconnecting": lambda _: reconnecting(rounds, crowd=not given.quick),
         "profile": lambda sender: profiled(sender, events, rounds),
     }
+    if rounds < 1 or events < FEWEST:
+        parser.error(f"--rounds: 1 at least; --events: {FEWEST:,} at least")
     unknown = set(given.only or ()) - parts.keys()
     if unknown:
         parser.error(f"--only: one of {', '.join(parts)}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 from websockets.asyncio.client import connect
 
-from bench.speed.ratios import Row, over, row
+from bench.speed.ratios import Row, in_time, over, row
 from bench.speed.receivers import Check
 from bench.speed.sender import NAMESPACE, Load
 from cti_listener import Event, Listener, parse_event
@@ -84,7 +84,7 @@ def latency(sender: str, events: int, rounds: int) -> Iterator[Row]:
     found: dict[str, list[list[float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            delays = asyncio.run(way(sender, load))
+            delays = asyncio.run(in_time(name, way, sender, load))
             if number:
                 found[name].append(delays)
     at = {

@@ -53,6 +53,7 @@ async def main():
     listener = Listener("{url}", namespace="zhen04.cc", wire="stomp", topics=topics, proxy=None)
     async with listener:
         print(time.perf_counter() - began, (resident() - before) / {count}, 0.0)
+        assert listener.stats().subscriptions == {count}
 asyncio.run(main())
 """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.speed import receivers
-from bench.speed.ratios import Row, row
+from bench.speed.ratios import Row, in_time, row
 from bench.speed.receivers import Receiver
 from bench.speed.sender import Load
 
@@ -41,7 +41,7 @@ def profiled(sender: str, events: int, rounds: int) -> Iterator[Row]:
         "the listener, each event twice": (receivers.ours_json, twice),
     }
     for name, (receiver, its_load) in loads.items():
-        found = [_sampled(receiver, sender, its_load) for _ in range(rounds + 1)][1:]
+        found = [_sampled(name, receiver, sender, its_load) for _ in range(rounds + 1)][1:]
         yield row(f"us a frame: {name}", [sum(one.values()) for one in found])
         files = {file for one in found for file in one}
         by_time = {file: statistics.median(one.get(file, 0.0) for one in found) for file in files}
@@ -52,7 +52,7 @@ def profiled(sender: str, events: int, rounds: int) -> Iterator[Row]:
         yield row("  all others", rest)
 
 
-def _sampled(receiver: Receiver, sender: str, load: Load) -> Mapping[str, float]:
+def _sampled(name: str, receiver: Receiver, sender: str, load: Load) -> Mapping[str, float]:
     """Receive; return the microseconds a frame that each file took."""
     hits: Counter[str] = Counter()
 
@@ -64,7 +64,7 @@ def _sampled(receiver: Receiver, sender: str, load: Load) -> Mapping[str, float]
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, EVERY, EVERY)
     try:
-        seconds = run(receiver(sender, load))
+        seconds = run(in_time(name, receiver, sender, load))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bench.speed.receivers import Receiver
 from bench.speed.sender import Load
+
+T = TypeVar("T")
 
 PATIENCE = 120.0
 """How long one race may take, in seconds; the slowest peer takes ten."""
@@ -65,18 +69,30 @@ def row(
 def race(
     sender: str, loads: Mapping[str, tuple[Receiver, Load]], rounds: int
 ) -> dict[str, list[float]]:
-    """Let each receive in turn, so many rounds; return the seconds of each. One goes before."""
+    """Let each receive in turn, so many rounds; return the seconds of each. One goes before.
+
+    Each round begins with another: what a machine's clock does meanwhile is not always the same
+    one's.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in loads}
+    names = deque(loads)
     for number in range(rounds + 1):
-        for name, (receiver, load) in loads.items():
+        names.rotate(1)
+        for name in names:
+            receiver, load = loads[name]
             gc.collect()
-            took = asyncio.run(_in_time(name, receiver, sender, load))
+            took = asyncio.run(in_time(name, receiver, sender, load))
             if number:
                 seconds[name].append(took)
     return seconds
 
 
-async def _in_time(name: str, receiver: Receiver, sender: str, load: Load) -> float:
+async def in_time(
+    name: str,
+    receiver: Callable[[str, Load], Coroutine[None, None, T]],
+    sender: str,
+    load: Load,
+) -> T:
     """Run a receiver; an event that never comes must not make the table wait for ever."""
     try:
         async with asyncio.timeout(PATIENCE):

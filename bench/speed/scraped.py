@@ -142,11 +142,13 @@ async def _prometheus(admin: AdminServer) -> AsyncIterator[None]:
 async def _silent_readers(admin: AdminServer) -> AsyncIterator[None]:
     writers = []
     for _ in range(READERS):
-        _, writer = await asyncio.open_connection("127.0.0.1", admin.port, limit=1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", admin.port, limit=1)
         writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await reader.readexactly(12) == b"HTTP/1.1 200"
         writers.append(writer)
     try:
         yield
     finally:
+        assert not any(writer.is_closing() for writer in writers), "a reader was cut off"
         for writer in writers:
             writer.close()

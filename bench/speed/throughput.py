@@ -23,7 +23,7 @@ STOMP_PEERS: dict[str, tuple[Receiver, float]] = {
 }
 """How many times as fast the listener should be."""
 
-MODULES = {"stomp.py": "stomp", "aiohttp": "aiohttp", "picows": "picows", "stompman": "stompman"}
+MODULES = {"stomp.py": "stomp", "picows": "picows", "stompman": "stompman"}
 
 
 def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:

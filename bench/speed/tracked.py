@@ -52,10 +52,17 @@ def tracked(sender: str, events: int, rounds: int) -> Iterator[Row]:
 
 
 async def _with_views(sender: str, load: Load) -> float:
+    views: list[Listener] = []
+
     def begin(listener: Listener) -> None:
         assert len(listener.calls) == 0
+        views.append(listener)
 
-    return await ours_of_calls(sender, load, begin)
+    took = await ours_of_calls(sender, load, begin)
+    (listener,) = views
+    assert len(listener.agents) > AGENTS / 2
+    assert any(call.answered for call in listener.calls.values())
+    return took
 
 
 async def _with_records(sender: str, load: Load) -> float:
