@@ -25,8 +25,11 @@ LONGEST: Final = 4096
 REST: Final = 10.0
 """For how long no text is kept after few came again to the byte, in seconds."""
 
-Said = tuple[tuple[Any, ...], int]
-"""What a text said: the values of the event's identity, and the hash the window knows it by."""
+Said = tuple[str | None, Any, int]
+"""What a text said: the event's device and name, and the hash the window knows it by.
+
+No more of it, lest all its values stay alive beside the text.
+"""
 
 
 class Dedupe:

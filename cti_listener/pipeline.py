@@ -191,7 +191,7 @@ class Pipeline:
                 name = hash(key) if self._commits is None else digest(key)
                 self._admit(payload, device, key, name, delivery, text=text)
                 if self._recall is not None and text is not None:
-                    self._texts.keep(text, (key, name))
+                    self._texts.keep(text, (device, key[4], name))
             else:
                 name = hash(key) if self._commits is None else digest(key)
                 kept = None if self._commits is None else text
@@ -212,11 +212,11 @@ class Pipeline:
         said = self._texts.said(text)
         if said is None:
             return False
-        key, name = said
-        if not self._dedupe.knows(name, self._now) or not self.interest.wants_still(key[2]):
+        device, event_name, name = said
+        if not self._dedupe.knows(name, self._now) or not self.interest.wants_still(device):
             return False
         try:
-            self._received[key[4]] += 1
+            self._received[event_name] += 1
         except KeyError:
             self._received_others += 1
         self._repeated += 1

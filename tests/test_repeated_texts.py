@@ -344,7 +344,7 @@ def test_texts_are_kept_once_so_many_of_the_latest_events_were_repeats() -> None
 def test_they_are_kept_no_more_and_not_at_once_again_when_few_come_again_to_the_byte() -> None:
     texts = Texts(share=0.24)
     assert texts.look(LOOK, LOOK, 0, 5.0)
-    texts.keep(b"{}", said := ((), 0))
+    texts.keep(b"{}", said := ("8001@a.cc", "held", 0))
     assert texts.look(LOOK + KEPT, LOOK + KEPT, few := 3 * KEPT // 25, 6.0)
     texts.keep(b"[]", said)
     assert (texts.said(b"{}"), texts.said(b"[]"), texts.said(b"")) == (said, said, None)
