@@ -351,7 +351,7 @@ def test_the_benchmark_prints_the_lines_that_are_shown() -> None:
     assert "make bench" in COMMANDS
     parts = ("--only", "throughput", "journal")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.speed", "--rounds", "1", "--events", "400", *parts],
+        [sys.executable, "-m", "bench.speed", "--rounds", "1", "--events", "1000", *parts],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
