@@ -41,11 +41,11 @@ help:
 demo: $(READY)
 	@$(BIN)/cti-listen --demo $(ARGS)
 
-# All of them side by side, each file by one process, and one process more than there are cores, for
+# All of them side by side, each file by one process, and two processes more than there are cores, for
 # many wait for programs; those that ARGS picks one behind the other.
-WORKERS = $$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 1)')
+WORKERS = $$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 2)')
 test: $(READY)
-	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 bench: $(BENCH_READY)
 	@$(BENCH)/bin/python -m bench.speed $(ARGS)
