@@ -86,7 +86,7 @@ class Following:
         if opened.tracked is not None:
             try:
                 await asyncio.to_thread(self._fold_again, tracking, opened)
-            except (KeyError, TypeError, ValueError, BadMessageError):
+            except (LookupError, TypeError, ValueError, BadMessageError):
                 log.warning("tracking_not_resumed", advice="every device is uncertain for a while")
                 tracking.forget()
         self._open = True

@@ -33,7 +33,7 @@ LONGEST = (
     "test_container.py",
     "test_app_service.py",
 )
-"""The files that take half a minute and more. They come first, else one of them comes last alone."""
+"""The files that take half a minute and more: first, lest one of them comes last alone."""
 
 
 @pytest.hookimpl(trylast=True)  # behind pytest-randomly

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -12,7 +12,7 @@ from cti_listener.records import State
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import Fact
 from cti_listener.trackers.legs import Leg, begins_anew
-from cti_listener.trackers.memory import leg_of, plain_leg, read_time
+from cti_listener.trackers.memory import read_time
 from cti_listener.trackers.states import RANKS
 
 LINGER: Final = timedelta(seconds=5)
@@ -25,11 +25,11 @@ NOT_DUE: Final = datetime.max.replace(tzinfo=UTC)
 """When nothing is to be forgotten."""
 
 REMEMBERED: Final = 8
-"""So many ids of calls that are over are known of each device: none of them begins again. So many
-recordings too whose end has yet to come: it is of no other call."""
+"""So many ids of calls that are over are known of each device, so that no straggler begins one of
+them anew. So many recordings too whose end has yet to come: it is of no other call."""
 
 
-class _Gone(NamedTuple):
+class Gone(NamedTuple):
     """A call that was over at a device.
 
     Attributes:
@@ -61,10 +61,12 @@ class Board:
         self.known: dict[tuple[str, str | None], Leg] = {}
         self._at: dict[str, tuple[Leg, ...]] = {}  # by device, those that go on
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
-        self._over: deque[tuple[datetime, Leg]] = deque()  # and until when to keep each
+        self._over: OrderedDict[Leg, datetime] = OrderedDict()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
-        self._gone: dict[str, tuple[_Gone, ...]] = {}  # by device
-        self._recording: deque[tuple[datetime, Leg]] = deque()  # whose recordings go on
+        self._gone: dict[str, tuple[Gone, ...]] = {}  # by device
+        # By device: forgotten, but for a recording of it that goes on; and when that is over.
+        self._recording: dict[str, tuple[Leg, ...]] = {}
+        self._recorded_until: deque[tuple[datetime, Leg]] = deque()
         self._recorded: dict[str, tuple[str, ...]] = {}  # by device: the ids of such recordings
         self._count = 0
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
@@ -118,7 +120,7 @@ class Board:
     @property
     def just_over(self) -> list[Leg]:
         """The legs that wait for what comes late."""
-        return [leg for _, leg in self._over if leg.ended]
+        return [leg for leg in self._over if leg.ended]
 
     def is_gone(self, device: str, call: str, fact: Fact | None = None) -> bool:
         """Tell whether a call is one of the last that were over at a device, and forgotten.
@@ -128,7 +130,7 @@ class Board:
             call: Its id.
             fact: What came of it; it is not gone if this has it go on behind its end.
         """
-        gone = self._gone_at(device, call)
+        gone = self.gone_at(device, call)
         if gone is None or fact is None:
             return gone is not None
         again = begins_anew(fact, device, given_up=gone.given_up)
@@ -137,11 +139,11 @@ class Board:
     @property
     def recording(self) -> list[Leg]:
         """The legs that wait for the end of a recording, and for nothing else."""
-        return [leg for _, leg in self._recording]
+        return [leg for _, leg in self._recorded_until]
 
     def recording_at(self, device: str) -> tuple[Leg, ...]:
         """Return the legs of a device that are over, and of which a recording goes on."""
-        return tuple([leg for leg in self.recording if leg.device == device])
+        return self._recording.get(device, ())
 
     def was_recorded(self, device: str, record: str | None) -> bool:
         """Tell whether a recording is of a call that was over at a device, and is forgotten."""
@@ -152,15 +154,16 @@ class Board:
         leg = self.known.get((device, call))
         if leg is not None:
             return leg.end if leg.told else None
-        gone = self._gone_at(device, call)
+        gone = self.gone_at(device, call)
         return None if gone is None else gone[1:3]
 
     def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a call that is forgotten was over at a device behind this."""
-        gone = self._gone_at(device, call)
+        gone = self.gone_at(device, call)
         return gone is not None and fact[:2] <= gone[1:3]
 
-    def _gone_at(self, device: str, call: str) -> _Gone | None:
+    def gone_at(self, device: str, call: str) -> Gone | None:
+        """Return how a call was over at a device that is forgotten, if it is one of the last."""
         known = self._gone.get(device)
         if not known:
             return None
@@ -210,10 +213,12 @@ class Board:
         device, over = leg.device, self._over
         self._leave(leg)
         self.known[device, leg.call] = leg
-        over.append((now + LINGER, leg))
+        if over.pop(leg, None) is not None:  # it was taken for over before
+            _take_out(self._over_at, device, leg)
+        over[leg] = now + LINGER
         there = self._over_at.get(device)
         self._over_at[device] = (leg,) if there is None else (leg, *there)
-        self.due = over[0][0]
+        self.due = min(self.due, over[leg])
 
     def rename(self, leg: Leg, call: str, fact: Fact) -> None:
         """Go on with a leg under another id.
@@ -235,15 +240,16 @@ class Board:
 
     def forget(self, now: datetime) -> None:
         """Forget the legs that have waited long enough."""
-        over = self._over
-        while over and over[0][0] < now:
-            _, leg = over.popleft()
+        over, recorded = self._over, self._recorded_until
+        while over and over[next(iter(over))] < now:
+            leg, _ = over.popitem(last=False)
             _take_out(self._over_at, leg.device, leg)
             if leg.ended:
                 self._forget(leg, now)
-        self.due = over[0][0] if over else NOT_DUE
-        while self._recording and self._recording[0][0] < now:
-            self._recording.popleft()
+        while recorded and recorded[0][0] < now:
+            _, leg = recorded.popleft()
+            _take_out(self._recording, leg.device, leg)
+        self.due = over[next(iter(over))] if over else NOT_DUE
 
     def _forget(self, leg: Leg, now: datetime) -> None:
         device, ids = leg.device, (leg.call, *leg.former)
@@ -251,14 +257,18 @@ class Board:
             if self.known.get((device, one)) is leg:
                 del self.known[device, one]
         if going_on := leg.recordings_going_on:
-            self._recording.append((now + RECORDING, leg))
+            self._keep_recording(leg, now + RECORDING)
             recorded = *self._recorded.get(device, ()), *going_on
             self._recorded[device] = recorded[-REMEMBERED:]
         if leg.told:
             ended, serial = (leg.latest or leg.facts[0])[:2]
             given_up = leg.expired is not None
-            gone = [_Gone(_digest(one), ended, serial, given_up) for one in ids]
+            gone = [Gone(_digest(one), ended, serial, given_up) for one in ids]
             self._gone[device] = (*self._gone.get(device, ()), *gone)[-REMEMBERED:]
+
+    def _keep_recording(self, leg: Leg, until: datetime) -> None:
+        self._recorded_until.append((until, leg))
+        self._recording[leg.device] = (*self.recording_at(leg.device), leg)
 
     def _leave(self, leg: Leg) -> None:
         self._count -= _take_out(self._at, leg.device, leg)
@@ -289,40 +299,40 @@ class Board:
 
     # For later runs
 
-    def remembered(self) -> dict[str, Any]:
-        """Return what there is, as plain values."""
+    def remembered(self, number: Callable[[Leg], int]) -> dict[str, Any]:
+        """Return what there is, as plain values; of legs the numbers."""
         return {
             "epoch": self.epoch,
-            "legs": [plain_leg(leg) for leg in self],
-            "over": [(until, plain_leg(leg)) for until, leg in self._over if leg.ended],
-            "gone": self._gone,
-            "recording": [(until, plain_leg(leg)) for until, leg in self._recording],
+            "at": [number(leg) for leg in self],
+            "over": [(until, number(leg)) for leg, until in self._over.items() if leg.ended],
+            "recording": [(until, number(leg)) for until, leg in self._recorded_until],
             "recorded": self._recorded,
+            "gone": self._gone,
             "certain": self._certain,
         }
 
-    def remember(self, kept: dict[str, Any]) -> None:
+    def remember(self, kept: dict[str, Any], legs: Sequence[Leg]) -> None:
         """Go on with what another board knew.
 
         Raises:
-            KeyError, ValueError, TypeError: It was no board's.
+            KeyError, IndexError, ValueError, TypeError: It was no board's.
         """
         self.epoch = kept["epoch"]
         self._gone = {
-            device: tuple([_Gone(digest, read_time(at), *more) for digest, at, *more in ids])
+            device: tuple([Gone(digest, read_time(at), *more) for digest, at, *more in ids])
             for device, ids in kept["gone"].items()
         }
-        for until, one in kept["recording"]:
-            self._recording.append((read_time(until), leg_of(one)))
         self._recorded = {device: tuple(ids) for device, ids in kept["recorded"].items()}
         self._certain = dict(kept["certain"])
-        for until, one in kept["over"]:
-            leg = leg_of(one)
-            self.lay_aside(leg, datetime.fromisoformat(until) - LINGER)
+        for until, number in kept["recording"]:
+            self._keep_recording(legs[number], read_time(until))
+        for until, number in kept["over"]:
+            leg = legs[number]
+            self.lay_aside(leg, read_time(until) - LINGER)
             for call in leg.former:
                 self.known[leg.device, call] = leg
-        for one in kept["legs"]:  # behind these: a call may have come back under its own id
-            self.enter(leg_of(one))
+        for number in kept["at"]:  # behind these: a call may have come back under its own id
+            self.enter(legs[number])
 
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):

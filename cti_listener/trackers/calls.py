@@ -34,6 +34,7 @@ from cti_listener.trackers.board import LINGER, Board
 from cti_listener.trackers.facts import Fact, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg, Substance
+from cti_listener.trackers.memory import Numbers, leg_of
 from cti_listener.trackers.states import ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
@@ -116,7 +117,7 @@ class CallTracker:
             return ()
         board = self.board
         if now > board.due:
-            board.forget(now)
+            self._forget(now)
         key = key or event.key
         telling = self._telling.of(key, now)
         leg = known = board.known.get((device, event.call_id))
@@ -214,13 +215,13 @@ class CallTracker:
         """Find the leg of an event whose call is none that goes on, or is just over."""
         step, call = fact[2], event.call_id
         if step in _RECORDS:
-            return self._recorded_leg(fact, device) if call in NO_CALLS else None
+            return self._recorded_leg(fact, device, guess=call in NO_CALLS)
         if call is None or call in NO_CALLS:
             return None
         if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
             return leg
         gone = self.board.is_gone(device, call, fact)
-        if gone and step == steps.CONNECTION_CLEARED:
+        if step == steps.CONNECTION_CLEARED and self._says_nothing_new(device, call, fact):
             return None
         leg = Leg(device, call, event.namespace and intern(event.namespace), self.board.epoch)
         if gone:  # it may come back, and this have come before
@@ -229,15 +230,31 @@ class CallTracker:
             self.board.enter(leg)
         return leg
 
-    def _recorded_leg(self, fact: Fact, device: str) -> Leg | None:
-        """Find the leg whose recording ends: its end names no call."""
+    def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
+        """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
+        gone = self.board.gone_at(device, call)
+        return gone is not None and (
+            fact[3] != device or gone.given_up or fact[:2] <= (gone.ended, gone.serial)
+        )
+
+    def _recorded_leg(self, fact: Fact, device: str, *, guess: bool) -> Leg | None:
+        """Find the leg whose recording begins or ends: its end need not name the call.
+
+        Args:
+            fact: What was told.
+            device: Where.
+            guess: Nothing says of which call it is.
+        """
         board, record = self.board, fact[4][0]
-        known = (*board.at(device), *board.over_at(device))
-        for leg in (*known, *board.recording_at(device)):
+        going_on, over = board.at(device), board.over_at(device)
+        for leg in (*going_on, *over, *board.recording_at(device)):
             if any(one[2] in _RECORDS and one[4][0] == record for one in leg.facts):
                 return leg
+        if not guess or board.was_recorded(device, record):
+            return None
         # Its beginning was missed, or comes yet; with one call there is no doubt whose it is.
-        return known[0] if len(known) == 1 and not board.was_recorded(device, record) else None
+        known = going_on or over
+        return known[0] if len(known) == 1 else None
 
     def _follow_ids(self, leg: Leg | None, device: str, fact: Fact, telling: Telling) -> Leg | None:
         """Follow a call into the one it becomes; return the leg that goes on.
@@ -302,14 +319,16 @@ class CallTracker:
         leg.sign = telling.now
         if leg.catches_up(fact, late=late):
             return
-        if not late and (expected := leg.refuses(fact)):
+        unseen = leg.ended and not leg.begun and self.board.is_gone(leg.device, leg.call, fact)
+        waits = unseen and step == steps.CONNECTION_CLEARED  # its beginning may come yet
+        if not late and not waits and (expected := leg.refuses(fact)):
             self._suspect(leg, step, expected, telling)
         leg.take(fact, late=late)
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
         elif leg.begun and step in _SILENT:
             pass
-        elif not leg.begun and leg.ended and self.board.is_gone(leg.device, leg.call, fact):
+        elif unseen:
             pass  # of a call that is over, unless the device comes back to it
         elif leg.begun or step not in ENDINGS:
             self._tell(leg, fact, telling)
@@ -409,17 +428,17 @@ class CallTracker:
             record, leg.substance = self._record(leg)
             telling.add(CallEnded, leg.device, call=record, inferred=inferred)
         leg.told = 1
-        self._note_work_to_come(leg)
+        self._note_work_to_come(leg, telling.now)
 
-    def _note_work_to_come(self, leg: Leg) -> None:
+    def _note_work_to_come(self, leg: Leg, now: datetime) -> None:
         """Note that a leg is over, after which its agent may work.
 
         Nobody works after a consultation alone, unless the call it was about was long over.
         """
-        self._wrap_ups.ended(leg, counts=leg.agent is not None and self._is_last(leg))
+        self._wrap_ups.ended(leg, now, counts=leg.agent is not None and self._is_last(leg))
         for one in self.board.over_at(leg.device):  # the hang-up may have come behind its own
             if one.original == leg.call and one.agent is not None and self._is_last(one):
-                self._wrap_ups.ended(one, counts=True)
+                self._wrap_ups.ended(one, now, counts=True)
 
     def _is_last(self, leg: Leg) -> bool:
         """Tell whether a call that is over was about none, or one that was over long before."""
@@ -489,7 +508,7 @@ class CallTracker:
             now: When that came.
             key: What its event is known by.
         """
-        leg = self._wrap_ups.worked(device, work, self.board.at(device))
+        leg = self._wrap_ups.worked(device, work, self.board.at(device), now)
         _, since, until, known = work
         if leg is None or until is None or not known:
             return ()
@@ -553,7 +572,7 @@ class CallTracker:
 
     def expire(self, now: datetime) -> Sequence[Derived]:
         """Give up what has shown no sign for too long; return what follows from that."""
-        self.board.forget(now)
+        self._forget(now)
         telling = self._telling.of(None, now)
         for leg in self.board.silent_since(now - self._timeout):
             self._give_up(leg, telling)
@@ -563,33 +582,36 @@ class CallTracker:
 
     def remembered(self) -> dict[str, Any]:
         """Return what it knows, as plain values."""
+        number = Numbers()
+        board, wrap_ups = self.board.remembered(number), self._wrap_ups.remembered(number)
+        allocated = self._allocations.remembered()
         return {
-            "board": self.board.remembered(),
-            "allocated": self._allocations.remembered(),
-            **self._wrap_ups.remembered(),
+            "board": board,
+            "wrap_ups": wrap_ups,
+            "allocated": allocated,
+            "legs": number.legs,
         }
 
     def remember(self, kept: dict[str, Any]) -> None:
         """Go on with what another tracker knew.
 
         Raises:
-            KeyError, ValueError, TypeError: It was no tracker's.
+            KeyError, IndexError, ValueError, TypeError: It was no tracker's.
         """
-        board = self.board
-        board.remember(kept["board"])
+        legs = [leg_of(one) for one in kept["legs"]]
+        self.board.remember(kept["board"], legs)
+        self._wrap_ups.remember(kept["wrap_ups"], legs)
         self._allocations.remember(kept["allocated"])
-        self._wrap_ups.remember(kept, self._over)
         if CallEnded in self._wanted or CallRevised in self._wanted:
-            for leg in (*board.just_over, *board.recording, *self._wrap_ups):
+            for leg in legs:
                 if leg.told:
                     _, leg.substance = self._record(leg)
 
-    def _over(self, device: str, call: str) -> Leg | None:
-        """Return a leg of the board that is over."""
-        leg = self.board.known.get((device, call))
-        return leg if leg is not None and leg.told else None
-
     # Private
+
+    def _forget(self, now: datetime) -> None:
+        self.board.forget(now)
+        self._wrap_ups.forget(now)
 
     def _call(self, *legs: Leg) -> Call:
         return call_of(legs, self._is_internal, epoch=self.board.epoch)

@@ -202,8 +202,8 @@ class Leg:
 
     def is_before(self, time: datetime) -> bool:
         """Tell whether the device was out of the call then, and not for long."""
-        latest = self.latest
-        return latest is not None and EARLIEST <= time - latest[0] <= SOON
+        end = self.end
+        return end is not None and EARLIEST <= time - end[0] <= SOON
 
     def refuses(self, fact: Fact) -> frozenset[Step]:
         """Return what could have followed if this step cannot; else nothing."""

@@ -1,6 +1,7 @@
 """What trackers remember, as plain values, so that the journal can keep it, and back again.
 
-Times are ISO 8601 on disk; a leg's last record is made anew from its facts.
+Times are ISO 8601 on disk. Several may know a leg: it is kept once, and they keep its number.
+What its record came to is made anew from its facts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,27 @@ from cti_listener.values import EventKey
 _KEPT: Final = tuple(name for name in Leg.__slots__ if name != "substance")
 _TIMES: Final = ("sign", "expired", "allocated")
 _TUPLES: Final = ("former", "consults", "handed")
+
+
+class Numbers:
+    """Numbers legs, each once.
+
+    Attributes:
+        legs: Those that have a number, in order, as plain values.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.legs: list[dict[str, Any]] = []
+        self._known: dict[Leg, int] = {}
+
+    def __call__(self, leg: Leg) -> int:
+        """Return a leg's number."""
+        known = self._known.get(leg)
+        if known is None:
+            known = self._known[leg] = len(self.legs)
+            self.legs.append(plain_leg(leg))
+        return known
 
 
 def plain_leg(leg: Leg) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
-from typing import Any, TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
 
-from cti_listener.trackers.legs import Leg
-from cti_listener.trackers.memory import leg_of, plain_leg, read_time
+from cti_listener.trackers.legs import SOON, Leg
+from cti_listener.trackers.memory import read_time
+
+LATE: Final = timedelta(seconds=60)
+"""What is told of work after a call comes no later than this."""
 
 WrapUp: TypeAlias = tuple[str | None, datetime, datetime | None, bool]
 """What an event said of work after a call: whose, since when, until when (None: it goes on), and
@@ -15,13 +19,17 @@ whether nothing of it was missed."""
 
 
 class WrapUps:
-    """Keeps of each device the call that ended last where an agent sits, for the work after it."""
+    """Keeps of each device the call that ended last where an agent sits, for the work after it.
+
+    Not for long: work that counts begins within `SOON`, and what comes of it within `LATE`.
+    """
 
     def __init__(self) -> None:
         """Begin with no call that is over."""
         self._last: dict[str, Leg] = {}
         self._wrapping: dict[str, tuple[Leg, datetime]] = {}  # whose agent works after it, since
         self._working: dict[str, datetime] = {}  # whose agent does before the call has ended
+        self._until: deque[tuple[datetime, Leg]] = deque()  # when to be done with each of these
 
     def __repr__(self) -> str:
         return f"<WrapUps {len(self._wrapping)} going on>"
@@ -30,26 +38,31 @@ class WrapUps:
         yield from self._last.values()
         yield from (leg for leg, _ in self._wrapping.values())
 
-    def ended(self, leg: Leg, *, counts: bool) -> None:
+    def ended(self, leg: Leg, now: datetime, *, counts: bool) -> None:
         """Note that a leg is over.
 
         Args:
             leg: Which one.
+            now: When that came.
             counts: Whether its agent may work after it.
         """
         if counts:
             self._last[leg.device] = leg
+            self._until.append((now + SOON + LATE, leg))
         began = self._working.pop(leg.device, None)
         if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
             self._wrapping[leg.device] = self._last.pop(leg.device), began
 
-    def worked(self, device: str, work: WrapUp, going_on: tuple[Leg, ...]) -> Leg | None:
+    def worked(
+        self, device: str, work: WrapUp, going_on: tuple[Leg, ...], now: datetime
+    ) -> Leg | None:
         """Note that a device's agent works, or worked; return the leg after which that was.
 
         Args:
             device: Where.
             work: What was said of it.
             going_on: The device's calls, whose hang-ups may have yet to come.
+            now: When that came.
         """
         agent, since, until, _ = work
         last = self._last.get(device)
@@ -60,37 +73,42 @@ class WrapUps:
         if until is None:
             return None
         leg, began = self._wrapping.get(device, (None, None))
-        return leg if began == since else None
+        if leg is None or began != since:
+            return None
+        self._until.append((now + LATE, leg))
+        return leg
+
+    def forget(self, now: datetime) -> None:
+        """Be done with those of which nothing is to come, but for work that goes on."""
+        while self._until and self._until[0][0] < now:
+            _, leg = self._until.popleft()
+            if self._last.get(leg.device) is leg:
+                del self._last[leg.device]
+            known, _ = self._wrapping.get(leg.device, (None, None))
+            if known is leg and leg.wrap_up is not None:
+                del self._wrapping[leg.device]
 
     # For later runs
 
-    def remembered(self) -> dict[str, Any]:
-        """Return what it knows, as plain values."""
+    def remembered(self, number: Callable[[Leg], int]) -> dict[str, Any]:
+        """Return what it knows, as plain values; of legs the numbers."""
         return {
             "working": self._working,
-            "last": {device: plain_leg(leg) for device, leg in self._last.items()},
-            "wrapping": {
-                device: (plain_leg(leg), since) for device, (leg, since) in self._wrapping.items()
-            },
+            "last": [number(leg) for leg in self._last.values()],
+            "wrapping": [(number(leg), since) for leg, since in self._wrapping.values()],
+            "until": [(until, number(leg)) for until, leg in self._until],
         }
 
-    def remember(self, kept: dict[str, Any], known: Callable[[str, str], Leg | None]) -> None:
+    def remember(self, kept: dict[str, Any], legs: Sequence[Leg]) -> None:
         """Go on with what others knew.
 
-        Args:
-            kept: What they remembered.
-            known: Finds a leg that is over, by device and call, if there is one already.
-
         Raises:
-            KeyError, ValueError, TypeError: It was nobody's.
+            KeyError, IndexError, ValueError, TypeError: It was nobody's.
         """
-
-        def leg_again(one: dict[str, Any]) -> Leg:
-            return known(one["device"], one["call"]) or leg_of(one)
-
         self._working = {device: read_time(at) for device, at in kept["working"].items()}
-        self._last = {device: leg_again(one) for device, one in kept["last"].items()}
+        self._last = {leg.device: leg for leg in (legs[number] for number in kept["last"])}
         self._wrapping = {
-            device: (leg_again(one), read_time(since))
-            for device, (one, since) in kept["wrapping"].items()
+            legs[number].device: (legs[number], read_time(since))
+            for number, since in kept["wrapping"]
         }
+        self._until = deque((read_time(until), legs[number]) for until, number in kept["until"])
