@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 from cti_listener.clock import Clock
@@ -30,9 +31,8 @@ call: keeping it costs that much more."""
 
 KEPT_PER_LEG: Final = 20
 
-KEEPING: Final = 0.001
-"""Answers and gaps are kept at most once in so many seconds for each device in a call: it takes a
-hundredth of that."""
+SHARE: Final = 100.0
+"""What is known is kept anew no sooner than after so many times as long as that took."""
 
 KEPT_FOR: Final = 60.0
 """After so many seconds, too, if anything came."""
@@ -64,6 +64,7 @@ class Following:
         self._kept_at = 0.0
         self._unkept = 0  # events since what is known was kept
         self._untold = False  # something besides has changed what is known
+        self._rest = 0.0  # for how long it is not kept again, in seconds
         self._open = commits is None
 
     def begin(self) -> Tracking:
@@ -135,7 +136,7 @@ class Following:
         if self._commits is not None and self.tracking is not None:
             self._unkept += 1
             if self._unkept >= KEPT_EVERY + KEPT_PER_LEG * self.tracking.legs:
-                self._keep()
+                self._keep_soon()
 
     @property
     def devices(self) -> Sequence[str]:
@@ -185,9 +186,8 @@ class Following:
             self._keep()
 
     def _keep_soon(self) -> None:
-        """Keep what no event tells the next run; later, if it was kept just now."""
-        legs = 0 if self.tracking is None else self.tracking.legs
-        self._untold = self._clock.monotonic() < self._kept_at + KEEPING * legs
+        """Keep what is known; later, if it was kept just now."""
+        self._untold = self._clock.monotonic() < self._kept_at + self._rest
         if not self._untold:
             self._keep()
 
@@ -197,9 +197,11 @@ class Following:
         self._kept_at = self._clock.monotonic()
         if self._commits is None or self.tracking is None:
             return
+        began = perf_counter()
         try:
             known = self.tracking.remembered()
         except ValueError as error:  # a number of more digits than Python writes out
             log.warning("tracking_not_kept", problem=str(error))
             known = None
+        self._rest = SHARE * (perf_counter() - began)
         self._commits.keep_tracking(known)

@@ -24,6 +24,7 @@ from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.agents import AGENT_EVENTS, ALLOCATED, LOGGED_OFF, AgentTracker
 from cti_listener.trackers.base import Tracker
 from cti_listener.trackers.calls import TIMEOUT, CallTracker
+from cti_listener.trackers.facts import INFERRED
 from cti_listener.trackers.kinds import NEVER
 from cti_listener.values import full_id
 
@@ -127,14 +128,15 @@ class Tracking:
     ) -> Sequence[Derived]:
         """Have the calls know what an agent's event says of them."""
         calls, seat = self.call_tracker, self.agent_tracker.at(device)
+        moment = happened, event.serial if type(event.serial) is int else -1
+        latest = None if seat is None else seat.latest
+        late = latest is not None and latest > moment
         if type(event) is AgentAllocated:
-            later = seat is not None and seat.mode != ALLOCATED and seat.since > happened
-            calls.allocated(device, happened, seat.since if seat is not None and later else None)
+            calls.allocated(device, moment, latest if late else None)
             return ()
-        serial = event.serial if type(event.serial) is int else -1
-        if seat is None or seat.latest != (happened, serial):
-            return ()  # it is late, and what came first says how it stands
-        freed = calls.freed(device, happened, now, key)
+        if late or seat is None:
+            return ()  # what came first says how it stands
+        freed = calls.freed(device, moment, now, key)
         if type(event) is AgentLoggedOn and seat.agent is not None:
             return (*freed, *calls.seated(device, seat.agent, happened, now, key))
         return freed
@@ -151,7 +153,7 @@ class Tracking:
         before = self.is_allocated(device)
         agents = self.agent_tracker.adopt(device, snapshot, now, calls=there)
         if self.is_allocated(device) and not before:
-            self.call_tracker.allocated(device, snapshot.since or now, None)
+            self.call_tracker.allocated(device, (snapshot.since or now, INFERRED), None)
         return [*agents, *calls]
 
     def is_allocated(self, device: str) -> bool:

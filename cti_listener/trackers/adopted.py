@@ -64,8 +64,8 @@ def answer(device: str, call: CallSnapshot, now: datetime) -> Iterator[Fact]:
 
 def is_after(call: CallSnapshot, leg: Leg) -> bool:
     """Tell whether a call began when this leg of it was over: the device came back to it."""
-    began = call.alerted or call.answered
-    return began is not None and leg.latest is not None and began > leg.latest[0]
+    began, end = call.alerted or call.answered, leg.end
+    return began is not None and end is not None and began > end[0]
 
 
 def _full(party: str | None, device: str) -> str | None:

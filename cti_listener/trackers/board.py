@@ -9,8 +9,7 @@ from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from cti_listener.records import State
-from cti_listener.trackers import steps
-from cti_listener.trackers.facts import Fact
+from cti_listener.trackers.facts import Fact, Moment
 from cti_listener.trackers.legs import Leg, begins_anew
 from cti_listener.trackers.memory import read_time
 from cti_listener.trackers.states import RANKS
@@ -149,8 +148,8 @@ class Board:
         """Tell whether a recording is of a call that was over at a device, and is forgotten."""
         return record in self._recorded.get(device, ())
 
-    def end_of(self, device: str, call: str) -> tuple[datetime, int] | None:
-        """Return when a call that is over was so at a device, and that step's serial, if known."""
+    def end_of(self, device: str, call: str) -> Moment | None:
+        """Return when a call that is over was so at a device, if that is known."""
         leg = self.known.get((device, call))
         if leg is not None:
             return leg.end if leg.told else None
@@ -169,22 +168,6 @@ class Board:
             return None
         told = _digest(call)
         return next((one for one in reversed(known) if one.digest == told), None)
-
-    def consulted_about(self, leg: Leg) -> Leg | None:
-        """Find the call that a leg was made to talk about: named, or on hold as it began."""
-        at, over = self.at(leg.device), self.over_at(leg.device)
-        if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
-            return None
-        told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
-        if not told and not leg.calls:
-            return None
-        others = [one for one in (*at, *over) if one is not leg]
-        if told:
-            return next((one for one in others if told in (one.call, *one.former)), None)
-        if not any(one.holds for one in others):
-            return None
-        began = min(fact[:2] for fact in leg.facts)
-        return next((one for one in others if one.held_at(began)), None)
 
     def silent_since(self, limit: datetime) -> list[Leg]:
         """Return the legs that go on and have shown no sign since then."""

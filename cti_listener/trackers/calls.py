@@ -30,12 +30,13 @@ from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, differ, record_of
 from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
 from cti_listener.trackers.allocations import Allocations
-from cti_listener.trackers.board import LINGER, Board
-from cti_listener.trackers.facts import Fact, said_in
+from cti_listener.trackers.board import Board
+from cti_listener.trackers.consults import Consultations
+from cti_listener.trackers.facts import Fact, Moment, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg, Substance
 from cti_listener.trackers.memory import Numbers, leg_of
-from cti_listener.trackers.states import ENDINGS
+from cti_listener.trackers.states import BEGINNINGS, ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
@@ -85,6 +86,7 @@ class CallTracker:
         self._telling = Telling(wanted)
         self._wrap_ups = WrapUps()
         self._allocations = Allocations()
+        self._consultations = Consultations(self.board, self._revise)
         self.inconsistencies = 0
 
     def __repr__(self) -> str:
@@ -138,7 +140,7 @@ class CallTracker:
             self._take(leg, fact, telling)
         elif fact[2] not in _SILENT or leg is not known:
             if leg.agent is None:
-                self._note_seat(leg, fact)
+                self._note_seat(leg, fact, telling)
             self._tell(leg, fact, telling)
         return telling.notices
 
@@ -163,9 +165,9 @@ class CallTracker:
         telling = self._telling.of(None, now)
         for one in snapshot.calls:
             leg = self.board.known.get((device, one.id))
-            if leg is not None and leg.told and is_after(one, leg):
+            if leg is not None and leg.told and (leg.expired or is_after(one, leg)):
                 leg = None
-            elif leg is None and self.board.is_gone(device, one.id):
+            elif leg is None and self._is_over(device, one):
                 continue
             if leg is None:
                 leg = Leg(device, one.id, device.partition("@")[2] or None, self.board.epoch)
@@ -176,6 +178,13 @@ class CallTracker:
             if not leg.ended:
                 self._adopt_state(leg, one, telling)
         return telling.notices
+
+    def _is_over(self, device: str, one: CallSnapshot) -> bool:
+        """Tell whether what is said of a call is of a stay that is over, and forgotten."""
+        gone, began = self.board.gone_at(device, one.id), one.alerted or one.answered
+        if gone is None or gone.given_up:
+            return False
+        return began is None or began <= gone.ended
 
     def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
         """Be sure of a device if all its calls were named, and those that came since were seen."""
@@ -270,7 +279,7 @@ class CallTracker:
             return leg
         consulted = self.board.known.get((device, secondary))
         if leg is not None and said.get("by") == device and leg.call != secondary:
-            self._link_told(leg, secondary, consulted, telling)
+            self._consultations.told(leg, secondary, consulted, telling)
         if fact[2] == steps.TRANSFERRED:
             if said.get("to") != device or consulted is None:
                 return leg
@@ -306,16 +315,21 @@ class CallTracker:
             self.board.lay_aside(leg, telling.now)
         return leg
 
-    def _note_seat(self, leg: Leg, fact: Fact) -> None:
+    def _note_seat(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Note who sits there, and whether set aside for the call that rings."""
         if leg.agent is None and not leg.told:
             leg.agent = self._sits_at(leg.device)
-        self._allocations.rings(leg, fact)
+        if fact[2] == steps.DELIVERED and fact[3] == leg.device:
+            other = self._allocations.rings(leg, fact, self.board.at(leg.device))
+            if other is not None and other.told:
+                self._revise(other, telling)
 
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact that needs a closer look, and tell what follows."""
         step, late = fact[2], leg.is_late(fact)
-        self._note_seat(leg, fact)
+        if late and not leg.told and self._is_of_another_stay(leg, fact, telling):
+            return
+        self._note_seat(leg, fact, telling)
         leg.sign = telling.now
         if leg.catches_up(fact, late=late):
             return
@@ -326,10 +340,14 @@ class CallTracker:
         leg.take(fact, late=late)
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
-        elif leg.begun and step in _SILENT:
+        elif not unseen:  # else it is of a call that is over, unless the device comes back to it
+            self._tell_if_begun(leg, fact, telling)
+
+    def _tell_if_begun(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+        """Tell what a step means, unless all that is known of the call are ends."""
+        step = fact[2]
+        if leg.begun and step in _SILENT:
             pass
-        elif unseen:
-            pass  # of a call that is over, unless the device comes back to it
         elif leg.begun or step not in ENDINGS:
             self._tell(leg, fact, telling)
         elif step in _RECORDS:
@@ -339,6 +357,37 @@ class CallTracker:
             self._end(leg, telling)
         elif not leg.ended:
             self.board.lay_aside(leg, telling.now)  # its beginning may come yet
+
+    def _is_of_another_stay(self, leg: Leg, fact: Fact, telling: Telling) -> bool:
+        """Have a late fact taken by another stay of the device in this call, if it is of one.
+
+        Of a stay that is forgotten, it is dropped.
+        """
+        own, step = fact[3] == leg.device, fact[2]
+        if own and step == steps.CONNECTION_CLEARED:
+            if leg.begun and leg.has_come_back_behind(fact):
+                self._split(leg, fact, telling)
+                return True
+        elif own and step in BEGINNINGS:
+            return False
+        if fact[:2] >= min(one[:2] for one in leg.facts):
+            return False
+        over = self.board.over_at(leg.device)
+        earlier = next((one for one in over if one.told and one.call == leg.call), None)
+        if earlier is not None:
+            self._take(earlier, fact, telling)
+        return earlier is not None or self.board.gone_at(leg.device, leg.call) is not None
+
+    def _split(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+        """End a leg with its hang-up, which the device's next stay in the call has overtaken."""
+        behind = leg.part_with(fact)
+        leg.answered = any(one[2] == steps.ESTABLISHED for one in leg.facts)
+        leg.take(fact, late=False)
+        self._end(leg, telling)
+        again = Leg(leg.device, leg.call, leg.namespace, self.board.epoch)
+        self.board.enter(again)
+        for one in behind:
+            self._take(again, one, telling)
 
     def _take_late(self, leg: Leg, fact: Fact, telling: Telling, *, late: bool) -> None:
         """See whether what came after the end changes the record."""
@@ -370,7 +419,7 @@ class CallTracker:
         if not leg.begun:
             leg.begun = True
             if len(self.board.at(leg.device)) > 1:
-                self._link(leg, telling)
+                self._consultations.guess(leg, telling)
             self._add(CallStarted, leg, telling)
         if step == steps.ESTABLISHED:
             if not leg.answered and (party == leg.device or leg.calls is not False):
@@ -387,7 +436,7 @@ class CallTracker:
         step, party = fact[2], fact[3]
         if step == steps.HELD:
             if party == leg.device:
-                self._link_others(leg, telling)
+                self._consultations.guess_others(leg, telling)
             self._add(CallHeld, leg, telling, by=party)
         elif step == steps.RETRIEVED:
             self._add(CallRetrieved, leg, telling, by=party)
@@ -422,8 +471,8 @@ class CallTracker:
         board.lay_aside(leg, telling.now)
         if not board.at(leg.device) and not leg.uncertain:
             board.confirm(leg.device)
-        self._link(leg, telling)
-        self._link_others(leg, telling)
+        self._consultations.guess(leg, telling)
+        self._consultations.guess_others(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             record, leg.substance = self._record(leg)
             telling.add(CallEnded, leg.device, call=record, inferred=inferred)
@@ -435,49 +484,16 @@ class CallTracker:
 
         Nobody works after a consultation alone, unless the call it was about was long over.
         """
-        self._wrap_ups.ended(leg, now, counts=leg.agent is not None and self._is_last(leg))
+        self._wrap_ups.ended(
+            leg, now, counts=leg.agent is not None and self._consultations.is_last(leg)
+        )
         for one in self.board.over_at(leg.device):  # the hang-up may have come behind its own
-            if one.original == leg.call and one.agent is not None and self._is_last(one):
+            if (
+                one.original == leg.call
+                and one.agent is not None
+                and self._consultations.is_last(one)
+            ):
                 self._wrap_ups.ended(one, now, counts=True)
-
-    def _is_last(self, leg: Leg) -> bool:
-        """Tell whether a call that is over was about none, or one that was over long before."""
-        if leg.original is None:
-            return True
-        end, before = leg.end, self.board.end_of(leg.device, leg.original)
-        return end is not None and before is not None and end[0] - before[0] > LINGER
-
-    def _link_told(self, leg: Leg, call: str, consulted: Leg | None, telling: Telling) -> None:
-        """Note a consultation that is told by what ended it, and at its leg if there is one."""
-        leg.add_consult(call)
-        if consulted is not None and consulted.original is None:
-            consulted.original = leg.call
-            if consulted.told:
-                self._revise(consulted, telling)
-
-    def _link_others(self, leg: Leg, telling: Telling) -> None:
-        """Note anew of which call the device's other calls are consultations: this may be late."""
-        for one in self.board.at(leg.device):
-            if one is not leg and one.calls:
-                self._link(one, telling)
-
-    def _link(self, leg: Leg, telling: Telling) -> None:
-        """Note of which call a leg is a consultation, by what is known when it begins, and ends."""
-        about = self.board.consulted_about(leg)
-        before = self.board.known.get((leg.device, leg.original))
-        if (
-            about is not before and before is not None and before.holds
-        ):  # not when it began, as has come since
-            before.drop_consult(leg.call)
-            leg.original = None
-            if before.told:
-                self._revise(before, telling)
-        if about is not None:
-            leg.original = about.call
-            if leg.call not in about.consults:
-                about.add_consult(leg.call)
-                if about.told:
-                    self._revise(about, telling)
 
     def _give_up(self, leg: Leg, telling: Telling) -> None:
         """End a leg that nobody said to have ended."""
@@ -519,7 +535,7 @@ class CallTracker:
 
     # Agents
 
-    def allocated(self, device: str, since: datetime, until: datetime | None) -> None:
+    def allocated(self, device: str, since: Moment, until: Moment | None) -> None:
         """Note that a device's agent was set aside then: for the call that rang next.
 
         Args:
@@ -530,7 +546,7 @@ class CallTracker:
         self._allocations.begin(device, since, until, self.board.at(device))
 
     def freed(
-        self, device: str, time: datetime, now: datetime, key: tuple[Any, ...] | None
+        self, device: str, time: Moment, now: datetime, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
         """Note another event of a device's agent: what rang no earlier was no such call.
 

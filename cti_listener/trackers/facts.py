@@ -27,6 +27,9 @@ Fact: TypeAlias = tuple[
 its event is known by: the time as received, or the whole key where that cannot be put together from
 the rest; last, the call's id in that event. A plain tuple: a live call is mostly these."""
 
+Moment: TypeAlias = tuple[datetime, int]
+"""When something happened by the server's clock, and the serial of what said so (-1: none)."""
+
 _ENDS: Final = ("calling", "called")
 _LINE: Final = ("queue", "trunk_group", "trunk_member", "user_data")
 _RECORD: Final = ("record", "file", "success")

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from cti_listener.records import State
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import INFERRED, Fact, ends_in, in_order
+from cti_listener.trackers.facts import INFERRED, Fact, Moment, ends_in, in_order
 from cti_listener.trackers.states import (
     AFTER,
     BEGINNINGS,
@@ -27,7 +27,7 @@ from cti_listener.trackers.states import (
 from cti_listener.trackers.steps import Step
 
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
-_HOLD_OR_NOT: Final = _HOLDS | {steps.CONNECTION_CLEARED}
+_NO_HOLD: Final = frozenset({steps.RETRIEVED, steps.CONNECTION_CLEARED})
 
 SETTLED: Final = 2**31
 """The epoch of a leg that is over: what is missed later is not of it."""
@@ -92,6 +92,7 @@ class Leg:
         allocated: Since when the agent had been set aside for it, when it rang; None: for none.
         consults: Calls this device made to talk about it.
         original: The call that it is about.
+        original_told: That was told, not guessed.
         merged_into: The conference into which it went, and when.
         expired: When it was given up: its last sign, by the server's clock.
         wrap_up: For how long the agent worked after it, in seconds.
@@ -118,6 +119,7 @@ class Leg:
         "merged_into",
         "namespace",
         "original",
+        "original_told",
         "sign",
         "state",
         "substance",
@@ -140,7 +142,7 @@ class Leg:
         self.sign: datetime
         self.uncertain = self.begun = self.answered = self.ended = False
         self.holds = False
-        self.allocated: datetime | None = None
+        self.allocated: Moment | None = None
         self.calls: bool | None = None
         self.handed: tuple[str | None, str | None] | None = None
         self.told = 0
@@ -148,6 +150,7 @@ class Leg:
         self.agent: str | None = None
         self.consults: tuple[str, ...] = ()
         self.original: str | None = None
+        self.original_told = False
         self.merged_into: tuple[str, datetime] | None = None
         self.expired: datetime | None = None
         self.wrap_up: float | None = None
@@ -186,11 +189,20 @@ class Leg:
         return self.ended and self.agent is None and end is not None and end[0] >= time
 
     @property
-    def end(self) -> tuple[datetime, int] | None:
-        """Time and serial of the device's own hang-up, or if there is none, of the latest step."""
+    def end(self) -> Moment | None:
+        """When the device hung up first, or if that is not known, its latest step."""
+        if not self.facts:
+            return None
         own = (one for one in self.facts if one[3] == self.device)
-        last = max((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
-        return last or (self.latest and self.latest[:2])
+        first = min((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
+        return first or (self.latest or self.facts[-1])[:2]
+
+    def has_come_back_behind(self, fact: Fact) -> bool:
+        """Tell whether the device has begun it anew behind this hang-up, which so came late."""
+        return any(
+            one[2] in BEGINNINGS and one[3] == self.device and one[:2] > fact[:2]
+            for one in self.facts
+        )
 
     def part_with(self, fact: Fact) -> list[Fact]:
         """Give away what is behind a step that began another stay in the call, in order."""
@@ -307,15 +319,22 @@ class Leg:
         elif called == self.device or (own and step in _CALLED):
             self.calls = False
 
-    def held_at(self, began: tuple[datetime, int]) -> bool:
-        """Tell whether the device had the call on hold then, at a time and a serial."""
-        held = False
+    def held_since(self, began: Moment) -> Moment | None:
+        """Return since when the device had the call on hold at a moment; None: it had not.
+
+        A hold of the same second counts: it is the server that puts one call on hold for another.
+        """
+        since = None
         for fact in sorted(self.facts, key=in_order):
-            if fact[:2] > began:
+            if fact[0] > began[0]:
                 break
-            if fact[3] == self.device and fact[2] in _HOLD_OR_NOT:
-                held = fact[2] == steps.HELD
-        return held
+            if fact[3] != self.device:
+                continue
+            if fact[2] == steps.HELD:
+                since = fact[:2]
+            elif fact[2] in _NO_HOLD and fact[:2] <= began:
+                since = None
+        return since
 
     def is_told_more_by(self, fact: Fact) -> bool:
         """Tell whether a step of which it has one already says what that did not."""

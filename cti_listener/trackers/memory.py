@@ -6,15 +6,16 @@ What its record came to is made anew from its facts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from cti_listener.trackers.facts import Fact
+from cti_listener.trackers.facts import Fact, Moment
 from cti_listener.trackers.legs import Leg
 from cti_listener.values import EventKey
 
 _KEPT: Final = tuple(name for name in Leg.__slots__ if name != "substance")
-_TIMES: Final = ("sign", "expired", "allocated")
+_TIMES: Final = ("sign", "expired")
 _TUPLES: Final = ("former", "consults", "handed")
 
 
@@ -58,6 +59,8 @@ def leg_of(kept: dict[str, Any]) -> Leg:
         setattr(leg, name, read_time(value) if name in _TIMES and value else value)
     leg.facts = [_fact_of(one) for one in kept["facts"]]
     leg.latest = None if kept["latest"] is None else _fact_of(kept["latest"])
+    if leg.allocated is not None:
+        leg.allocated = read_moment(kept["allocated"])
     if leg.merged_into is not None:
         leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
     return leg
@@ -66,6 +69,12 @@ def leg_of(kept: dict[str, Any]) -> Leg:
 def read_time(kept: str) -> datetime:
     """Return a time that was kept."""
     return datetime.fromisoformat(kept)
+
+
+def read_moment(kept: Sequence[Any]) -> Moment:
+    """Return a moment that was kept."""
+    time, serial = kept
+    return read_time(time), serial
 
 
 def _fact_of(kept: list[Any]) -> Fact:
