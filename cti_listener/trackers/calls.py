@@ -364,13 +364,13 @@ class CallTracker:
         Of a stay that is forgotten, it is dropped.
         """
         own, step = fact[3] == leg.device, fact[2]
-        if own and step == steps.CONNECTION_CLEARED:
-            if leg.begun and leg.has_come_back_behind(fact):
+        if fact[:2] >= min(one[:2] for one in leg.facts):
+            overtaken = own and step == steps.CONNECTION_CLEARED and leg.begun
+            if overtaken and leg.has_come_back_behind(fact):
                 self._split(leg, fact, telling)
                 return True
-        elif own and step in BEGINNINGS:
             return False
-        if fact[:2] >= min(one[:2] for one in leg.facts):
+        if own and step in BEGINNINGS:
             return False
         over = self.board.over_at(leg.device)
         earlier = next((one for one in over if one.told and one.call == leg.call), None)

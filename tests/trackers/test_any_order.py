@@ -152,6 +152,13 @@ class AnyOrder(RuleBasedStateMachine):
             )
         )
 
+    @rule()
+    def goes_on_in_the_next_run(self) -> None:
+        kept = self.tracked.remembered()
+        self.tracked = tracking(timeout=600.0)
+        self.tracked.remember(kept)
+        assert self.tracked.remembered() == kept
+
     @property
     def _now(self) -> Any:
         return BEGINNING + timedelta(seconds=self.seconds)
