@@ -116,17 +116,22 @@ def _call_on_hold(device: int) -> Iterator[bytes]:
 
 
 def _per_dead_call() -> float:
-    """Let calls begin and end, and see what is left of them some seconds later."""
+    """Let calls begin and end, and see what is left of them when none goes on any more."""
     tracking = _tracking()
     centre = Centre(1, agents=100, rate=20.0, namespace=NAMESPACE)
     now = datetime.now(UTC)
 
     def run(seconds: float) -> int:
-        ended = 0
+        nonlocal now
+        ended, began = 0, now
         for at, event in centre.run(seconds):
-            came = Delivery(received_at=now + timedelta(seconds=at))
-            notices = tracking.apply(parse_event(event, delivery=came))
+            now = began + timedelta(seconds=at)
+            notices = tracking.apply(parse_event(event, delivery=Delivery(received_at=now)))
             ended += sum(type(one) is CallEnded for one in notices)
+        for _ in range(2):  # those that go on are given up, then forgotten
+            now += timedelta(days=1)
+            tracking.expire(now)
+        assert not tracking.calls
         return ended
 
     tracemalloc.start()
