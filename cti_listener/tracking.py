@@ -32,6 +32,10 @@ INTERNAL = r"\d{1,6}"
 """Which user parts are ours by default: numbers too short for an outside line."""
 
 
+_OF_CALLS = frozenset({AgentAllocated, AgentLoggedOn})
+"""What is said of an agent and always says something of calls."""
+
+
 class Tracking:
     """Folds events into calls and agents.
 
@@ -105,14 +109,15 @@ class Tracking:
         return self.call_tracker.apply(event, key)
 
     def _apply_to_agent(self, event: Event, key: tuple[Any, ...] | None) -> Sequence[Derived]:
-        device, happened = event.device, event.event_time
+        device = event.device
         if device is None:
             return ()
         agents, calls = self.agent_tracker, self.call_tracker
         notices = agents.apply(event, key, calls.calls_at)
-        now = event.delivery.received_at or happened or NEVER
+        now = event.delivery.received_at or event.event_time or NEVER
         follow: list[Derived] = []
-        if happened is not None:
+        told = type(event) in _OF_CALLS or calls.minds_agent(device)
+        if told and (happened := event.event_time) is not None:
             follow += self._tell_calls(event, device, happened, now, key)
         for work in agents.wrap_ups:
             follow += calls.worked_after(device, work, now, key)

@@ -6,7 +6,7 @@ Agent events and those of calls are counted apart: of one second, an agent's eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cti_listener.trackers import steps
@@ -16,37 +16,44 @@ from cti_listener.trackers.memory import read_moment
 
 
 class Allocations:
-    """Knows of each device since when an agent is set aside there, until a call has rung."""
+    """Knows of each device since when an agent is set aside there, and which call that became."""
 
     def __init__(self) -> None:
         """Begin with nobody set aside."""
-        self._since: dict[str, Moment] = {}
+        self._since: dict[str, Moment] = {}  # until a call has rung
+        self._won: dict[str, Leg] = {}  # until the agent's next event
 
     def __repr__(self) -> str:
         return f"<Allocations {len(self._since)} open>"
 
-    def rings(self, leg: Leg, fact: Fact, legs: Iterable[Leg]) -> Leg | None:
+    def __contains__(self, device: str) -> bool:
+        return device in self._since or device in self._won
+
+    def rings(self, leg: Leg, fact: Fact) -> Leg | None:
         """Note that a call rings: it is the one that an agent was set aside for, if one was.
 
         Args:
             leg: The call.
             fact: What says so.
-            legs: The device's calls.
 
         Returns:
             The call that was taken for it before, and rang later.
         """
-        since = self._since.get(leg.device)
+        device = leg.device
+        since = self._since.get(device)
         if since is not None and fact[0] >= since[0]:
-            leg.allocated = self._since.pop(leg.device)
+            leg.allocated = self._since.pop(device)
+            self._won[device] = leg
             return None
-        for one in legs:
-            if one is not leg and one.allocated is not None and one.allocated[0] <= fact[0]:
-                rang = _rang(one)
-                if rang is not None and fact[:2] < rang:
-                    leg.allocated, one.allocated = one.allocated, None
-                    return one
-        return None
+        won = self._won.get(device)
+        rang = None if won is None or won is leg else _rang(won)
+        if won is None or won.allocated is None or rang is None or fact[:2] >= rang:
+            return None
+        if fact[0] < won.allocated[0]:
+            return None
+        leg.allocated, won.allocated = won.allocated, None
+        self._won[device] = leg
+        return won
 
     def begin(self, device: str, since: Moment, until: Moment | None, legs: Iterable[Leg]) -> None:
         """Note that an agent is set aside.
@@ -67,40 +74,42 @@ class Allocations:
                 found, first = leg, rang
         if found is not None:
             found.allocated = found.allocated or since
+            self._won[device] = found
         elif until is None:
             self._since[device] = max(since, self._since.get(device, since))
 
-    def end(self, device: str, time: Moment, legs: Iterable[Leg]) -> list[Leg]:
-        """Note another event of the agent; return the calls that rang no earlier after all.
+    def end(self, device: str, time: Moment) -> Leg | None:
+        """Note another event of the agent; return a call that rang no earlier after all.
 
         Args:
             device: Where.
             time: When it happened.
-            legs: The device's calls, those that are just over too.
         """
         since = self._since.get(device)
         if since is not None and since < time:
             del self._since[device]
-        later = []
-        for leg in legs:
-            if leg.allocated is not None and leg.allocated < time:
-                rang = _rang(leg)
-                if rang is not None and time[0] <= rang[0]:
-                    leg.allocated = None
-                    later.append(leg)
-        return later
+        won = self._won.get(device)
+        if won is None or won.allocated is None or won.allocated >= time:
+            return None
+        del self._won[device]
+        rang = _rang(won)
+        if rang is None or time[0] > rang[0]:
+            return None
+        won.allocated = None
+        return won
 
-    def remembered(self) -> dict[str, Any]:
-        """Return what it knows, as plain values."""
-        return {**self._since}
+    def remembered(self, number: Callable[[Leg], int]) -> dict[str, Any]:
+        """Return what it knows, as plain values; of legs the numbers."""
+        return {"since": {**self._since}, "won": [number(leg) for leg in self._won.values()]}
 
-    def remember(self, kept: dict[str, Any]) -> None:
+    def remember(self, kept: dict[str, Any], legs: Sequence[Leg]) -> None:
         """Go on with what others knew.
 
         Raises:
-            ValueError, TypeError: It was nobody's.
+            KeyError, IndexError, ValueError, TypeError: It was nobody's.
         """
-        self._since = {device: read_moment(at) for device, at in kept.items()}
+        self._since = {device: read_moment(at) for device, at in kept["since"].items()}
+        self._won = {leg.device: leg for leg in (legs[number] for number in kept["won"])}
 
 
 def _rang(leg: Leg) -> Moment | None:

@@ -320,7 +320,7 @@ class CallTracker:
         if leg.agent is None and not leg.told:
             leg.agent = self._sits_at(leg.device)
         if fact[2] == steps.DELIVERED and fact[3] == leg.device:
-            other = self._allocations.rings(leg, fact, self.board.at(leg.device))
+            other = self._allocations.rings(leg, fact)
             if other is not None and other.told:
                 self._revise(other, telling)
 
@@ -545,6 +545,10 @@ class CallTracker:
         """
         self._allocations.begin(device, since, until, self.board.at(device))
 
+    def minds_agent(self, device: str) -> bool:
+        """Tell whether another event of a device's agent says something of its calls."""
+        return device in self._allocations
+
     def freed(
         self, device: str, time: Moment, now: datetime, key: tuple[Any, ...] | None
     ) -> Sequence[Derived]:
@@ -556,8 +560,8 @@ class CallTracker:
             now: When it came.
             key: What it is known by.
         """
-        there = (*self.board.at(device), *self.board.over_at(device))
-        return self._revise_all(self._allocations.end(device, time, there), now, key)
+        leg = self._allocations.end(device, time)
+        return () if leg is None else self._revise_all([leg], now, key)
 
     def seated(
         self, device: str, agent: str, time: datetime, now: datetime, key: tuple[Any, ...] | None
@@ -600,7 +604,7 @@ class CallTracker:
         """Return what it knows, as plain values."""
         number = Numbers()
         board, wrap_ups = self.board.remembered(number), self._wrap_ups.remembered(number)
-        allocated = self._allocations.remembered()
+        allocated = self._allocations.remembered(number)
         return {
             "board": board,
             "wrap_ups": wrap_ups,
@@ -617,7 +621,7 @@ class CallTracker:
         legs = [leg_of(one) for one in kept["legs"]]
         self.board.remember(kept["board"], legs)
         self._wrap_ups.remember(kept["wrap_ups"], legs)
-        self._allocations.remember(kept["allocated"])
+        self._allocations.remember(kept["allocated"], legs)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             for leg in legs:
                 if leg.told:

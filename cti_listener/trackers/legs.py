@@ -345,8 +345,10 @@ class Leg:
     @property
     def recordings_going_on(self) -> list[str]:
         """The ids of its recordings whose end has not come."""
+        started = [fact[4][0] for fact in self.facts if fact[2] == steps.RECORD_STARTED]
+        if not started:  # as in most
+            return started
         stopped = {fact[4][0] for fact in self.facts if fact[2] == steps.RECORD_STOPPED}
-        started = (fact[4][0] for fact in self.facts if fact[2] == steps.RECORD_STARTED)
         return [one for one in started if one is not None and one not in stopped]
 
     def drop_consult(self, call: str) -> None:
