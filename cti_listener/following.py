@@ -32,7 +32,7 @@ call: keeping it costs that much more."""
 KEPT_PER_LEG: Final = 20
 
 SHARE: Final = 100.0
-"""What is known is kept anew no sooner than after so many times as long as that took."""
+"""By what came, what is known is kept no sooner than after so many times as long as that took."""
 
 KEPT_FOR: Final = 60.0
 """After so many seconds, too, if anything came."""

@@ -65,7 +65,12 @@ def answer(device: str, call: CallSnapshot, now: datetime) -> Iterator[Fact]:
 def is_after(call: CallSnapshot, leg: Leg) -> bool:
     """Tell whether a call began when this leg of it was over: the device came back to it."""
     began, end = call.alerted or call.answered, leg.end
-    return began is not None and end is not None and began > end[0]
+    return began is not None and end is not None and is_later(began, end[0])
+
+
+def is_later(told: datetime, event: datetime) -> bool:
+    """Tell whether what a snapshot tells lies behind an event, of which whole seconds are known."""
+    return told.replace(microsecond=0) > event
 
 
 def _full(party: str | None, device: str) -> str | None:

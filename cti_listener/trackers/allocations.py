@@ -68,12 +68,14 @@ class Allocations:
         first: Moment | None = None
         for leg in legs:
             rang = _rang(leg)
-            if rang is None or rang[0] < since[0] or (until is not None and rang[0] >= until[0]):
+            if leg.allocated is not None or rang is None or rang[0] < since[0]:
+                continue
+            if until is not None and rang[0] >= until[0]:
                 continue
             if first is None or rang < first:
                 found, first = leg, rang
         if found is not None:
-            found.allocated = found.allocated or since
+            found.allocated = since
             self._won[device] = found
         elif until is None:
             self._since[device] = max(since, self._since.get(device, since))
@@ -97,6 +99,12 @@ class Allocations:
             return None
         won.allocated = None
         return won
+
+    def take_back(self, leg: Leg) -> None:
+        """Have the next call that rings be the one, if this did not ring after all."""
+        if leg.allocated is not None and _rang(leg) is None:
+            self._since[leg.device], leg.allocated = leg.allocated, None
+            self._won.pop(leg.device, None)
 
     def remembered(self, number: Callable[[Leg], int]) -> dict[str, Any]:
         """Return what it knows, as plain values; of legs the numbers."""

@@ -33,8 +33,8 @@ class Gone(NamedTuple):
 
     Attributes:
         digest: Tells it from others.
-        ended: Its last step there, ...
-        serial: ... and that one's serial (-1: none).
+        ended: When the device hung up, or if that is not known, its latest step ...
+        serial: ... and the serial of what said so (-1: none).
         given_up: Nobody said that it had ended.
     """
 
@@ -216,6 +216,8 @@ class Board:
         before = other is not None and other.told and other.was_over_before(fact)
         if other is not None and other is not leg and not before:
             self._leave(other)
+            self._over.pop(other, None)
+            _take_out(self._over_at, other.device, other)
             leg.absorb(other)
         ids = dict.fromkeys((*leg.former, leg.call))
         leg.former, leg.call = tuple([one for one in ids if one != call]), call
@@ -244,7 +246,7 @@ class Board:
             recorded = *self._recorded.get(device, ()), *going_on
             self._recorded[device] = recorded[-REMEMBERED:]
         if leg.told:
-            ended, serial = (leg.latest or leg.facts[0])[:2]
+            ended, serial = leg.end or leg.facts[0][:2]
             given_up = leg.expired is not None
             gone = [Gone(_digest(one), ended, serial, given_up) for one in ids]
             self._gone[device] = (*self._gone.get(device, ()), *gone)[-REMEMBERED:]

@@ -28,7 +28,7 @@ from cti_listener.records import Call, CallRecord
 from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, differ, record_of
-from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, ringing
+from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, is_later, ringing
 from cti_listener.trackers.allocations import Allocations
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.consults import Consultations
@@ -149,7 +149,8 @@ class CallTracker:
         leg = self._leg_of_none(event, over.device, fact, telling)
         if leg is None:
             return
-        if behind := over.part_with(fact):
+        if behind := over.part_with(fact[:2]):
+            self._allocations.take_back(over)
             self._revise(over, telling)
         for one in (fact, *behind):
             self._take(leg, one, telling)
@@ -184,7 +185,7 @@ class CallTracker:
         gone, began = self.board.gone_at(device, one.id), one.alerted or one.answered
         if gone is None or gone.given_up:
             return False
-        return began is None or began <= gone.ended
+        return began is None or not is_later(began, gone.ended)
 
     def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
         """Be sure of a device if all its calls were named, and those that came since were seen."""
@@ -224,7 +225,9 @@ class CallTracker:
         """Find the leg of an event whose call is none that goes on, or is just over."""
         step, call = fact[2], event.call_id
         if step in _RECORDS:
-            return self._recorded_leg(fact, device, guess=call in NO_CALLS)
+            leg = self._recorded_leg(fact, device, guess=call in NO_CALLS)
+            if leg is not None or step == steps.RECORD_STOPPED:
+                return leg
         if call is None or call in NO_CALLS:
             return None
         if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
@@ -233,7 +236,7 @@ class CallTracker:
         if step == steps.CONNECTION_CLEARED and self._says_nothing_new(device, call, fact):
             return None
         leg = Leg(device, call, event.namespace and intern(event.namespace), self.board.epoch)
-        if gone:  # it may come back, and this have come before
+        if gone or step in _RECORDS:  # it may come back, or begin, and this have come before
             self.board.lay_aside(leg, telling.now)
         elif step != steps.CONNECTION_CLEARED:  # else its beginning may come yet
             self.board.enter(leg)
@@ -242,9 +245,7 @@ class CallTracker:
     def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
         gone = self.board.gone_at(device, call)
-        return gone is not None and (
-            fact[3] != device or gone.given_up or fact[:2] <= (gone.ended, gone.serial)
-        )
+        return gone is not None and (gone.given_up or fact[:2] <= (gone.ended, gone.serial))
 
     def _recorded_leg(self, fact: Fact, device: str, *, guess: bool) -> Leg | None:
         """Find the leg whose recording begins or ends: its end need not name the call.
@@ -297,6 +298,9 @@ class CallTracker:
         if not consulted.ended:
             consulted.merged_into = into, fact[0]
             self._end(consulted, telling)
+        elif consulted.merged_into is not None and fact[0] < consulted.merged_into[1]:
+            consulted.merged_into = into, fact[0]  # it is told again as one joins
+            self._revise(consulted, telling)
         return main
 
     def _not_over(self, device: str, call: str | None, fact: Fact) -> Leg | None:
@@ -366,10 +370,10 @@ class CallTracker:
         own, step = fact[3] == leg.device, fact[2]
         if fact[:2] >= min(one[:2] for one in leg.facts):
             overtaken = own and step == steps.CONNECTION_CLEARED and leg.begun
-            if overtaken and leg.has_come_back_behind(fact):
-                self._split(leg, fact, telling)
-                return True
-            return False
+            again = leg.came_back_at(fact) if overtaken else None
+            if again is not None:
+                self._split(leg, fact, again, telling)
+            return again is not None
         if own and step in BEGINNINGS:
             return False
         over = self.board.over_at(leg.device)
@@ -378,9 +382,10 @@ class CallTracker:
             self._take(earlier, fact, telling)
         return earlier is not None or self.board.gone_at(leg.device, leg.call) is not None
 
-    def _split(self, leg: Leg, fact: Fact, telling: Telling) -> None:
+    def _split(self, leg: Leg, fact: Fact, begun: Moment, telling: Telling) -> None:
         """End a leg with its hang-up, which the device's next stay in the call has overtaken."""
-        behind = leg.part_with(fact)
+        behind = leg.part_with(begun)
+        self._allocations.take_back(leg)
         leg.answered = any(one[2] == steps.ESTABLISHED for one in leg.facts)
         leg.take(fact, late=False)
         self._end(leg, telling)

@@ -15,7 +15,7 @@ from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.telling import Telling
 
 MOST_CALLS: Final = 8
-"""A device that is in more calls than this is no phone: of its calls nothing is guessed."""
+"""A device that is in more calls than this is no phone: of its calls nothing more is guessed."""
 
 
 class Consultations:
@@ -40,6 +40,8 @@ class Consultations:
             leg: Its leg, if there is one.
             telling: What follows.
         """
+        if leg is about:  # told once more, when it has that id already
+            return
         if leg is None:
             about.add_consult(call)
             return
@@ -51,13 +53,15 @@ class Consultations:
 
     def guess(self, leg: Leg, telling: Telling) -> None:
         """Note what a leg is about, by what is known now: as it begins, as it ends, and late."""
+        about = self._board.known.get((leg.device, leg.original))
         if leg.original_told:
-            about = self._board.known.get((leg.device, leg.original))
-        else:
+            if about is not None and leg.call in about.consults:
+                leg.original = about.call  # by the id that it has now
+        elif len(self._board.at(leg.device)) <= MOST_CALLS:
             about = self._about(leg)
             self._part(leg, about, telling)
-        if about is not None:
-            self._join(leg, about, telling)
+            if about is not None:
+                self._join(leg, about, telling)
 
     def guess_others(self, leg: Leg, telling: Telling) -> None:
         """Guess anew what a device's other calls are about: it had this on hold, or no longer."""
@@ -69,9 +73,9 @@ class Consultations:
 
     def is_last(self, leg: Leg) -> bool:
         """Tell whether a call that is over was about none, or one that was over long before."""
-        if leg.original is None:
+        if leg.original in (None, leg.call, *leg.former):
             return True
-        end, before = leg.end, self._board.end_of(leg.device, leg.original)
+        end, before = leg.end, self._board.end_of(leg.device, leg.original or "")
         return end is not None and before is not None and end[0] - before[0] > LINGER
 
     def _about(self, leg: Leg) -> Leg | None:
@@ -80,7 +84,7 @@ class Consultations:
         if not at and len(over) == 1:  # nearly always: this one, which was laid aside just now
             return None
         told = next((one[4][-1] for one in leg.facts if one[2] == steps.DELIVERED), None)
-        if (not told and not leg.calls) or len(at) > MOST_CALLS:
+        if not told and not leg.calls:
             return None
         others = [one for one in (*at, *over) if one is not leg]
         if told:
@@ -99,7 +103,7 @@ class Consultations:
     def _part(self, leg: Leg, about: Leg | None, telling: Telling) -> None:
         """Take back that a leg is about another than this."""
         before = self._board.known.get((leg.device, leg.original))
-        if before is not None and before is not about:
+        if before is not None and before is not about and leg.call in before.consults:
             before.drop_consult(leg.call)
             leg.original = None
             if before.told:

@@ -197,18 +197,24 @@ class Leg:
         first = min((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
         return first or (self.latest or self.facts[-1])[:2]
 
-    def has_come_back_behind(self, fact: Fact) -> bool:
-        """Tell whether the device has begun it anew behind this hang-up, which so came late."""
-        return any(
-            one[2] in BEGINNINGS and one[3] == self.device and one[:2] > fact[:2]
-            for one in self.facts
-        )
+    def came_back_at(self, fact: Fact) -> Moment | None:
+        """Return when the device began it anew behind this hang-up, which so came late.
 
-    def part_with(self, fact: Fact) -> list[Fact]:
-        """Give away what is behind a step that began another stay in the call, in order."""
-        behind = [one for one in self.facts if one[:2] > fact[:2]]
+        Within a second nobody dials again, but it may ring again.
+        """
+        behind = [one for one in self.facts if one[3] == self.device and one[:2] > fact[:2]]
+        again = (
+            one[:2]
+            for one in behind
+            if one[2] == steps.DELIVERED or (one[2] in BEGINNINGS and one[0] > fact[0])
+        )
+        return min(again, default=None)
+
+    def part_with(self, begun: Moment) -> list[Fact]:
+        """Give away what is of another stay in the call, which has begun then, in order."""
+        behind = [one for one in self.facts if one[:2] >= begun]
         if behind:
-            self.facts = [one for one in self.facts if one[:2] <= fact[:2]]
+            self.facts = [one for one in self.facts if one[:2] < begun]
             self.latest = max(self.facts, key=in_order)
         return sorted(behind, key=in_order)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
+from cti_listener.trackers.facts import Moment
 from cti_listener.trackers.legs import SOON, Leg
 from cti_listener.trackers.memory import read_time
 
@@ -21,13 +22,14 @@ whether nothing of it was missed."""
 class WrapUps:
     """Keeps of each device the call that ended last where an agent sits, for the work after it.
 
-    Not for long: work that counts begins within `SOON`, and what comes of it within `LATE`.
+    Not for long: work that counts begins within `SOON`, and what is told of it comes within `LATE`.
     """
 
     def __init__(self) -> None:
         """Begin with no call that is over."""
         self._last: dict[str, Leg] = {}
-        self._wrapping: dict[str, tuple[Leg, datetime]] = {}  # whose agent works after it, since
+        # Whose agent works after it, since when, and until when what is told of that may come.
+        self._wrapping: dict[str, tuple[Leg, datetime, datetime | None]] = {}
         self._working: dict[str, datetime] = {}  # whose agent does before the call has ended
         self._until: deque[tuple[datetime, Leg]] = deque()  # when to be done with each of these
 
@@ -36,7 +38,7 @@ class WrapUps:
 
     def __iter__(self) -> Iterator[Leg]:
         yield from self._last.values()
-        yield from (leg for leg, _ in self._wrapping.values())
+        yield from (leg for leg, _, _ in self._wrapping.values())
 
     def ended(self, leg: Leg, now: datetime, *, counts: bool) -> None:
         """Note that a leg is over.
@@ -46,12 +48,13 @@ class WrapUps:
             now: When that came.
             counts: Whether its agent may work after it.
         """
-        if counts:
+        last = self._last.get(leg.device)
+        if counts and (last is None or _end(last) <= _end(leg)):
             self._last[leg.device] = leg
             self._until.append((now + SOON + LATE, leg))
         began = self._working.pop(leg.device, None)
         if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
-            self._wrapping[leg.device] = self._last.pop(leg.device), began
+            self._wrapping[leg.device] = self._last.pop(leg.device), began, None
 
     def worked(
         self, device: str, work: WrapUp, going_on: tuple[Leg, ...], now: datetime
@@ -67,14 +70,15 @@ class WrapUps:
         agent, since, until, _ = work
         last = self._last.get(device)
         if last is not None and last.agent == agent and last.is_before(since):
-            self._wrapping[device] = self._last.pop(device), since
+            self._wrapping[device] = self._last.pop(device), since, None
         elif until is None and going_on:
             self._working[device] = since
         if until is None:
             return None
-        leg, began = self._wrapping.get(device, (None, None))
+        leg, began, _ = self._wrapping.get(device, (None, None, None))
         if leg is None or began != since:
             return None
+        self._wrapping[device] = leg, since, now + LATE
         self._until.append((now + LATE, leg))
         return leg
 
@@ -84,8 +88,8 @@ class WrapUps:
             _, leg = self._until.popleft()
             if self._last.get(leg.device) is leg:
                 del self._last[leg.device]
-            known, _ = self._wrapping.get(leg.device, (None, None))
-            if known is leg and leg.wrap_up is not None:
+            known, _, until = self._wrapping.get(leg.device, (None, None, None))
+            if known is leg and until is not None and until < now:
                 del self._wrapping[leg.device]
 
     # For later runs
@@ -95,7 +99,7 @@ class WrapUps:
         return {
             "working": self._working,
             "last": [number(leg) for leg in self._last.values()],
-            "wrapping": [(number(leg), since) for leg, since in self._wrapping.values()],
+            "wrapping": [(number(leg), *times) for leg, *times in self._wrapping.values()],
             "until": [(until, number(leg)) for until, leg in self._until],
         }
 
@@ -108,7 +112,12 @@ class WrapUps:
         self._working = {device: read_time(at) for device, at in kept["working"].items()}
         self._last = {leg.device: leg for leg in (legs[number] for number in kept["last"])}
         self._wrapping = {
-            legs[number].device: (legs[number], read_time(since))
-            for number, since in kept["wrapping"]
+            legs[number].device: (legs[number], read_time(since), until and read_time(until))
+            for number, since, until in kept["wrapping"]
         }
         self._until = deque((read_time(until), legs[number]) for until, number in kept["until"])
+
+
+def _end(leg: Leg) -> Moment:
+    """Return when a leg that is over was so."""
+    return leg.end or leg.facts[0][:2]
