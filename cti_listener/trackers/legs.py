@@ -84,6 +84,7 @@ class Leg:
         answered: It has been told that it was answered.
         adopted: The state that a snapshot told it has, until an event of its own.
         holds: Whether the device ever put it on hold.
+        hung_up: When the device did so first.
         handed: By whom and to whom it has been told to be handed over.
         ended: It is over.
         told: How often its record has been told.
@@ -115,6 +116,7 @@ class Leg:
         "former",
         "handed",
         "holds",
+        "hung_up",
         "latest",
         "merged_into",
         "namespace",
@@ -144,6 +146,7 @@ class Leg:
         self.holds = False
         self.allocated: Moment | None = None
         self.calls: bool | None = None
+        self.hung_up: Moment | None = None
         self.handed: tuple[str | None, str | None] | None = None
         self.told = 0
         self.substance: Substance | None = None
@@ -191,11 +194,14 @@ class Leg:
     @property
     def end(self) -> Moment | None:
         """When the device hung up first, or if that is not known, its latest step."""
-        if not self.facts:
-            return None
-        own = (one for one in self.facts if one[3] == self.device)
-        first = min((one[:2] for one in own if one[2] == steps.CONNECTION_CLEARED), default=None)
-        return first or (self.latest or self.facts[-1])[:2]
+        if self.hung_up is not None or not self.facts:
+            return self.hung_up
+        return (self.latest or self.facts[-1])[:2]
+
+    def _note_hang_up(self, fact: Fact) -> None:
+        moment = fact[:2]
+        if self.hung_up is None or moment < self.hung_up:
+            self.hung_up = moment
 
     def came_back_at(self, fact: Fact) -> Moment | None:
         """Return when the device began it anew behind this hang-up, which so came late.
@@ -216,6 +222,8 @@ class Leg:
         if behind:
             self.facts = [one for one in self.facts if one[:2] < begun]
             self.latest = max(self.facts, key=in_order)
+            if self.hung_up is not None and self.hung_up >= begun:
+                self.hung_up = None
         return sorted(behind, key=in_order)
 
     def is_before(self, time: datetime) -> bool:
@@ -250,8 +258,11 @@ class Leg:
             return False
         self.facts.append(fact)
         self.latest, self.sign, self.state = fact, now, state
-        if own and step == steps.HELD:
-            self.holds = True
+        if own:
+            if step == steps.CONNECTION_CLEARED:
+                self._note_hang_up(fact)
+            elif step == steps.HELD:
+                self.holds = True
         if self.calls is None:
             self._note_who_calls(fact)
         return True
@@ -261,6 +272,8 @@ class Leg:
         self.facts.append(fact)
         if self.calls is None:
             self._note_who_calls(fact)
+        if fact[2] == steps.CONNECTION_CLEARED and fact[3] == self.device:
+            self._note_hang_up(fact)
         if late:
             return
         self.latest = fact
@@ -373,6 +386,8 @@ class Leg:
         self.uncertain = self.uncertain or other.uncertain
         self.epoch = min(self.epoch, other.epoch)
         self.consults += other.consults
+        if other.hung_up is not None:
+            self.hung_up = min(self.hung_up or other.hung_up, other.hung_up)
         self.begun = self.begun or other.begun
         if other.told > self.told:
             self.told, self.substance = other.told, other.substance

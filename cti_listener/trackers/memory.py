@@ -16,6 +16,7 @@ from cti_listener.values import EventKey
 
 _KEPT: Final = tuple(name for name in Leg.__slots__ if name != "substance")
 _TIMES: Final = ("sign", "expired")
+_MOMENTS: Final = ("allocated", "hung_up")
 _TUPLES: Final = ("former", "consults", "handed")
 
 
@@ -59,8 +60,9 @@ def leg_of(kept: dict[str, Any]) -> Leg:
         setattr(leg, name, read_time(value) if name in _TIMES and value else value)
     leg.facts = [_fact_of(one) for one in kept["facts"]]
     leg.latest = None if kept["latest"] is None else _fact_of(kept["latest"])
-    if leg.allocated is not None:
-        leg.allocated = read_moment(kept["allocated"])
+    for name in _MOMENTS:
+        if kept[name] is not None:
+            setattr(leg, name, read_moment(kept[name]))
     if leg.merged_into is not None:
         leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
     return leg
