@@ -35,6 +35,7 @@ WHOSE = {
     "failed": "deviceId",
     "callEnd": "deviceId",
 }
+NO_BEGINNINGS = {"connectionCleared", "recordStarted", "recordStopped"}
 AGENTS = ["LoggedOn", "LoggedOff", "Ready", "NotReady", "WorkingAfterCall", "Allocated"]
 
 
@@ -175,7 +176,9 @@ class AnyOrder(RuleBasedStateMachine):
                 self.begun[notice.device] += 1
             if isinstance(notice, CallEnded):
                 self.ended[notice.device] += 1
-                self.unseen[notice.device] += notice.call.started == notice.call.ended
+                self.unseen[notice.device] += all(
+                    one.event_name in NO_BEGINNINGS for one in notice.call.events
+                )
             if isinstance(notice, CallEnded | CallRevised):
                 self._check(notice.call)
 
