@@ -43,6 +43,11 @@ class Gone(NamedTuple):
     serial: int
     given_up: bool
 
+    @property
+    def end(self) -> Moment:
+        """When it was over."""
+        return self.ended, self.serial
+
 
 class Board:
     """Where the legs are found.
@@ -133,7 +138,7 @@ class Board:
         if gone is None or fact is None:
             return gone is not None
         again = begins_anew(fact, device, given_up=gone.given_up)
-        return not again or fact[:2] <= gone[1:3]
+        return not again or fact[:2] <= gone.end
 
     @property
     def recording(self) -> list[Leg]:
@@ -154,12 +159,12 @@ class Board:
         if leg is not None:
             return leg.end if leg.told else None
         gone = self.gone_at(device, call)
-        return None if gone is None else gone[1:3]
+        return None if gone is None else gone.end
 
     def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a call that is forgotten was over at a device behind this."""
         gone = self.gone_at(device, call)
-        return gone is not None and fact[:2] <= gone[1:3]
+        return gone is not None and fact[:2] <= gone.end
 
     def gone_at(self, device: str, call: str) -> Gone | None:
         """Return how a call was over at a device that is forgotten, if it is one of the last."""

@@ -245,7 +245,7 @@ class CallTracker:
     def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
         gone = self.board.gone_at(device, call)
-        return gone is not None and (gone.given_up or fact[:2] <= (gone.ended, gone.serial))
+        return gone is not None and (gone.given_up or fact[:2] <= gone.end)
 
     def _recorded_leg(self, fact: Fact, device: str, *, guess: bool) -> Leg | None:
         """Find the leg whose recording begins or ends: its end need not name the call.
