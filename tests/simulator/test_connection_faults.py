@@ -1,9 +1,14 @@
-"""What goes wrong with a connection or the server, by a plain client; and what the ledger says."""
+"""What goes wrong with a connection or the server, by a plain client; and what the ledger says.
+
+A server is calm until its client is where the test wants it; a fault that lasts ends when the test
+moves the clock.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -11,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from cti_listener.simulator import Faults, Ledger, SimulatorServer
 from cti_listener.simulator.records import Life
+from cti_listener.testing import ManualClock
 from tests.simulator.clients import HELD, closing_code, received, stomp
 
 SOON = 0.05
@@ -31,14 +37,35 @@ async def stays_silent(websocket: ClientConnection, seconds: float = 0.1) -> boo
     return False
 
 
-async def answers_a_ping(websocket: ClientConnection, seconds: float = 0.05) -> bool:
+async def answers_no_ping(websocket: ClientConnection) -> bool:
     pong = await websocket.ping()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(0.05):
             await pong
     except TimeoutError:
-        return False
-    return True
+        return True
+    return False
+
+
+@asynccontextmanager
+async def calm(server: SimulatorServer) -> AsyncIterator[SimulatorServer]:
+    """Run a server on which no fault begins until the test lets it."""
+    server.calm = True
+    async with server:
+        yield server
+
+
+async def begins(server: SimulatorServer, clock: ManualClock) -> None:
+    """Let the fault begin that is due by now."""
+    await clock.advance(1)
+    server.calm = False
+    await clock.advance(0)
+
+
+async def ends(server: SimulatorServer, clock: ManualClock) -> None:
+    """Let it end, and no other begin."""
+    server.calm = True
+    await clock.advance(30)
 
 
 def the_life(server: SimulatorServer) -> Life:
@@ -53,17 +80,18 @@ def the_life(server: SimulatorServer) -> Life:
 async def test_a_half_open_session_neither_reads_nor_writes_and_its_connection_stands() -> None:
     faults = Faults(half_open_every=SOON)
     async with (
-        SimulatorServer(faults=faults, ledger=Ledger()) as server,
+        calm(SimulatorServer(faults=faults, ledger=Ledger())) as server,
         connect(server.json_url, ping_interval=None) as websocket,
     ):
         await server.wait_for_subscribers()
         assert await server.send(HELD) == 1
+        assert await received(websocket) == HELD
+        server.calm = False
         await until(lambda: server.stats.frozen)
         assert await server.send(HELD) == 0
         await websocket.send('{"device": "8009"}')
-        assert await received(websocket) == HELD
         assert await stays_silent(websocket)
-        assert not await answers_a_ping(websocket)
+        assert await answers_no_ping(websocket)
         (session,) = server.sessions
         assert repr(session) == "<Session 1 json frozen, 0 queued>"
         websocket.transport.abort()
@@ -73,11 +101,13 @@ async def test_a_half_open_session_neither_reads_nor_writes_and_its_connection_s
 async def test_the_ledger_ends_a_half_open_life_with_the_last_byte_that_got_out() -> None:
     faults = Faults(half_open_every=SOON)
     async with (
-        SimulatorServer(faults=faults, ledger=Ledger()) as server,
+        calm(SimulatorServer(faults=faults, ledger=Ledger())) as server,
         connect(server.json_url, ping_interval=None) as websocket,
     ):
         await server.wait_for_subscribers()
         await server.send(HELD)
+        await received(websocket)
+        server.calm = False
         await until(lambda: server.stats.frozen)
         await server.send(HELD)
         assert server.ledger is not None
@@ -90,9 +120,10 @@ async def test_the_ledger_ends_a_half_open_life_with_the_last_byte_that_got_out(
 async def test_a_half_open_session_is_not_dropped_for_its_clients_silence() -> None:
     faults = Faults(half_open_every=SOON)
     async with (
-        SimulatorServer(faults=faults, heartbeat=(0, 30)) as server,
+        calm(SimulatorServer(faults=faults, heartbeat=(0, 30))) as server,
         stomp(server, heart_beat="30,0") as client,
     ):
+        server.calm = False
         await until(lambda: server.stats.frozen)
         assert await stays_silent(client.websocket, 0.2)
         assert len(server.sessions) == 1
@@ -103,16 +134,22 @@ async def test_a_half_open_session_is_not_dropped_for_its_clients_silence() -> N
 
 
 async def test_a_stalled_session_is_wholly_silent_and_then_goes_on() -> None:
-    faults = Faults(stall_every=(0.01, 0.4))
-    async with SimulatorServer(faults=faults) as server, connect(server.json_url) as websocket:
-        await asyncio.sleep(0.1)  # ten times as long as it takes on average
-        async with asyncio.TaskGroup() as tasks:
-            sending = [tasks.create_task(server.send({**HELD, "serial": n})) for n in range(3)]
-            assert await stays_silent(websocket, 0.05)
-            assert not await answers_a_ping(websocket)
-            assert not any(task.done() for task in sending)
-            assert [(await received(websocket))["serial"] for _ in range(3)] == [0, 1, 2]
-            assert await answers_a_ping(websocket)
+    clock = ManualClock()
+    faults = Faults(stall_every=(0.01, 30))
+    async with (
+        calm(SimulatorServer(faults=faults, clock=clock)) as server,
+        connect(server.json_url) as websocket,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await server.wait_for_subscribers()
+        await begins(server, clock)
+        sending = [tasks.create_task(server.send({**HELD, "serial": n})) for n in range(3)]
+        assert await stays_silent(websocket, 0.05)
+        assert await answers_no_ping(websocket)
+        assert not any(task.done() for task in sending)
+        await ends(server, clock)
+        assert [(await received(websocket))["serial"] for _ in range(3)] == [0, 1, 2]
+        await (await websocket.ping())
 
 
 async def test_what_a_stalled_session_holds_when_it_ends_was_not_sent() -> None:
@@ -139,30 +176,33 @@ async def test_what_a_stalled_session_holds_when_it_ends_was_not_sent() -> None:
 
 
 async def test_a_subscription_lives_from_when_its_answer_is_out() -> None:
-    faults = Faults(stall_every=(0.001, 0.3))
+    clock = ManualClock()
+    faults = Faults(stall_every=(0.01, 30))
     async with (
-        SimulatorServer(faults=faults, ledger=Ledger()) as server,
+        calm(SimulatorServer(faults=faults, ledger=Ledger(), clock=clock)) as server,
         stomp(server) as client,
         asyncio.TaskGroup() as tasks,
     ):
+        await begins(server, clock)
         assert server.ledger is not None
         subscribing = tasks.create_task(client.subscribe())
         await server.wait_for_subscribers()
-        if server.sessions[0].backlog:  # else it got out just between two stalls
-            assert server.ledger.lives == []
+        assert server.ledger.lives == []
+        await ends(server, clock)
         await subscribing
         await until(lambda: server.ledger and server.ledger.lives)
 
 
 async def test_a_message_drips_out_in_small_pieces() -> None:
     faults = Faults(drip_every=(0.001, 5))
-    async with SimulatorServer(faults=faults) as server:
+    async with calm(SimulatorServer(faults=faults)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
             b"GET /events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         await reader.readuntil(b"\r\n\r\n")
+        server.calm = False
         await asyncio.sleep(0.1)  # by now it drips
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.send(HELD))
@@ -179,9 +219,10 @@ async def test_a_message_drips_out_in_small_pieces() -> None:
 
 async def test_a_reset_is_a_reset() -> None:
     async with (
-        SimulatorServer(faults=Faults(reset_every=SOON)) as server,
+        calm(SimulatorServer(faults=Faults(reset_every=SOON))) as server,
         connect(server.json_url) as websocket,
     ):
+        server.calm = False
         with pytest.raises(ConnectionClosed) as caught:
             await websocket.recv()
         assert isinstance(caught.value.__cause__, ConnectionResetError)
@@ -190,11 +231,12 @@ async def test_a_reset_is_a_reset() -> None:
 
 async def test_a_session_may_end_with_an_error_behind_what_it_was_sent() -> None:
     async with (
-        SimulatorServer(faults=Faults(error_every=SOON)) as server,
+        calm(SimulatorServer(faults=Faults(error_every=SOON))) as server,
         stomp(server) as client,
     ):
         await client.subscribe()
         await server.send(HELD)
+        server.calm = False
         assert (await client.frame()).command == "MESSAGE"
         error = await client.frame()
         assert (error.command, error.headers["message"]) == ("ERROR", "Internal error")
@@ -204,9 +246,10 @@ async def test_a_session_may_end_with_an_error_behind_what_it_was_sent() -> None
 
 async def test_where_there_is_no_error_frame_a_code_says_it() -> None:
     async with (
-        SimulatorServer(faults=Faults(error_every=SOON)) as server,
+        calm(SimulatorServer(faults=Faults(error_every=SOON))) as server,
         connect(server.json_url) as websocket,
     ):
+        server.calm = False
         assert await closing_code(websocket) == 1011
 
 
@@ -257,8 +300,7 @@ async def test_slow_heart_beats_come_in_the_end() -> None:
 
 
 async def test_while_it_is_calm_no_fault_begins_and_then_all_that_are_due_do() -> None:
-    async with SimulatorServer(faults=Faults(drop_every=0.01), ledger=Ledger()) as server:
-        server.calm = True
+    async with calm(SimulatorServer(faults=Faults(drop_every=0.01), ledger=Ledger())) as server:
         async with connect(server.json_url) as websocket:
             await server.wait_for_subscribers()
             assert await stays_silent(websocket)  # for ten times as long as it would have lived
@@ -269,13 +311,16 @@ async def test_while_it_is_calm_no_fault_begins_and_then_all_that_are_due_do() -
 
 
 async def test_what_has_begun_when_calm_comes_ends_and_nothing_else_begins() -> None:
+    clock = ManualClock()
     async with (
-        SimulatorServer(faults=Faults(stall_every=(SOON, 0.2))) as server,
+        calm(SimulatorServer(faults=Faults(stall_every=(0.01, 30)), clock=clock)) as server,
         connect(server.json_url) as websocket,
     ):
-        while await answers_a_ping(websocket):
-            pass
+        await server.wait_for_subscribers()
+        await begins(server, clock)
+        assert await answers_no_ping(websocket)
         server.calm = True
+        await clock.advance(1000)
         await server.send(HELD)
         assert await received(websocket) == HELD
-        assert all([await answers_a_ping(websocket) for _ in range(10)])
+        await (await websocket.ping())

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from cti_listener.simulator import Faults, SimulatorServer
+from cti_listener.testing import ManualClock
 from tests.simulator.clients import closing_code
 
 
 async def test_a_flapping_server_accepts_and_closes_at_once_for_a_while() -> None:
-    async with SimulatorServer(faults=Faults(flap_every=(0.4, 0.5))) as server:
+    clock = ManualClock()
+    async with SimulatorServer(faults=Faults(flap_every=(10, 30)), clock=clock) as server:
         async with connect(server.json_url) as websocket:
+            await clock.advance(15)  # the longest it may take to begin
             assert await closing_code(websocket) is None
-        codes = []
-        while server.stats.turned_away < 2:
+        for code in (None, 1013):  # by turns
             async with connect(server.json_url) as websocket:
-                codes.append(await closing_code(websocket))
-        assert {1013, None} <= set(codes)
+                assert await closing_code(websocket) == code
+        assert server.stats.turned_away == 2
+        while not await _stands(server.json_url):
+            await clock.advance(1)
 
 
 async def _stands(url: str) -> bool:
@@ -33,28 +36,34 @@ async def _stands(url: str) -> bool:
     return True
 
 
-async def _eventually(attempt: Callable[[], Awaitable[bool]], wanted: bool) -> None:  # noqa: FBT001 - either
-    async with asyncio.timeout(10):
-        while await attempt() is not wanted:  # noqa: ASYNC110 - a server tells nobody it is there
-            await asyncio.sleep(0.01)
+async def _answer(url: str, headers: Mapping[str, str]) -> int:
+    try:
+        async with connect(url, additional_headers=headers):
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
 
 
 async def test_a_server_is_away_for_a_while_and_comes_back_on_its_port() -> None:
-    faults = Faults(away_every=(0.3, 0.2))
-    async with SimulatorServer(faults=faults) as server:
+    clock = ManualClock()
+    async with SimulatorServer(faults=Faults(away_every=(10, 30)), clock=clock) as server:
         port = server.port
         for _ in range(2):
             async with connect(server.json_url) as websocket:
+                await clock.advance(15)
                 assert await closing_code(websocket) in (None, 1001)
             with pytest.raises(OSError, match=r"refused|Connect call failed"):
                 await connect(server.json_url)
-            await _eventually(lambda: _stands(server.json_url), wanted=True)
+            while not await _stands(server.json_url):
+                await clock.advance(1)
         assert server.port == port
 
 
 async def test_a_server_may_be_stopped_and_started_while_it_is_away() -> None:
-    async with SimulatorServer(faults=Faults(away_every=(0.02, 30))) as server:
-        await _eventually(lambda: _stands(server.json_url), wanted=False)
+    clock = ManualClock()
+    async with SimulatorServer(faults=Faults(away_every=(10, 30)), clock=clock) as server:
+        await clock.advance(15)
+        assert not await _stands(server.json_url)
         await server.stop()
         server.faults = Faults()
         await server.start()
@@ -65,37 +74,36 @@ async def test_a_server_may_be_stopped_and_started_while_it_is_away() -> None:
 async def test_credentials_expire_sessions_end_and_the_same_draw_401(
     headers: dict[str, str],
 ) -> None:
-    async with SimulatorServer(faults=Faults(expire_every=(0.2, 30))) as server:
+    clock = ManualClock()
+    async with SimulatorServer(faults=Faults(expire_every=(10, 30)), clock=clock) as server:
         async with connect(server.json_url, additional_headers=headers) as websocket:
+            await clock.advance(15)
             assert await closing_code(websocket) == 1008
-        with pytest.raises(InvalidStatus) as caught:
-            await connect(server.json_url, additional_headers=headers)
-        assert caught.value.response.status_code == 401
+        assert await _answer(server.json_url, headers) == 401
         async with connect(server.json_url, additional_headers={"sessionId": "new"}):
             await server.wait_for_subscribers()
 
 
 async def test_expired_credentials_are_taken_again_after_a_while() -> None:
-    async with SimulatorServer(faults=Faults(expire_every=(0.3, 0.1)), token="t") as server:
+    clock = ManualClock()
+    faults = Faults(expire_every=(10, 30))
+    async with SimulatorServer(faults=faults, token="t", clock=clock) as server:
         headers = {"sessionId": "t"}
         async with connect(server.json_url, additional_headers=headers) as websocket:
+            await clock.advance(15)
             assert await closing_code(websocket) == 1008
-
-        async def admitted() -> bool:
-            try:
-                async with connect(server.json_url, additional_headers=headers):
-                    return True
-            except InvalidStatus:
-                return False
-
-        await _eventually(admitted, wanted=True)
+        assert await _answer(server.json_url, headers) == 401
+        while await _answer(server.json_url, headers) != 101:
+            await clock.advance(1)
 
 
 async def test_while_it_is_calm_the_server_has_no_outage() -> None:
-    async with SimulatorServer(faults=Faults(flap_every=(0.01, 5), away_every=(0.01, 5))) as server:
+    clock = ManualClock()
+    faults = Faults(flap_every=(10, 30), away_every=(10, 30))
+    async with SimulatorServer(faults=faults, clock=clock) as server:
         server.calm = True
         async with connect(server.json_url) as websocket:
-            await asyncio.sleep(0.1)  # for five times as long as until both are due
+            await clock.advance(15)
             await (await websocket.ping())
             assert server.stats.outages == 0
             server.calm = False
