@@ -15,6 +15,12 @@ from cti_listener.values import china
 
 __all__ = ["cti_server"]
 
+# No property is timed: how long an example takes is the machine's affair.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("suite")
+
 # `make fuzz` asks for it, with --hypothesis-profile; else each property gets a hundred examples.
 settings.register_profile(
     "fuzz",

@@ -137,7 +137,7 @@ PLAIN = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.dictionaries(NAMES | st.text(max_size=3), PLAIN | ANYTHING, max_size=10), max_size=12

@@ -33,7 +33,7 @@ def serials(events: Iterable[dict[str, Any]]) -> dict[str, list[int]]:
 # The same again
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_the_same_seed_gives_the_same_stream(seed: int) -> None:
     first, second = (list(islice(Centre(seed, agents=7, rate=50), 500)) for _ in range(2))
@@ -231,7 +231,7 @@ def _calls_per_device(stream: Iterable[Timed]) -> int:
     return most
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32))
 def test_only_free_agents_take_part_in_anything_new(seed: int) -> None:
     _seats_hold(islice(Centre(seed, agents=12, rate=50), 5000))

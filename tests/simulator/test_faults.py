@@ -44,7 +44,7 @@ def test_without_faults_the_stream_is_what_it_was() -> None:
     assert list(Faults().apply(stream())) == [Message(at, event) for at, event in stream()]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_all_faults_together_lose_nothing_and_are_the_same_for_the_same_seed(seed: int) -> None:
     faults = Faults(repeat=0.3, reorder=0.3, malformed=0.1, storm=(0.01, 9), split=0.2)

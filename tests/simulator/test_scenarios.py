@@ -191,7 +191,7 @@ def test_every_scenario_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cast_of=casts)
 def test_each_device_hears_what_the_table_says(name: str, cast_of: tuple[int, int]) -> None:
     cast, steps = play(ALL[name], *cast_of)
@@ -202,7 +202,7 @@ def test_each_device_hears_what_the_table_says(name: str, cast_of: tuple[int, in
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cast_of=casts)
 def test_outside_parties_hear_nothing_and_every_agent_something(
     name: str, cast_of: tuple[int, int]
@@ -212,7 +212,7 @@ def test_outside_parties_hear_nothing_and_every_agent_something(
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cast_of=casts)
 def test_steps_are_events_of_the_catalogue_and_tell_whose_they_are(
     name: str, cast_of: tuple[int, int]
@@ -234,7 +234,7 @@ def test_steps_are_events_of_the_catalogue_and_tell_whose_they_are(
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cast_of=casts)
 def test_copies_of_one_happening_come_together(name: str, cast_of: tuple[int, int]) -> None:
     _, steps = play(ALL[name], *cast_of)
@@ -280,7 +280,7 @@ def test_what_may_be_absent_or_the_other_way_round_is_at_times(
 # Ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_transfer_after_consultation_makes_the_held_call_the_new_one(
     cast_of: tuple[int, int],
@@ -298,7 +298,7 @@ def test_a_transfer_after_consultation_makes_the_held_call_the_new_one(
     assert ends == [held, held, consulted]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_the_held_party_sees_nothing_of_the_consultation(cast_of: tuple[int, int]) -> None:
     for name in ("consult_transfer", "consult_cancel", "conference_host_first"):
@@ -307,7 +307,7 @@ def test_the_held_party_sees_nothing_of_the_consultation(cast_of: tuple[int, int
         assert len(calls) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_consultation_names_the_call_it_is_about(cast_of: tuple[int, int]) -> None:
     cast, steps = play(SCENARIOS["consult_cancel"], *cast_of)
@@ -317,7 +317,7 @@ def test_a_consultation_names_the_call_it_is_about(cast_of: tuple[int, int]) -> 
     assert ringing.fields["userData"]["data"]["originalCallId"] == held
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_conference_merges_the_consultation_into_the_held_call(cast_of: tuple[int, int]) -> None:
     _, steps = play(SCENARIOS["conference_guest_then_host"], *cast_of)
@@ -332,7 +332,7 @@ def test_a_conference_merges_the_consultation_into_the_held_call(cast_of: tuple[
     assert {step.fields["callId"] for step in after} == {held}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_single_step_hand_over_has_one_call_and_none_held(cast_of: tuple[int, int]) -> None:
     for name in ("single_step_transfer", "single_step_conference"):
@@ -347,7 +347,7 @@ def test_a_single_step_hand_over_has_one_call_and_none_held(cast_of: tuple[int, 
 # What else they say
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_failure_says_what_was_heard(cast_of: tuple[int, int]) -> None:
     _, steps = play(SCENARIOS["call_failed"], *cast_of)
@@ -380,7 +380,7 @@ def test_who_hung_up_is_told_unless_the_switch_did() -> None:
     assert "hangupDevice" not in steps[-1].fields
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cast_of=casts)
 def test_a_recording_has_one_id_and_a_file_named_for_its_call(cast_of: tuple[int, int]) -> None:
     cast, steps = play(SCENARIOS["recording"], *cast_of)
