@@ -1,14 +1,13 @@
-"""The calls: which leg an event is about, how ids change, what follows from each step.
+"""The calls: what follows from each step, until a call is over, and behind that.
 
-Each device in a call is a leg of its own (`legs`), found on the `board`. What is told of legs is
-read from their facts (`accounts`).
+Each device in a call is a leg of its own (`legs`), found in the `directory`. What is told of legs
+is read from their facts (`accounts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from sys import intern
 from typing import Any, Final
 
 from cti_listener.derived import (
@@ -25,13 +24,14 @@ from cti_listener.derived import (
 )
 from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
-from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
+from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers import steps
 from cti_listener.trackers.accounts import IsInternal, call_of, differ, record_of
-from cti_listener.trackers.adopted import answer, beginning, inferred, is_after, is_later, ringing
 from cti_listener.trackers.allocations import Allocations
+from cti_listener.trackers.answers import Answers
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.consults import Consultations
+from cti_listener.trackers.directory import NAMERS, RECORDS, Directory
 from cti_listener.trackers.facts import Fact, Moment, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg, Substance
@@ -40,19 +40,15 @@ from cti_listener.trackers.states import BEGINNINGS, ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
-from cti_listener.values import NO_CALL, NO_CALLS
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
 
-_RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
-_SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *_RECORDS})
+_SILENT: Final = frozenset({steps.DELIVERED, steps.ORIGINATED, steps.FAILED, *RECORDS})
 """What tells nothing new of a leg that has begun."""
 
 _TOLD: Final = frozenset({steps.HELD, steps.RETRIEVED, steps.TRANSFERRED})
 """What each device in the call is told."""
-
-_NAMERS: Final = frozenset({steps.TRANSFERRED, steps.CONFERENCED})
 
 
 class CallTracker:
@@ -87,6 +83,10 @@ class CallTracker:
         self._wrap_ups = WrapUps()
         self._allocations = Allocations()
         self._consultations = Consultations(self.board, self._revise)
+        self._directory = Directory(
+            self.board, self._consultations, end=self._end, revise=self._revise
+        )
+        self._answers = Answers(self.board, self._add)
         self.inconsistencies = 0
 
     def __repr__(self) -> str:
@@ -125,15 +125,15 @@ class CallTracker:
         leg = known = board.known.get((device, event.call_id))
         if known is None:
             fact = fact_in(event, kind, device, key, None)
-            leg = self._leg_of_none(event, device, fact, telling)
+            leg = self._directory.leg_of_none(event, device, fact, telling)
         else:
             device = known.device  # the same text, kept once
             fact = fact_in(event, kind, device, key, known.facts[-1])
             if known.told and known.is_begun_anew_by(fact):
                 self._begin_anew(known, event, fact, telling)
                 return telling.notices
-            if fact[2] in _NAMERS:
-                leg = self._follow_ids(known, device, fact, telling)
+            if fact[2] in NAMERS:
+                leg = self._directory.follow(known, device, fact, telling)
         if leg is None:
             return telling.notices
         if not leg.hears(fact, now):
@@ -146,7 +146,7 @@ class CallTracker:
 
     def _begin_anew(self, over: Leg, event: Event, fact: Fact, telling: Telling) -> None:
         """Have a device come back into a call, with what has come already of its new stay there."""
-        leg = self._leg_of_none(event, over.device, fact, telling)
+        leg = self._directory.leg_of_none(event, over.device, fact, telling)
         if leg is None:
             return
         if behind := over.part_with(fact[:2]):
@@ -164,160 +164,18 @@ class CallTracker:
             now: When.
         """
         telling = self._telling.of(None, now)
-        for one in snapshot.calls:
-            leg = self.board.known.get((device, one.id))
-            if leg is not None and leg.told and (leg.expired or is_after(one, leg)):
-                leg = None
-            elif leg is None and self._is_over(device, one):
-                continue
-            if leg is None:
-                leg = Leg(device, one.id, device.partition("@")[2] or None, self.board.epoch)
-                leg.adopt(beginning(device, one, now), "initiated", now)
-                self.board.enter(leg)
-                leg.begun = True
-                self._add(CallStarted, leg, telling, inferred=True)
-            if not leg.ended:
-                self._adopt_state(leg, one, telling)
+        self._answers.adopt(device, snapshot, telling)
         return telling.notices
-
-    def _is_over(self, device: str, one: CallSnapshot) -> bool:
-        """Tell whether what is said of a call is of a stay that is over, and forgotten."""
-        gone, began = self.board.gone_at(device, one.id), one.alerted or one.answered
-        if gone is None or gone.given_up:
-            return False
-        return began is None or not is_later(began, gone.ended)
 
     def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
         """Be sure of a device if all its calls were named, and those that came since were seen."""
-        named, epoch = {one.id for one in snapshot.calls}, self.board.epoch
-        if snapshot.complete and all(
-            leg.epoch == epoch or not named.isdisjoint((leg.call, *leg.former))
-            for leg in self.board.at(device)
-        ):
-            self.board.confirm(device)
-
-    def _adopt_state(self, leg: Leg, one: CallSnapshot, telling: Telling) -> None:
-        """Bring a leg that goes on to the state that is said of it; nothing goes backwards."""
-        device, now = leg.device, telling.now
-        if one.state in {"initiated", "alerting"}:
-            if leg.state == "initiated" and one.state == "alerting":
-                leg.adopt(ringing(device, one, now), "initiated" if leg.calls else "alerting", now)
-            return
-        if leg.state in {"initiated", "alerting", None}:
-            leg.adopt(answer(device, one, now), "connected", now)
-            if not leg.answered:
-                leg.answered = True
-                self._add(CallAnswered, leg, telling, inferred=True)
-        if leg.state == "connected" and one.state == "held":
-            leg.adopt([inferred(steps.HELD, device, now)], "held", now)
-            self._add(CallHeld, leg, telling, inferred=True, by=device)
-        elif leg.state == "held" and one.state == "connected":
-            leg.adopt([inferred(steps.RETRIEVED, device, now)], "connected", now)
-            self._add(CallRetrieved, leg, telling, inferred=True, by=device)
+        self._answers.confirm(device, snapshot)
 
     def _note_sign(self, event: Event, device: str | None, now: datetime) -> None:
         """Take an event of a name that is not listed for a sign of life of its call."""
         leg = None if device is None else self.board.known.get((device, event.call_id))
         if leg is not None:
             leg.sign = now
-
-    def _leg_of_none(self, event: Event, device: str, fact: Fact, telling: Telling) -> Leg | None:
-        """Find the leg of an event whose call is none that goes on, or is just over."""
-        step, call = fact[2], event.call_id
-        if step in _RECORDS:
-            leg = self._recorded_leg(fact, device, guess=call in NO_CALLS)
-            if leg is not None or step == steps.RECORD_STOPPED:
-                return leg
-        if call is None or call in NO_CALLS:
-            return None
-        if step in _NAMERS and (leg := self._follow_ids(None, device, fact, telling)):
-            return leg
-        gone = self.board.is_gone(device, call, fact)
-        if step == steps.CONNECTION_CLEARED and self._says_nothing_new(device, call, fact):
-            return None
-        leg = Leg(device, call, event.namespace and intern(event.namespace), self.board.epoch)
-        if gone or step in _RECORDS:  # it may come back, or begin, and this have come before
-            self.board.lay_aside(leg, telling.now)
-        elif step != steps.CONNECTION_CLEARED:  # else its beginning may come yet
-            self.board.enter(leg)
-        return leg
-
-    def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
-        """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
-        gone = self.board.gone_at(device, call)
-        return gone is not None and (gone.given_up or fact[:2] <= gone.end)
-
-    def _recorded_leg(self, fact: Fact, device: str, *, guess: bool) -> Leg | None:
-        """Find the leg whose recording begins or ends: its end need not name the call.
-
-        Args:
-            fact: What was told.
-            device: Where.
-            guess: Nothing says of which call it is.
-        """
-        board, record = self.board, fact[4][0]
-        going_on, over = board.at(device), board.over_at(device)
-        for leg in (*going_on, *over, *board.recording_at(device)):
-            if any(one[2] in _RECORDS and one[4][0] == record for one in leg.facts):
-                return leg
-        if not guess or board.was_recorded(device, record):
-            return None
-        # Its beginning was missed, or comes yet; with one call there is no doubt whose it is.
-        known = going_on or over
-        return known[0] if len(known) == 1 else None
-
-    def _follow_ids(self, leg: Leg | None, device: str, fact: Fact, telling: Telling) -> Leg | None:
-        """Follow a call into the one it becomes; return the leg that goes on.
-
-        `transferred` changes the id only at the device handed to. `conferenced` merges the
-        consulted call into the other, at each device that has it.
-        """
-        said = said_in(fact, device.partition("@")[2])
-        secondary: str = said.get("secondary", NO_CALL)
-        into: str = said.get("into", NO_CALL)
-        into = fact[6] if into in NO_CALLS else into
-        if secondary in NO_CALLS or into in NO_CALLS or secondary == into:
-            return leg
-        consulted = self.board.known.get((device, secondary))
-        if leg is not None and said.get("by") == device and leg.call != secondary:
-            self._consultations.told(leg, secondary, consulted, telling)
-        if fact[2] == steps.TRANSFERRED:
-            if said.get("to") != device or consulted is None:
-                return leg
-            return self._rename(consulted, into, fact, telling) or leg
-        main = self._not_over(device, into, fact)
-        held = self._not_over(device, said.get("primary"), fact)
-        if held is not None and held is not main and (main is None or main.ended):
-            main = self._rename(held, into, fact, telling)
-        if consulted is None or consulted is main:
-            return main or leg
-        # A device that has both calls is done with one. Of one that has only the consulted call,
-        # events may have come by the other's id before this.
-        if main is None or not main.begun or (said.get("by") != device and main.uncertain):
-            return self._rename(consulted, into, fact, telling) or main or leg
-        if not consulted.ended:
-            consulted.merged_into = into, fact[0]
-            self._end(consulted, telling)
-        elif consulted.merged_into is not None and fact[0] < consulted.merged_into[1]:
-            consulted.merged_into = into, fact[0]  # it is told again as one joins
-            self._revise(consulted, telling)
-        return main
-
-    def _not_over(self, device: str, call: str | None, fact: Fact) -> Leg | None:
-        """Find a leg by an id, unless it was over before this: then the device comes back to it."""
-        leg = self.board.known.get((device, call))
-        return None if leg is not None and leg.told and leg.was_over_before(fact) else leg
-
-    def _rename(self, leg: Leg, call: str, fact: Fact, telling: Telling) -> Leg | None:
-        """Go on with a leg under another id, as a fact says; None: it is over, or the other is."""
-        if leg.call == call:
-            return leg
-        if leg.told or self.board.ended_behind(leg.device, call, fact):
-            return None
-        self.board.rename(leg, call, fact)
-        if leg.told:  # its end came before its id
-            self.board.lay_aside(leg, telling.now)
-        return leg
 
     def _note_seat(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Note who sits there, and whether set aside for the call that rings."""
@@ -354,7 +212,7 @@ class CallTracker:
             pass
         elif leg.begun or step not in ENDINGS:
             self._tell(leg, fact, telling)
-        elif step in _RECORDS:
+        elif step in RECORDS:
             pass  # of a call of which only a hang-up is known
         elif fact[3] == leg.device and not self.board.is_certain(leg.device):
             leg.begun = True  # it was in progress when we came
