@@ -120,7 +120,7 @@ class Call(Snapshot):
     Attributes:
         id: The id that is valid now.
         former_ids: Ids it had before: a consulted call that became another's.
-        direction: As the device sees it that was called first, else calls; None: not known.
+        direction: As the device sees it that was in it first; None: not known.
         parties: Everybody in it, and who has left; the first to come first.
         started: Its first step.
         alerted: When it first rang.
@@ -169,15 +169,17 @@ class CallRecord(Snapshot):
     """What one device's part in a call was, from its first step to its hang-up.
 
     Seconds are differences of the server's times, so each is right to the second: ring, talk and
-    hold together may exceed `ended - started` by no more than that. None where it is not known.
+    hold together may exceed `ended - started` by no more than that. None where it is not known, as
+    of the last of these where nobody said when it ended.
 
     Attributes:
         id: The call's id at the end.
         former_ids: Ids it had before at this device.
         device: Whose record it is.
         agent: Who sat there when it was answered; where it was not, when it ended.
-        direction: As this device sees it.
-        other_party: With whom, at the end.
+        direction: As this device sees it, by how it came into the call.
+        other_party: With whom, at the end. Of a call that was handed over to it, this and what came
+            with the call are what the device knew that did, where its own events do not tell.
         other_internal: Whether that is one of ours, by `internal=`.
         started: The first step.
         answered: When it was answered; None: it was not, or that was missed.
@@ -194,18 +196,19 @@ class CallRecord(Snapshot):
         transferred_from: Who handed it to this device.
         transferred_to: To whom this device handed it.
         members: Who was called together in a conference.
-        consult_ids: Calls this device made to talk about it.
+        consult_ids: Calls this device made to talk about it, and those it joined it with.
         original_call_id: The call that this one is about, if it is such a consultation.
         merged_into: The conference into which it went.
         recordings: Its recordings.
         cause: Why it ended: the server's words; `conferenced`, `expired`.
         failed_code: What call recognition heard (`failed`), as received.
         failed_message: The same in words.
-        hung_up_by: Who hung up; None where that cannot be told.
+        hung_up_by: Who hung up, by this device's hang-up if that says so; None where that cannot
+            be told.
         inferred: Nobody said that it ended: it had given no sign of life.
         uncertain: Some of its events may have been missed, or one could not follow the others.
         revision: 1 at the hang-up; what became known later counts up.
-        events: What it was made from, in order.
+        events: What it was made from, in order; then what told of the work after it.
     """
 
     id: str

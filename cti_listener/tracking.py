@@ -17,7 +17,13 @@ from pydantic_core import to_json
 from cti_listener.derived import Derived
 from cti_listener.errors import ConfigurationError
 from cti_listener.event_base import Event
-from cti_listener.events import AgentAllocated, AgentLoggedOn, load_object
+from cti_listener.events import (
+    AgentAllocated,
+    AgentLoggedOn,
+    AgentReady,
+    AgentWorkingAfterCall,
+    load_object,
+)
 from cti_listener.notices import Gap
 from cti_listener.records import Agent, Call, State
 from cti_listener.snapshots import DeviceSnapshot
@@ -34,6 +40,9 @@ INTERNAL = r"\d{1,6}"
 
 _OF_CALLS = frozenset({AgentAllocated, AgentLoggedOn})
 """What is said of an agent and always says something of calls."""
+
+_OF_IDLE = frozenset({AgentLoggedOn, AgentReady, AgentWorkingAfterCall, AgentAllocated})
+"""What is said of an agent who is in no call."""
 
 
 class Tracking:
@@ -113,7 +122,10 @@ class Tracking:
         if device is None:
             return ()
         agents, calls = self.agent_tracker, self.call_tracker
+        key = key or event.key
         notices = agents.apply(event, key, calls.calls_at)
+        if type(event) in _OF_IDLE:
+            calls.note_idle(device)
         now = event.delivery.received_at or event.event_time or NEVER
         follow: list[Derived] = []
         told = type(event) in _OF_CALLS or calls.minds_agent(device)
@@ -142,7 +154,7 @@ class Tracking:
         if late or seat is None:
             return ()  # what came first says how it stands
         freed = calls.freed(device, moment, now, key)
-        if type(event) is AgentLoggedOn and seat.agent is not None:
+        if type(event) is AgentLoggedOn and seat.agent is not None and seat.mode != LOGGED_OFF:
             return (*freed, *calls.seated(device, seat.agent, happened, now, key))
         return freed
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = (sys.executable, "-m", "cti_listener")
-LIMIT = 30.0
+LIMIT = 50.0
 """The longest a program may take, in seconds."""
 
 

@@ -366,8 +366,10 @@ def without_doubt(known: bytes) -> Any:
     told = json.loads(known)
     told["agents"].pop("epoch")
     board = told["calls"]["board"]
-    for name in ("epoch", "certain"):
+    for name in ("epoch", "certain", "followed"):
         board.pop(name)
+    for leg in told["calls"]["legs"]:
+        leg.pop("holds")
     return told
 
 

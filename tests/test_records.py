@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from cti_listener.derived import DERIVED, CallEnded, Derived, read_derived
-from cti_listener.records import CallRecord
+from cti_listener.derived import DERIVED, CallEnded, CallRevised, Derived, read_derived
+from tests.call_schema import schema
 from tests.program import ROOT
 from tests.trackers.transcripts import read, tracking
 
@@ -27,18 +25,6 @@ def every_notice() -> list[Derived]:
     return found
 
 
-def schema() -> dict[str, Any]:
-    """Return what the schema says, without docstrings: those are for who reads the code."""
-
-    def bare(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: bare(one) for name, one in value.items() if name != "title"}
-        return [bare(one) for one in value] if isinstance(value, list) else value
-
-    made: dict[str, Any] = bare(TypeAdapter(CallRecord).json_schema())
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
-
-
 def test_what_follows_from_events_is_read_back_from_the_command_lines_json() -> None:
     notices = every_notice()
     assert len({type(one) for one in notices}) == len(DERIVED)
@@ -50,18 +36,24 @@ def test_a_notice_of_another_version_is_not_read() -> None:
     assert read_derived({"eventName": "callForgotten"}) is None
 
 
-def test_the_schema_is_that_of_the_record() -> None:
-    assert json.loads(SCHEMA.read_text("utf-8")) == schema()
+def test_the_schema_is_what_the_code_says() -> None:
+    how = "python -m tests.call_schema > docs/call-record.schema.json"
+    assert json.loads(SCHEMA.read_text("utf-8")) == schema(), how
 
 
-def test_each_record_has_all_that_the_schema_names_and_no_more() -> None:
-    names = set(schema()["properties"])
-    records = [one for one in every_notice() if isinstance(one, CallEnded)]
-    for notice in records:
-        assert set(notice.as_wire()["call"]) == names
-    assert records
+def test_each_line_has_all_that_the_schema_names_and_no_more() -> None:
+    described = schema()
+    of_line, of_record = described["properties"], described["$defs"]["CallRecord"]["properties"]
+    lines = [one.as_wire() for one in every_notice() if isinstance(one, CallEnded | CallRevised)]
+    assert {line["eventName"] for line in lines} == set(of_line["eventName"]["enum"])
+    for line in lines:
+        assert line.keys() <= of_line.keys()
+        assert set(described["required"]) <= line.keys()
+        assert line["call"].keys() == of_record.keys()
 
 
 @pytest.mark.parametrize("name", ["otherParty", "ringSeconds", "wrapUpSeconds", "formerIds"])
-def test_names_are_in_camel_case(name: str) -> None:
-    assert name in schema()["properties"]
+def test_what_a_record_has_is_described_under_its_name_in_json(name: str) -> None:
+    properties = schema()["$defs"]["CallRecord"]["properties"]
+    assert name in properties
+    assert all(one["description"] for one in properties.values())

@@ -14,6 +14,7 @@ from cti_listener.records import Call, CallRecord, Direction, Hold, Party, Recor
 from cti_listener.trackers import steps
 from cti_listener.trackers.facts import (
     INFERRED,
+    LINE,
     TOGETHER,
     Fact,
     Handing,
@@ -50,7 +51,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     """Put together what the devices of one call know of it.
 
     Args:
-        legs: All legs of the call, one at least.
+        legs: All legs of the call, one at least; those that are over first.
         is_internal: Tells whether a party is one of ours.
         epoch: How often anything has been missed by now.
     """
@@ -98,7 +99,12 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     said = read.said
     ended = max(_end_of(leg, read) or read.started, read.started)
     hold = _seconds_on_hold(read, ended)
+    given_up = leg.expired is not None and read.ended is None
+    over = None if given_up else ended  # nobody knows until when it rang, or they talked
     other = _other_party(read)
+    if leg.given is not None:
+        other = other or leg.given.get("other")
+        said = {**leg.given, **said}
     handed_on = handed_in = None
     consulted = leg.consults
     if read.transfers:
@@ -119,10 +125,10 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
         answered=answered,
         ended=ended,
         was_answered=read.talked,
-        ring_seconds=_seconds(read.alerted, answered or (None if read.talked else ended)),
-        talk_seconds=_talk(answered, ended, hold),
+        ring_seconds=_seconds(read.alerted, answered or (None if read.talked else over)),
+        talk_seconds=_talk(answered, over, hold),
         hold_seconds=hold,
-        wrap_up_seconds=leg.wrap_up,
+        wrap_up_seconds=None if leg.wrap_up is None else leg.wrap_up[0],
         queue=said.get("queue"),
         trunk_group=said.get("trunk_group"),
         trunk_member=said.get("trunk_member"),
@@ -140,12 +146,20 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
         failed_code=said.get("failed_code"),
         failed_message=said.get("failed_message"),
         hung_up_by=read.hung_up_by,
-        inferred=leg.expired is not None and read.ended is None,
+        inferred=given_up,
         uncertain=leg.uncertain or leg.epoch < epoch or read.odd,
         revision=leg.told + 1,
         events=_keys(leg, read.facts),
     )
     return record, (*_substance(record), user_data)
+
+
+def given_by(giver: Leg) -> dict[str, Any]:
+    """Return what a device knew of a call that it handed on: its events tell the next one less."""
+    read = Reading(giver.device, giver.facts, giver.namespace)
+    given: dict[str, Any] = {name: read.said[name] for name in LINE if name in read.said}
+    other = _other_party(read) or (giver.given or {}).get("other")
+    return {**(giver.given or {}), **given, **({} if other is None else {"other": other})}
 
 
 def differ(one: Substance, other: Substance) -> bool:
@@ -181,9 +195,13 @@ def _direction(read: Reading, is_internal: IsInternal, *, allocated: bool) -> Di
     if told := DIRECTIONS.get(str(read.said.get("type"))):
         return told
     other = read.called if read.calls else read.calling
-    if read.calls is None or other is None:
+    if read.calls is None:
         return None
-    if is_internal(other):
+    if other is None:  # who withholds a number is no colleague, if the call came by a line
+        line = allocated or any(read.said.get(name) for name in LINE[:-1])
+        if read.calls or not line:
+            return None
+    elif is_internal(other):
         return "internal"
     if read.calls:
         return "outbound"
@@ -231,11 +249,13 @@ def _parties(readings: list[Reading]) -> tuple[Party, ...]:
     ours = {read.device for read in readings if read.device in read.parties}
     for read in readings:
         for device, (state, since) in read.parties.items():
-            if device in ours and device != read.device:
+            own = device == read.device  # the last one tells, where a device came back
+            if device in ours and not own:
                 continue
             known = found.get(device)
             if (
-                known is None
+                own
+                or known is None
                 or since > known.since
                 or (since == known.since and state == "cleared")
             ):
@@ -288,7 +308,7 @@ def _seconds_on_hold(read: Reading, ended: datetime) -> float:
     return sum((_seconds(since, until) or 0.0 for since, until in spans), 0.0)
 
 
-def _talk(answered: datetime | None, ended: datetime, hold: float) -> float | None:
+def _talk(answered: datetime | None, ended: datetime | None, hold: float) -> float | None:
     whole = _seconds(answered, ended)
     return None if whole is None else max(0.0, whole - hold)
 
@@ -319,4 +339,4 @@ def _keys(leg: Leg, facts: Iterable[Fact]) -> tuple[EventKey, ...]:
         else:
             parts = namespace, "csta", device, serial, names[step], known_by, call, None
             keys.append(new(EventKey, parts))  # as its own way does, which is twice as long
-    return tuple(keys)
+    return tuple(keys) if leg.wrap_up is None else (*keys, *leg.wrap_up[1])

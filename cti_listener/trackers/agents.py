@@ -13,7 +13,9 @@ from cti_listener.derived import AgentStateChanged, Derived, Inconsistency
 from cti_listener.event_base import Event
 from cti_listener.records import Agent
 from cti_listener.snapshots import DeviceSnapshot
+from cti_listener.trackers.facts import Moment
 from cti_listener.trackers.kinds import NEVER
+from cti_listener.trackers.legs import set_back
 from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp
@@ -75,6 +77,22 @@ class Seat:
         self.latest: tuple[datetime, int] | None = None
         self.epoch = -1
         self.worked: tuple[datetime | None, datetime | None] = None, None
+
+    def moment_of(self, event: Event, key: tuple[Any, ...]) -> tuple[Moment, bool]:
+        """Return when an event happened, and whether that had to be put right.
+
+        It has if it was counted behind the latest and is of well before it.
+
+        Args:
+            event: The event.
+            key: What it is known by.
+        """
+        delivery, text = event.delivery, event.__dict__["event_time_text"]
+        time = (read_time(text, delivery.zone) if text else None) or delivery.received_at or NEVER
+        moment = time, key[3] if type(key[3]) is int else -1
+        if self.latest is None or not set_back(self.latest, moment, doubted=not self.timed):
+            return moment, False
+        return (self.latest[0], moment[1]), True
 
 
 _KEPT: Final = (
@@ -211,18 +229,17 @@ class AgentTracker:
         seat = self._seats.get(device)
         if seat is None:
             seat = self._seats[device] = Seat(device)
-        fields, delivery = event.__dict__, event.delivery
+        fields = event.__dict__
         key = key or event.key
-        received, text = delivery.received_at, fields["event_time_text"]
-        time = (read_time(text, delivery.zone) if text else None) or received or NEVER
         mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
-        before, latest = seat.latest, (time, key[3] if type(key[3]) is int else -1)
+        before, (latest, back) = seat.latest, seat.moment_of(event, key)
+        time = latest[0]
         if before is not None and latest < before and self._is_late(seat, before[0], time, mode):
             return ()
         name, left = fields["agent_id"], seat.mode
         agent = full_id(name, fields["namespace"] or _namespace(device)) if name else seat.agent
         same, sure = agent == seat.agent, seat.epoch == self._epoch
-        telling = self._telling.of(key, received or time)
+        telling = self._telling.of(key, event.delivery.received_at or time)
         if sure and (not same or left == LOGGED_OFF):
             self._mind_order(seat, event, telling)
         reason = fields.get("reason") or None  # only `agentNotReady` has the field
@@ -240,18 +257,35 @@ class AgentTracker:
         previous, since = (left, seat.since) if known and same else (None, None)
         self._make_way(seat, agent)
         seat.agent, seat.mode, seat.reason = agent, mode, reason
-        seat.since, seat.timed = time, True
+        seat.since, seat.timed = time, not back
+        if not same or left in (None, LOGGED_OFF):
+            self._leave_one(seat, time, telling)
         self._sit(seat)
+        seconds = None if since is None else max(0.0, (time - since).total_seconds())
+        self._tell(seat, telling, previous=previous, seconds=seconds, calls_at=calls_at)
+        return telling.notices
+
+    def _tell(
+        self,
+        seat: Seat,
+        telling: Telling,
+        *,
+        previous: str | None = None,
+        seconds: float | None = None,
+        inferred: bool = False,
+        calls_at: CallsAt = _no_calls,
+    ) -> None:
+        """Tell how somebody stands now, if anybody wants it."""
         if AgentStateChanged in self._wanted:
             telling.add(
                 AgentStateChanged,
-                device,
-                agent=self.snapshot(seat, calls_at(device)),
+                seat.device,
+                inferred=inferred,
+                agent=self.snapshot(seat, calls_at(seat.device)),
                 previous=previous,
-                seconds=None if since is None else max(0.0, (time - since).total_seconds()),
-                reason=reason,
+                seconds=seconds,
+                reason=seat.reason,
             )
-        return telling.notices
 
     def adopt(
         self,
@@ -297,16 +331,7 @@ class AgentTracker:
         if not changed:
             return ()
         telling = self._telling.of(None, now)
-        if AgentStateChanged in self._wanted:
-            telling.add(
-                AgentStateChanged,
-                device,
-                inferred=True,
-                agent=self.snapshot(seat, calls),
-                previous=None,
-                seconds=None,
-                reason=reason,
-            )
+        self._tell(seat, telling, inferred=True, calls_at=lambda _device: calls)
         return telling.notices
 
     def confirm(self, device: str, snapshot: DeviceSnapshot) -> None:
@@ -356,6 +381,22 @@ class AgentTracker:
             self._where[before] = left = copy(seat)
             if left.mode != LOGGED_OFF:
                 left.epoch = -1
+
+    def _leave_one(self, seat: Seat, time: datetime, telling: Telling) -> None:
+        """Have an agent who logs on gone from elsewhere: nobody sits in two places.
+
+        If that was later, they are gone from here by now.
+        """
+        last = self._where.get(seat.agent or "")
+        if last is None or last.device == seat.device or seat.mode == LOGGED_OFF:
+            return
+        if self.is_taken(last) or last.mode in (None, LOGGED_OFF):
+            return
+        gone = last if last.since <= time else seat
+        previous, gone.mode, gone.reason = gone.mode, LOGGED_OFF, None
+        gone.since, gone.timed, gone.epoch = max(time, last.since), False, -1
+        if gone is last:
+            self._tell(last, telling, previous=previous, inferred=True)
 
     def _sit(self, seat: Seat) -> None:
         """Note where an agent sits: where it was seen last, but not where it has logged off."""

@@ -1,18 +1,23 @@
 """Allocations: agents set aside for a call that the server dials, and which call that became.
 
-It is the first that rings at the agent's device from then on, before another event of the agent.
+It is the first that rings at the agent's device from then on, before another event of the agent,
+but for calls of which the server says that somebody else made them.
 Agent events and those of calls are counted apart: of one second, an agent's event comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import Fact, Moment
+from cti_listener.trackers.facts import TOLD, Fact, Moment
 from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.memory import read_moment
+
+_TYPE: Final = TOLD[steps.DELIVERED].index("type")
+_NOT_DIALLED: Final = frozenset({"Internal", "Inbound"})
+"""What `callType` says of a call that the server did not dial."""
 
 
 class Allocations:
@@ -41,6 +46,8 @@ class Allocations:
         """
         device = leg.device
         since = self._since.get(device)
+        if str(fact[4][_TYPE]) in _NOT_DIALLED:
+            return None
         if since is not None and fact[0] >= since[0]:
             leg.allocated = self._since.pop(device)
             self._won[device] = leg
@@ -121,6 +128,8 @@ class Allocations:
 
 
 def _rang(leg: Leg) -> Moment | None:
-    """Return when it rang at the device first."""
-    own = (fact[:2] for fact in leg.facts if fact[2] == steps.DELIVERED and fact[3] == leg.device)
-    return min(own, default=None)
+    """Return when it rang at the device first; None: not at all, or somebody else made it."""
+    own = [fact for fact in leg.facts if fact[2] == steps.DELIVERED and fact[3] == leg.device]
+    if any(str(fact[4][_TYPE]) in _NOT_DIALLED for fact in own):
+        return None
+    return min((fact[:2] for fact in own), default=None)

@@ -27,6 +27,9 @@ REMEMBERED: Final = 8
 """So many ids of calls that are over are known of each device, so that no straggler begins one of
 them anew. So many recordings too whose end has yet to come: it is of no other call."""
 
+MOST_LEFT: Final = 50
+"""So many legs at most are kept of who has left a call that goes on: the latest."""
+
 
 class Gone(NamedTuple):
     """A call that was over at a device.
@@ -65,6 +68,8 @@ class Board:
         self.known: dict[tuple[str, str | None], Leg] = {}
         self._at: dict[str, tuple[Leg, ...]] = {}  # by device, those that go on
         self._in: dict[str, tuple[Leg, ...]] = {}  # by call, likewise
+        # By call: those that are just over, and while others go on in it, all that were in it.
+        self._left: dict[str, tuple[Leg, ...]] = {}
         self._over: OrderedDict[Leg, datetime] = OrderedDict()  # and until when to keep each
         self._over_at: dict[str, tuple[Leg, ...]] = {}  # by device, likewise
         self._gone: dict[str, tuple[Gone, ...]] = {}  # by device
@@ -74,6 +79,7 @@ class Board:
         self._recorded: dict[str, tuple[str, ...]] = {}  # by device: the ids of such recordings
         self._count = 0
         self._certain: dict[str, int] = {}  # in which epoch a device was sure
+        self._followed: dict[str, int] = {}  # ... and had a call from its beginning to its end
 
     def __repr__(self) -> str:
         return f"<Board {len(self._in)} calls, {len(self._over)} just over>"
@@ -116,6 +122,11 @@ class Board:
     def of(self, call: str) -> tuple[Leg, ...]:
         """Return the legs of a call that go on."""
         return self._in.get(call, ())
+
+    def left(self, call: str) -> tuple[Leg, ...]:
+        """Return the legs of a call that are over, while others of it go on; the oldest first."""
+        left = self._left.get(call)
+        return tuple([leg for leg in left if leg.begun]) if left else ()
 
     def over_at(self, device: str) -> tuple[Leg, ...]:
         """Return the legs of a device that are just over, the latest first."""
@@ -185,6 +196,7 @@ class Board:
         if leg.ended:
             leg.ended = False
             _take_out(self._over_at, leg.device, leg)
+            _take_out(self._left, leg.call, leg)
         device, call = leg.device, leg.call
         self.known[device, call] = leg
         for one in leg.former:
@@ -203,9 +215,11 @@ class Board:
         self.known[device, leg.call] = leg
         if over.pop(leg, None) is not None:  # it was taken for over before
             _take_out(self._over_at, device, leg)
+            _take_out(self._left, leg.call, leg)
         over[leg] = now + LINGER
         there = self._over_at.get(device)
         self._over_at[device] = (leg,) if there is None else (leg, *there)
+        self._keep_left(leg)
         self.due = min(self.due, over[leg])
 
     def rename(self, leg: Leg, call: str, fact: Fact) -> None:
@@ -217,12 +231,14 @@ class Board:
             fact: What says so.
         """
         self._leave(leg)
+        _take_out(self._left, leg.call, leg)
         other = self.known.get((leg.device, call))
         before = other is not None and other.told and other.was_over_before(fact)
         if other is not None and other is not leg and not before:
             self._leave(other)
             self._over.pop(other, None)
             _take_out(self._over_at, other.device, other)
+            _take_out(self._left, other.call, other)
             leg.absorb(other)
         ids = dict.fromkeys((*leg.former, leg.call))
         leg.former, leg.call = tuple([one for one in ids if one != call]), call
@@ -246,6 +262,8 @@ class Board:
         for one in ids:
             if self.known.get((device, one)) is leg:
                 del self.known[device, one]
+        if leg.call not in self._in:
+            _take_out(self._left, leg.call, leg)
         if going_on := leg.recordings_going_on:
             self._keep_recording(leg, now + RECORDING)
             recorded = *self._recorded.get(device, ()), *going_on
@@ -262,7 +280,15 @@ class Board:
 
     def _leave(self, leg: Leg) -> None:
         self._count -= _take_out(self._at, leg.device, leg)
-        _take_out(self._in, leg.call, leg)
+        call = leg.call
+        if _take_out(self._in, call, leg) and call in self._left and call not in self._in:
+            for one in self._left[call]:  # nobody is in it any more
+                if one not in self._over:
+                    _take_out(self._left, call, one)
+
+    def _keep_left(self, leg: Leg) -> None:
+        there = self._left.get(leg.call)
+        self._left[leg.call] = (leg,) if there is None else (*there, leg)[-MOST_LEFT:]
 
     # Certainty
 
@@ -270,10 +296,13 @@ class Board:
         """Be sure no longer of these devices, of all if there are none."""
         if not devices:
             self.epoch += 1
+            for leg in self:
+                leg.holds = False
         for device in devices:
             self._certain.pop(device, None)
+            self._followed.pop(device, None)
             for leg in self.at(device):
-                leg.uncertain = True
+                leg.uncertain, leg.holds = True, False
 
     def confirm(self, device: str) -> None:
         """Be sure of a device: it is in no call but those that are known."""
@@ -282,6 +311,14 @@ class Board:
     def is_certain(self, device: str) -> bool:
         """Tell whether a device is known to be in no call but those that are known."""
         return self._certain.get(device) == self.epoch
+
+    def note_followed(self, device: str) -> None:
+        """Note that a call at a device is over of which nothing was missed."""
+        self._followed[device] = self.epoch
+
+    def is_followed(self, device: str) -> bool:
+        """Tell whether a call that begins now at a device is seen from its beginning."""
+        return self.is_certain(device) or self._followed.get(device) == self.epoch
 
     def is_doubtful(self, leg: Leg) -> bool:
         """Tell whether events of a leg may have been missed, or could not follow each other."""
@@ -295,10 +332,17 @@ class Board:
             "epoch": self.epoch,
             "at": [number(leg) for leg in self],
             "over": [(until, number(leg)) for leg, until in self._over.items() if leg.ended],
+            "left": [
+                number(leg)
+                for legs in self._left.values()
+                for leg in legs
+                if leg not in self._over and leg.ended
+            ],
             "recording": [(until, number(leg)) for until, leg in self._recorded_until],
             "recorded": self._recorded,
             "gone": self._gone,
             "certain": self._certain,
+            "followed": self._followed,
         }
 
     def remember(self, kept: dict[str, Any], legs: Sequence[Leg]) -> None:
@@ -314,8 +358,11 @@ class Board:
         }
         self._recorded = {device: tuple(ids) for device, ids in kept["recorded"].items()}
         self._certain = dict(kept["certain"])
+        self._followed = dict(kept["followed"])
         for until, number in kept["recording"]:
             self._keep_recording(legs[number], read_time(until))
+        for number in kept["left"]:
+            self._keep_left(legs[number])
         for until, number in kept["over"]:
             leg = legs[number]
             self.lay_aside(leg, read_time(until) - LINGER)

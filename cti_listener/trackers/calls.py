@@ -26,7 +26,7 @@ from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
 from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers import steps
-from cti_listener.trackers.accounts import IsInternal, call_of, differ, record_of
+from cti_listener.trackers.accounts import IsInternal, call_of, differ, given_by, record_of
 from cti_listener.trackers.allocations import Allocations
 from cti_listener.trackers.answers import Answers
 from cti_listener.trackers.board import Board
@@ -40,6 +40,7 @@ from cti_listener.trackers.states import BEGINNINGS, ENDINGS
 from cti_listener.trackers.steps import Step
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp, WrapUps
+from cti_listener.values import EventKey
 
 TIMEOUT: Final = 4 * 3600.0
 """A device in a call that gave no sign for so long is given up, in seconds; the default."""
@@ -97,7 +98,7 @@ class CallTracker:
     def call(self, call: str) -> Call | None:
         """Return a call that goes on, as it stands; None: there is none of this id."""
         legs = self.board.of(call)
-        return self._call(*legs) if legs else None
+        return self._call(*self.board.left(call), *legs) if legs else None
 
     def calls_at(self, device: str) -> tuple[str, ...]:
         """Return the ids of the calls that a device is in, the oldest first."""
@@ -129,7 +130,7 @@ class CallTracker:
         else:
             device = known.device  # the same text, kept once
             fact = fact_in(event, kind, device, key, known.facts[-1])
-            if known.told and known.is_begun_anew_by(fact):
+            if known.told and known.is_begun_anew_by(fact := known.put_right(fact)):
                 self._begin_anew(known, event, fact, telling)
                 return telling.notices
             if fact[2] in NAMERS:
@@ -188,6 +189,7 @@ class CallTracker:
 
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact that needs a closer look, and tell what follows."""
+        fact = leg.put_right(fact)
         step, late = fact[2], leg.is_late(fact)
         if late and not leg.told and self._is_of_another_stay(leg, fact, telling):
             return
@@ -199,6 +201,8 @@ class CallTracker:
         waits = unseen and step == steps.CONNECTION_CLEARED  # its beginning may come yet
         if not late and not waits and (expected := leg.refuses(fact)):
             self._suspect(leg, step, expected, telling)
+        elif not leg.facts and not self.board.is_followed(leg.device):
+            leg.uncertain = leg.uncertain or fact[3] != leg.device or step not in BEGINNINGS
         leg.take(fact, late=late)
         if leg.told:
             self._take_late(leg, fact, telling, late=late)
@@ -331,16 +335,30 @@ class CallTracker:
         if not leg.answered:
             leg.agent = self._sits_at(leg.device) or leg.agent
         leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
+        if leg.handed is not None and leg.handed[1] == leg.device:
+            self._note_given(leg, leg.handed[0])
         board.lay_aside(leg, telling.now)
-        if not board.at(leg.device) and not leg.uncertain:
-            board.confirm(leg.device)
+        if not leg.uncertain:
+            board.note_followed(leg.device)
+            if leg.is_offered:
+                self.note_idle(leg.device)
         self._consultations.guess(leg, telling)
         self._consultations.guess_others(leg, telling)
+        if self._wrap_ups.is_worked_behind(leg):
+            self._doubt_held(leg.device, leg.facts[-1][0], telling)
+            self._consultations.guess(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             record, leg.substance = self._record(leg)
             telling.add(CallEnded, leg.device, call=record, inferred=inferred)
         leg.told = 1
         self._note_work_to_come(leg, telling.now)
+
+    def _note_given(self, leg: Leg, by: str | None) -> None:
+        """Note what the device knew of it that handed it over, before that is forgotten."""
+        there = (*self.board.left(leg.call), *self.board.of(leg.call))
+        givers = [one for one in there if one.device == by and one is not leg]
+        if givers:
+            leg.given = given_by(givers[-1])
 
     def _note_work_to_come(self, leg: Leg, now: datetime) -> None:
         """Note that a leg is over, after which its agent may work.
@@ -387,16 +405,45 @@ class CallTracker:
             now: When that came.
             key: What its event is known by.
         """
-        leg = self._wrap_ups.worked(device, work, self.board.at(device), now)
         _, since, until, known = work
-        if leg is None or until is None or not known:
-            return ()
         telling = self._telling.of(key, now)
-        leg.wrap_up = (until - since).total_seconds()
-        self._revise(leg, telling)
+        self._doubt_held(device, since, telling)
+        told = None if key is None else EventKey(*key)
+        worked = self._wrap_ups.worked(device, work, self.board.at(device), now, told)
+        if worked is not None and until is not None and known:
+            leg, keys = worked
+            leg.wrap_up = (until - since).total_seconds(), keys
+            self._revise(leg, telling)
         return telling.notices
 
+    def _doubt_held(self, device: str, since: datetime, telling: Telling) -> None:
+        """Doubt what is on hold as an agent is done with calls: its hang-up never arrived.
+
+        Args:
+            device: Where.
+            since: Since when.
+            telling: What follows.
+        """
+        there, then = self.board.at(device), (since, 0)
+        if not there or any(leg.state != "held" or not leg.held_since(then) for leg in there):
+            return
+        for leg in there:
+            leg.uncertain, leg.holds = True, False
+        for one in self.board.over_at(device):
+            if one.told and one.calls:
+                self._consultations.guess(one, telling)
+                self._revise(one, telling)
+                self._note_work_to_come(one, telling.now)
+
     # Agents
+
+    def note_idle(self, device: str) -> None:
+        """Note that a device is in no call, or was in none: if none is known, it is sure of that.
+
+        A call seen whole is no proof: another may be on hold meanwhile.
+        """
+        if not self.board.at(device):
+            self.board.confirm(device)
 
     def allocated(self, device: str, since: Moment, until: Moment | None) -> None:
         """Note that a device's agent was set aside then: for the call that rang next.

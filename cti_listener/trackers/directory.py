@@ -119,6 +119,8 @@ class Directory:
         # A device that has both calls is done with one. Of one that has only the consulted call,
         # events may have come by the other's id before this.
         if main is None or not main.begun or (said.get("by") != device and main.uncertain):
+            # Who called them together had both: of one that is not known, all was missed.
+            consulted.uncertain = consulted.uncertain or (main is None and said.get("by") == device)
             return self._rename(consulted, into, fact, telling) or main or leg
         if not consulted.ended:
             consulted.merged_into = into, fact[0]

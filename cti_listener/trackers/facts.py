@@ -31,14 +31,16 @@ Moment: TypeAlias = tuple[datetime, int]
 """When something happened by the server's clock, and the serial of what said so (-1: none)."""
 
 _ENDS: Final = ("calling", "called")
-_LINE: Final = ("queue", "trunk_group", "trunk_member", "user_data")
+LINE: Final = ("queue", "trunk_group", "trunk_member", "user_data")
+"""By which way a call came, and what came with it."""
+
 _RECORD: Final = ("record", "file", "success")
 
 TOLD: Final[tuple[tuple[str, ...], ...]] = (
     (),  # serviceInitiated
     (*_ENDS, "type"),  # originated
-    (*_ENDS, *_LINE, "type", "original"),  # delivered
-    (*_ENDS, *_LINE, "type"),  # established
+    (*_ENDS, *LINE, "type", "original"),  # delivered
+    (*_ENDS, *LINE, "type"),  # established
     (),  # held
     (),  # retrieved
     ("by", "to", "secondary", "into"),  # transferred
@@ -132,7 +134,7 @@ class Reading:
         talked: Whether it was in conversation, though the answer may have been missed.
         ended: When the device hung up.
         odd: Whether the device took back what it never had on hold, as far as is known.
-        said: What else was said, the latest of each.
+        said: What else was said, the latest of each; of the call's type, the first.
         parties: Who is in which state since when.
         holds: Who put it on hold, from when, until when.
         transfers: By whom, to whom, when, and the call in which they had talked it over.
@@ -195,7 +197,10 @@ class Reading:
                     said = rang
                 else:
                     said = said_in(fact, namespace)
+                    kind = self.said.get("type")
                     self.said.update(said)
+                    if kind is not None:  # a call that is handed on, or joined, has another's
+                        self.said["type"] = kind
                     if step == steps.DELIVERED:
                         line, rang = told, said
                 if step <= steps.ESTABLISHED:
@@ -326,14 +331,21 @@ class Reading:
     def hung_up_by(self) -> str | None:
         """Who hung up: as the server says, else who left the device alone; None: nothing tells.
 
-        Two hang-ups of one second come in either order, so that says nothing.
+        Of the device's own hang-up first, then of another's of the same end, unless that is of one
+        who had handed the call on. Two of one second come in either order, so that says nothing.
         """
         ended = self.ended
         if ended is None:
             return None
-        for time, _, _, said in self.hang_ups:
-            if said is not None and abs(time - ended) <= TOGETHER:
-                return said
+        told = [
+            (party != self.device, said)
+            for time, _, party, said in self.hang_ups
+            if said is not None
+            and abs(time - ended) <= TOGETHER
+            and (party == self.device or not self._has_handed_on(said, time))
+        ]
+        if told:
+            return min(told, key=itemgetter(0))[1]
         others = [state for one, state in self.parties.items() if one != self.device]
         alone = all(state == "cleared" and ended - at > SECOND for state, at in others)
         if not self.talked or not alone:

@@ -135,7 +135,8 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: F
     if fields.get("user_data") is not None:
         said = _kept(said, device)
     _, source, _, serial, _, known_by, named, content = key
-    if content is not None or named != call or source != "csta" or type(serial) is not int:
+    whole = not call or named != call or source != "csta" or type(serial) is not int
+    if whole or content is not None:  # else it can be put together from the fact
         known_by = EventKey(*key)
         serial = serial if type(serial) is int else -1
     call = call or ""

@@ -12,7 +12,15 @@ from typing import Any, Final, TypeAlias
 
 from cti_listener.records import State
 from cti_listener.trackers import steps
-from cti_listener.trackers.facts import INFERRED, Fact, Moment, ends_in, in_order
+from cti_listener.trackers.facts import (
+    INFERRED,
+    SECOND,
+    TOLD,
+    Fact,
+    Moment,
+    ends_in,
+    in_order,
+)
 from cti_listener.trackers.states import (
     AFTER,
     BEGINNINGS,
@@ -25,6 +33,7 @@ from cti_listener.trackers.states import (
     after_others,
 )
 from cti_listener.trackers.steps import Step
+from cti_listener.values import EventKey
 
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
 _NO_HOLD: Final = frozenset({steps.RETRIEVED, steps.CONNECTION_CLEARED})
@@ -38,12 +47,16 @@ FAR: Final = timedelta(seconds=60)
 SOON: Final = timedelta(seconds=30)
 """An agent's work that begins within so long after a call is work after that call."""
 
+NO_TIME: Final = timedelta()
+
 EARLIEST: Final = timedelta(seconds=-2)
 """What begins so long before its end still counts as after it."""
 
 _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
 """What makes of a device the one who calls, or is called, if it is its own step."""
+
+_QUEUE: Final = TOLD[steps.DELIVERED].index("queue")
 
 Substance: TypeAlias = tuple[Any, ...]
 """What a record is told anew for, if it has changed: kept instead of the record, which is seven
@@ -65,6 +78,19 @@ def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
     return fact[3] == device and fact[2] in BEGINNINGS
 
 
+def set_back(latest: Moment, moment: Moment, *, doubted: bool) -> bool:
+    """Tell whether what was counted behind the latest is of well before it.
+
+    Args:
+        latest: When that was.
+        moment: When this was.
+        doubted: It has been so before, or may have: any difference will do.
+    """
+    if not moment[1] > latest[1] >= 0:
+        return False
+    return latest[0] - moment[0] > (NO_TIME if doubted else SECOND)
+
+
 class Leg:
     """One device in one call.
 
@@ -83,9 +109,10 @@ class Leg:
         calls: Whether the device calls (True) or is called; None: nothing told yet.
         answered: It has been told that it was answered.
         adopted: The state that a snapshot told it has, until an event of its own.
-        holds: Whether the device ever put it on hold.
+        holds: Whether the device put it on hold, and nothing was missed since.
         hung_up: When the device did so first.
         handed: By whom and to whom it has been told to be handed over.
+        given: What the device that handed it over knew of it, by name, if it is one of ours.
         ended: It is over.
         told: How often its record has been told.
         substance: What its record came to when it was told last, if anybody wants records.
@@ -96,7 +123,7 @@ class Leg:
         original_told: That was told, not guessed.
         merged_into: The conference into which it went, and when.
         expired: When it was given up: its last sign, by the server's clock.
-        wrap_up: For how long the agent worked after it, in seconds.
+        wrap_up: For how long the agent worked after it, in seconds, and the events that tell it.
     """
 
     __slots__ = (
@@ -114,6 +141,7 @@ class Leg:
         "expired",
         "facts",
         "former",
+        "given",
         "handed",
         "holds",
         "hung_up",
@@ -148,6 +176,7 @@ class Leg:
         self.calls: bool | None = None
         self.hung_up: Moment | None = None
         self.handed: tuple[str | None, str | None] | None = None
+        self.given: dict[str, Any] | None = None
         self.told = 0
         self.substance: Substance | None = None
         self.agent: str | None = None
@@ -156,10 +185,24 @@ class Leg:
         self.original_told = False
         self.merged_into: tuple[str, datetime] | None = None
         self.expired: datetime | None = None
-        self.wrap_up: float | None = None
+        self.wrap_up: tuple[float, tuple[EventKey, ...]] | None = None
 
     def __repr__(self) -> str:
         return f"<Leg {self.device} in {self.call} {self.state}, {len(self.facts)} facts>"
+
+    def put_right(self, fact: Fact) -> Fact:
+        """Return a fact that is of well before others; of then, if it was counted behind those.
+
+        The server's clock was set back, or two count. By a second they may differ all the same.
+        """
+        if self.latest is None or fact[0] >= self.latest[0]:
+            return fact
+        doubted, moment = self.uncertain, fact[:2]
+        before = [one[0] for one in self.facts if set_back(one[:2], moment, doubted=doubted)]
+        if not before:
+            return fact
+        self.uncertain = True
+        return max(before), *fact[1:]
 
     def is_late(self, fact: Fact) -> bool:
         """Tell whether a later step than this is known; one of long before it is none."""
@@ -254,7 +297,7 @@ class Leg:
         own = fact[3] == self.device
         state = (OWN_MOVES if own else OTHERS_MOVES)[before].get(step)
         latest = self.latest
-        if state is None or (latest is not None and fact[0] <= latest[0] and self.is_late(fact)):
+        if state is None or (latest is not None and fact[:3] < latest[:3]):
             return False
         self.facts.append(fact)
         self.latest, self.sign, self.state = fact, now, state
@@ -359,6 +402,14 @@ class Leg:
         """Tell whether a step of which it has one already says what that did not."""
         return any(fact[4]) and all(
             one[4] != fact[4] for one in self.facts if one[2] == fact[2] and one is not fact
+        )
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether it rang for a queue, which offers no call to who is in another."""
+        return any(
+            fact[2] == steps.DELIVERED and fact[3] == self.device and fact[4][_QUEUE]
+            for fact in self.facts
         )
 
     @property

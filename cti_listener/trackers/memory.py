@@ -63,6 +63,9 @@ def leg_of(kept: dict[str, Any]) -> Leg:
     for name in _MOMENTS:
         if kept[name] is not None:
             setattr(leg, name, read_moment(kept[name]))
+    if leg.wrap_up is not None:
+        seconds, keys = kept["wrap_up"]
+        leg.wrap_up = seconds, read_keys(keys)
     if leg.merged_into is not None:
         leg.merged_into = kept["merged_into"][0], datetime.fromisoformat(kept["merged_into"][1])
     return leg
@@ -71,6 +74,11 @@ def leg_of(kept: dict[str, Any]) -> Leg:
 def read_time(kept: str) -> datetime:
     """Return a time that was kept."""
     return datetime.fromisoformat(kept)
+
+
+def read_keys(kept: Sequence[Any]) -> tuple[EventKey, ...]:
+    """Return keys of events that were kept."""
+    return tuple([EventKey(*one) for one in kept])
 
 
 def read_moment(kept: Sequence[Any]) -> Moment:

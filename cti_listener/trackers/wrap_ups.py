@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from cti_listener.trackers.facts import Moment
 from cti_listener.trackers.legs import SOON, Leg
-from cti_listener.trackers.memory import read_time
+from cti_listener.trackers.memory import read_keys, read_time
+from cti_listener.values import EventKey
 
 LATE: Final = timedelta(seconds=60)
 """What is told of work after a call comes no later than this."""
@@ -17,6 +18,10 @@ LATE: Final = timedelta(seconds=60)
 WrapUp: TypeAlias = tuple[str | None, datetime, datetime | None, bool]
 """What an event said of work after a call: whose, since when, until when (None: it goes on), and
 whether nothing of it was missed."""
+
+
+Keys: TypeAlias = tuple[EventKey, ...]
+"""The events by which it is known."""
 
 
 class WrapUps:
@@ -28,9 +33,11 @@ class WrapUps:
     def __init__(self) -> None:
         """Begin with no call that is over."""
         self._last: dict[str, Leg] = {}
-        # Whose agent works after it, since when, and until when what is told of that may come.
-        self._wrapping: dict[str, tuple[Leg, datetime, datetime | None]] = {}
-        self._working: dict[str, datetime] = {}  # whose agent does before the call has ended
+        # Whose agent works after it, since when, until when what is told of that may come, by which
+        # events.
+        self._wrapping: dict[str, tuple[Leg, datetime, datetime | None, Keys]] = {}
+        # Whose agent does before the call has ended, since when, by which event.
+        self._working: dict[str, tuple[datetime, Keys]] = {}
         self._until: deque[tuple[datetime, Leg]] = deque()  # when to be done with each of these
 
     def __repr__(self) -> str:
@@ -38,7 +45,7 @@ class WrapUps:
 
     def __iter__(self) -> Iterator[Leg]:
         yield from self._last.values()
-        yield from (leg for leg, _, _ in self._wrapping.values())
+        yield from (leg for leg, *_ in self._wrapping.values())
 
     def ended(self, leg: Leg, now: datetime, *, counts: bool) -> None:
         """Note that a leg is over.
@@ -52,35 +59,51 @@ class WrapUps:
         if counts and (last is None or _end(last) <= _end(leg)):
             self._last[leg.device] = leg
             self._until.append((now + SOON + LATE, leg))
-        began = self._working.pop(leg.device, None)
+        began, keys = self._working.pop(leg.device, (None, ()))
         if began is not None and self._last.get(leg.device) is leg and leg.is_before(began):
-            self._wrapping[leg.device] = self._last.pop(leg.device), began, None
+            self._wrapping[leg.device] = self._last.pop(leg.device), began, None, keys
+
+    def is_worked_behind(self, leg: Leg) -> bool:
+        """Tell whether work has been told of already that begins as a leg is over."""
+        began = self._working.get(leg.device)
+        return began is not None and leg.is_before(began[0])
 
     def worked(
-        self, device: str, work: WrapUp, going_on: tuple[Leg, ...], now: datetime
-    ) -> Leg | None:
-        """Note that a device's agent works, or worked; return the leg after which that was.
+        self,
+        device: str,
+        work: WrapUp,
+        going_on: tuple[Leg, ...],
+        now: datetime,
+        key: EventKey | None,
+    ) -> tuple[Leg, Keys] | None:
+        """Note that a device's agent works, or worked.
 
         Args:
             device: Where.
             work: What was said of it.
             going_on: The device's calls, whose hang-ups may have yet to come.
             now: When that came.
+            key: What its event is known by.
+
+        Returns:
+            The leg after which that was, and by what it is known; None while it goes on.
         """
         agent, since, until, _ = work
         last = self._last.get(device)
+        told = () if key is None else (key,)
         if last is not None and last.agent == agent and last.is_before(since):
-            self._wrapping[device] = self._last.pop(device), since, None
+            self._wrapping[device] = self._last.pop(device), since, None, told
         elif until is None and going_on:
-            self._working[device] = since
+            self._working[device] = since, told
         if until is None:
             return None
-        leg, began, _ = self._wrapping.get(device, (None, None, None))
+        leg, began, _, keys = self._wrapping.get(device, (None, None, None, ()))
         if leg is None or began != since:
             return None
-        self._wrapping[device] = leg, since, now + LATE
+        keys = tuple(dict.fromkeys((*keys, *told)))
+        self._wrapping[device] = leg, since, now + LATE, keys
         self._until.append((now + LATE, leg))
-        return leg
+        return leg, keys
 
     def forget(self, now: datetime) -> None:
         """Be done with those of which nothing is to come, but for work that goes on."""
@@ -88,7 +111,7 @@ class WrapUps:
             _, leg = self._until.popleft()
             if self._last.get(leg.device) is leg:
                 del self._last[leg.device]
-            known, _, until = self._wrapping.get(leg.device, (None, None, None))
+            known, _, until, _ = self._wrapping.get(leg.device, (None, None, None, ()))
             if known is leg and until is not None and until < now:
                 del self._wrapping[leg.device]
 
@@ -109,11 +132,19 @@ class WrapUps:
         Raises:
             KeyError, IndexError, ValueError, TypeError: It was nobody's.
         """
-        self._working = {device: read_time(at) for device, at in kept["working"].items()}
+        self._working = {
+            device: (read_time(at), read_keys(keys))
+            for device, (at, keys) in kept["working"].items()
+        }
         self._last = {leg.device: leg for leg in (legs[number] for number in kept["last"])}
         self._wrapping = {
-            legs[number].device: (legs[number], read_time(since), until and read_time(until))
-            for number, since, until in kept["wrapping"]
+            legs[number].device: (
+                legs[number],
+                read_time(since),
+                until and read_time(until),
+                read_keys(keys),
+            )
+            for number, since, until, keys in kept["wrapping"]
         }
         self._until = deque((read_time(until), legs[number]) for until, number in kept["until"])
 

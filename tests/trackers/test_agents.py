@@ -10,7 +10,7 @@ import pytest
 from cti_listener import parse_event
 from cti_listener.event_base import Delivery
 from cti_listener.tracking import Tracking
-from tests.trackers.transcripts import BEGINNING, tracking
+from tests.trackers.transcripts import BEGINNING, heard, tracking
 
 
 def hear(tracked: Tracking, second: int, device: str, name: str, agent: str, **more: Any) -> None:
@@ -81,3 +81,25 @@ def test_a_short_id_is_completed_by_the_device_where_no_namespace_is_told() -> N
     tracked = tracking()
     hear(tracked, 0, "8001", "LoggedOn", "5001", namespace=None)
     assert [(name, one.id) for name, one in tracked.agents.items()] == [("5001@a.cc", "5001@a.cc")]
+
+
+def test_an_agents_event_that_was_counted_later_counts_though_the_clock_went_back() -> None:
+    tracked = heard("""
+## The server's clock goes back by five seconds
+
+100 8001 agentLoggedOn 5001 agentMode=Ready
+95 8001 agentNotReady 5001
+96 8001 agentReady 5001
+101 8001 agentNotReady 5001
+""")
+    agent = tracked.agents["5001"]
+    assert (agent.mode, agent.since) == ("NotReady", BEGINNING + timedelta(seconds=101))
+
+
+def test_an_agent_sits_where_they_logged_on_last_whichever_is_heard_first() -> None:
+    there, here = "0 8001 agentLoggedOn 5001 agentMode=Ready", "9 8002 agentLoggedOn 5001"
+    for order in (there, here), (here, there):
+        tracked = heard("\n## Nobody logged off\n\n" + "\n".join(order))
+        assert tracked.agents["5001"].device == "8002@a.cc"
+        assert tracked.agents["8001"].mode == "Logout"
+        assert tracked.agents["8001"].uncertain

@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from cti_listener.derived import CallEnded, CallStarted
+from cti_listener.derived import CallEnded, CallRevised, CallStarted
 from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
-from cti_listener.tracking import Tracking
-from tests.trackers.transcripts import BEGINNING, read, tracking
+from tests.trackers.transcripts import BEGINNING, heard, read, tracking
 
 DEVICE = "8001@a.cc"
 ANSWERED = """
@@ -33,15 +32,6 @@ NEXT = """
 
 def at(second: float) -> datetime:
     return BEGINNING + timedelta(seconds=second)
-
-
-def heard(*texts: str) -> Tracking:
-    tracked = tracking()
-    for text in texts:
-        for _, lines in read(text):
-            for line in lines:
-                tracked.apply(line.event())
-    return tracked
 
 
 @pytest.mark.parametrize("texts", [(ANSWERED,), (ANSWERED, NEXT)], ids=["just over", "forgotten"])
@@ -76,3 +66,32 @@ def test_nothing_is_left_of_a_call_but_its_id_minutes_after_it() -> None:
     for minutes in (1, 2, 4):
         tracked.expire(at(30 + 60 * minutes))
     assert json.loads(tracked.remembered())["calls"]["legs"] == []
+
+
+def test_of_a_call_that_was_given_up_it_is_not_known_how_long_they_talked_or_it_rang() -> None:
+    for lines in ANSWERED.splitlines()[3:6], ANSWERED.splitlines()[3:5]:
+        tracked = heard("\n## Nobody hangs up\n\n" + "\n".join(lines))
+        (notice,) = [one for one in tracked.expire(at(86_400)) if isinstance(one, CallEnded)]
+        record = notice.call
+        assert record.inferred
+        assert record.talk_seconds is None
+        assert record.ring_seconds == (1.0 if record.was_answered else None)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_last_record_names_the_events_that_tell_of_the_work_after_it(*, restarts: bool) -> None:
+    ((_, lines),) = read(ANSWERED)
+    tracked = heard("\n".join(ANSWERED.splitlines()[:-1]))
+    if restarts:
+        tracked, before = tracking(), tracked
+        tracked.remember(before.remembered())
+    record = [one.call for one in tracked.apply(lines[-1].event()) if isinstance(one, CallRevised)]
+    assert [key.event_name for key in record[0].events] == [
+        "delivered",
+        "established",
+        "recordStarted",
+        "connectionCleared",
+        "agentWorkingAfterCall",
+        "agentReady",
+    ]
+    assert [key.serial for key in record[0].events] == [101, 102, 103, 104, 105, 106]

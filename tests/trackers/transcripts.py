@@ -109,6 +109,16 @@ def _line(text: str, serial: int) -> Line:
     return Line(text, payload, float(when))
 
 
+def heard(*texts: str) -> Tracking:
+    """Return what a tracking knows that has heard all of these transcripts."""
+    tracked = tracking()
+    for text in texts:
+        for _, lines in read(text):
+            for line in lines:
+                tracked.apply(line.event())
+    return tracked
+
+
 def told(title: str, lines: list[Line]) -> str:
     """Return a transcript as it stands in a file, with what the trackers make of it."""
     made = [f"## {title}", ""]
