@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from cti_listener.derived import CallEnded
 from cti_listener.records import Call
 from cti_listener.trackers.board import MOST_LEFT
 from cti_listener.tracking import Tracking
@@ -128,8 +129,10 @@ def test_the_record_of_a_call_that_was_handed_over_has_what_the_giver_knew() -> 
     lines[0].payload["userData"] = lines[1].payload["userData"] = {"crm": "77"}
     tracked = tracking()
     notices = [notice for line in lines for notice in tracked.apply(line.event())]
-    record = notices[-1].call  # type: ignore[attr-defined] - the last one is `CallEnded`
-    assert (record.device, record.transferred_from) == ("8002@a.cc", "8003@a.cc")
+    (record,) = [
+        one.call for one in notices if isinstance(one, CallEnded) and one.device == "8002@a.cc"
+    ]
+    assert record.transferred_from == "8003@a.cc"
     assert (record.other_party, record.other_internal) == ("900@a.cc", False)
     assert (record.queue, record.user_data) == ("7000@a.cc", {"crm": "77"})
     assert record.direction == "internal"  # B called C
