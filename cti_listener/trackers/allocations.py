@@ -75,7 +75,8 @@ class Allocations:
         first: Moment | None = None
         for leg in legs:
             rang = _rang(leg)
-            if leg.allocated is not None or rang is None or rang[0] < since[0]:
+            taken = leg.allocated is not None and leg is not self._won.get(device)
+            if taken or rang is None or rang[0] < since[0]:
                 continue
             if until is not None and rang[0] >= until[0]:
                 continue
