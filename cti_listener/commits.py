@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, tzinfo
-from itertools import islice
 from typing import Any, Final
 
 from cti_listener.books import Books, read_event
@@ -36,6 +35,9 @@ MOST_SETS: Final = 1000
 
 INTERVAL: Final = 1.0
 """How often a sign of life is kept, and retries are looked for, in seconds."""
+
+
+_OVER: Final = object()
 
 
 class Commits:
@@ -283,7 +285,7 @@ class Commits:
         """Hand over some of what is on disk; the handlers have their turn before the next."""
         try:
             while self._arrived:
-                if sum(1 for _ in islice(self._arrived[0], TURN)) == TURN:
+                if next(self._arrived[0], _OVER) is not _OVER:
                     asyncio.get_running_loop().call_soon(self._go_on)
                     break
                 self._arrived.popleft()
@@ -298,12 +300,16 @@ class Commits:
             self._tell_settled()
 
     def _hand_over(self, first: int, contexts: list[Any]) -> Iterator[None]:
-        """Hand a group over, event by event."""
+        """Hand a group over, a turn at a time."""
         behind, give = self._behind, self._handover.give
-        each = iter(contexts)
+        each, left = iter(contexts), TURN
         for seq, (what, kind, device, delivery, handlers) in enumerate(
             zip(each, each, each, each, each, strict=True), first
         ):
+            if not left:
+                yield
+                left = TURN
+            left -= 1
             self._landed += 1
             self.given = seq
             if delivery is None:
@@ -315,16 +321,16 @@ class Commits:
                     give(event, device, handlers, seq)
             while behind and behind[0][0] <= self._landed:
                 behind.popleft()[1]()
-            yield
 
     def _try_again(self, entries: list[tuple[str, Entry]]) -> Iterator[None]:
         """Put dead letters at the tail of their lanes: somebody asked on the command line."""
         durable = self._durable()
-        for name, entry in entries:
+        for number, (name, entry) in enumerate(entries):
+            if number and number % TURN == 0:
+                yield
             event = self._books.event_of(entry)
             if name in durable and event is not None:
                 self._dispatcher.put(durable[name], entry.device, event, entry.seq)
-            yield
 
     def _broke(self, error: BaseException) -> None:
         self._broken = True
