@@ -84,7 +84,8 @@ class Dispatcher:
         self._tell = tell
         self._pressure = pressure
         self._lanes: defaultdict[int, dict[str | None, Lane]] = defaultdict(dict)  # by handler
-        self._spare: list[Lane] = []  # as good as new; of handlers that are not durable
+        # Lanes as good as new, of handlers that are not durable, and of those that are.
+        self._spare: tuple[list[Lane], list[Lane]] = [], []
         self._crew = Crew(self._run_ready, crashed)
         self._full: set[Lane] = set()
         self._halted: set[Handler] = set()
@@ -119,10 +120,16 @@ class Dispatcher:
         lane = self._lanes[handler.number].get(device)
         if lane is None:
             lane = self._begin(handler, device)
-        if handler.durable:
-            self._put_durable(lane, happening, seq)
-            return
         queue, size = lane.queue, handler.lane_size
+        if handler.durable:
+            if lane.spill is None and len(queue) < size and handler.waiting < size * TOTAL:
+                queue.append(happening)
+                lane.seqs.append(seq)
+                handler.waiting += 1
+                self.waiting += 1
+            else:
+                self._leave(lane, happening, seq)
+            return
         queue.append(happening)
         handler.waiting = waiting = handler.waiting + 1
         self.waiting += 1
@@ -130,8 +137,9 @@ class Dispatcher:
             self._overfull(lane)
 
     def _begin(self, handler: Handler, device: str | None) -> Lane:
-        if self._spare and not handler.durable:
-            lane = self._spare.pop()
+        spare = self._spare[handler.durable]
+        if spare:
+            lane = spare.pop()
             lane.handler, lane.device = handler, device
         else:
             lane = Lane(handler, device)
@@ -159,12 +167,10 @@ class Dispatcher:
         size = handler.lane_size
         return max(1, min(size, size * TOTAL - handler.waiting))
 
-    def _put_durable(self, lane: Lane, happening: Happening, seq: int) -> None:
-        """Append, or leave it in the journal where there is no room."""
+    def _leave(self, lane: Lane, happening: Happening, seq: int) -> None:
+        """Leave what comes in the journal, as there is no room, or take it all the same."""
         handler = lane.handler
-        size = handler.lane_size
-        full = len(lane.queue) >= size or handler.waiting >= size * TOTAL
-        if lane.take(happening, seq, full=full):
+        if lane.take(happening, seq, full=True):
             self._count_in(handler)
         elif lane not in self._spilled:
             self._spilled.add(lane)
@@ -338,8 +344,9 @@ class Dispatcher:
             self._ask_for_more(lane)
         else:  # gone already, after `drain`
             self._lanes[lane.handler.number].pop(lane.device, None)
-            if len(self._spare) < SPARE and not lane.handler.durable:
-                self._spare.append(lane)
+            spare = self._spare[lane.handler.durable]
+            if len(spare) < SPARE:
+                spare.append(lane)
 
     def _mind_room(self, lane: Lane) -> None:
         """Read on, and refill, once a lane is half empty."""
