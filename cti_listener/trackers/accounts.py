@@ -66,7 +66,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     return Call(
         id=legs[0].call,
         former_ids=_distinct(chain.from_iterable(leg.former for leg in legs)),
-        direction=_direction(first, is_internal, allocated=allocated),
+        direction=_direction(first, first.said, is_internal, allocated=allocated),
         parties=_parties(readings),
         started=first.started,
         alerted=_earliest(one.alerted for one in readings),
@@ -103,7 +103,8 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     over = None if given_up else ended  # nobody knows until when it rang, or they talked
     other = _other_party(read)
     if leg.given is not None:
-        other = other or leg.given.get("other")
+        if other is None and leg.given.get("other") != leg.device:
+            other = leg.given.get("other")
         said = {**leg.given, **said}
     handed_on = handed_in = None
     consulted = leg.consults
@@ -118,7 +119,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
         former_ids=_distinct(leg.former),
         device=leg.device,
         agent=leg.agent,
-        direction=_direction(read, is_internal, allocated=leg.allocated is not None),
+        direction=_direction(read, said, is_internal, allocated=leg.allocated is not None),
         other_party=other,
         other_internal=None if other is None else is_internal(other),
         started=read.started,
@@ -190,15 +191,17 @@ def _original(leg: Leg, said: dict[str, Any]) -> str | None:
     return None if told in (leg.call, *leg.former) else told
 
 
-def _direction(read: Reading, is_internal: IsInternal, *, allocated: bool) -> Direction | None:
-    """Return it as the server says it, else by who calls whom."""
+def _direction(
+    read: Reading, said: dict[str, Any], is_internal: IsInternal, *, allocated: bool
+) -> Direction | None:
+    """Return it as the server says it, else by who called whom at first."""
     if told := DIRECTIONS.get(str(read.said.get("type"))):
         return told
-    other = read.called if read.calls else read.calling
+    other = read.dialled if read.calls else read.calling
     if read.calls is None:
         return None
     if other is None:  # who withholds a number is no colleague, if the call came by a line
-        line = allocated or any(read.said.get(name) for name in LINE[:-1])
+        line = allocated or any(said.get(name) for name in LINE[:-1])
         if read.calls or not line:
             return None
     elif is_internal(other):
@@ -216,7 +219,8 @@ def _other_party(read: Reading) -> str | None:
         if to == device:  # handed over: with whomever that was not
             calling, called = read.said.get("calling"), read.said.get("called")
             others = *read.parties, calling, called, read.hung_up_by
-            other = next((one for one in others if one not in (None, device, by)), None)
+            handers = {device, by, *(one[1] for one in read.transfers if one[0] == device)}
+            other = next((one for one in others if one is not None and one not in handers), None)
         elif by != device:
             other = to or other
     if read.members:

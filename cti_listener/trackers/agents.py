@@ -79,7 +79,7 @@ class Seat:
         self.worked: tuple[datetime | None, datetime | None] = None, None
 
     def moment_of(self, event: Event, key: tuple[Any, ...]) -> tuple[Moment, bool]:
-        """Return when an event happened, and whether that had to be put right.
+        """Return when an event happened, and whether the clock went back before it.
 
         It has if it was counted behind the latest and is of well before it.
 
@@ -90,9 +90,7 @@ class Seat:
         delivery, text = event.delivery, event.__dict__["event_time_text"]
         time = (read_time(text, delivery.zone) if text else None) or delivery.received_at or NEVER
         moment = time, key[3] if type(key[3]) is int else -1
-        if self.latest is None or not set_back(self.latest, moment, doubted=not self.timed):
-            return moment, False
-        return (self.latest[0], moment[1]), True
+        return moment, self.latest is not None and set_back(self.latest, moment)
 
 
 _KEPT: Final = (
@@ -234,7 +232,8 @@ class AgentTracker:
         mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
         before, (latest, back) = seat.latest, seat.moment_of(event, key)
         time = latest[0]
-        if before is not None and latest < before and self._is_late(seat, before[0], time, mode):
+        late = before is not None and latest < before and not back
+        if before is not None and late and self._is_late(seat, before[0], time, mode):
             return ()
         name, left = fields["agent_id"], seat.mode
         agent = full_id(name, fields["namespace"] or _namespace(device)) if name else seat.agent
@@ -243,7 +242,7 @@ class AgentTracker:
         if sure and (not same or left == LOGGED_OFF):
             self._mind_order(seat, event, telling)
         reason = fields.get("reason") or None  # only `agentNotReady` has the field
-        known = sure and seat.timed and left is not None
+        known = sure and seat.timed and left is not None and not back
         if left == WORKING:
             began = seat.worked[0] or seat.since
             seat.worked = began, time
@@ -251,7 +250,7 @@ class AgentTracker:
         if mode == WORKING:  # again, if another call has ended meanwhile
             seat.worked = time, None
             self.wrap_ups.append((agent, time, None, True))
-        seat.latest, seat.epoch = latest, self._epoch
+        seat.latest, seat.epoch = latest, -1 if back else self._epoch
         if same and mode == left and reason == seat.reason:
             return telling.notices
         previous, since = (left, seat.since) if known and same else (None, None)
@@ -259,7 +258,7 @@ class AgentTracker:
         seat.agent, seat.mode, seat.reason = agent, mode, reason
         seat.since, seat.timed = time, not back
         if not same or left in (None, LOGGED_OFF):
-            self._leave_one(seat, time, telling)
+            self._leave_one(seat, telling)
         self._sit(seat)
         seconds = None if since is None else max(0.0, (time - since).total_seconds())
         self._tell(seat, telling, previous=previous, seconds=seconds, calls_at=calls_at)
@@ -327,10 +326,11 @@ class AgentTracker:
         seat.since = since or (now if changed else seat.since)
         seat.timed = since is not None
         seat.worked = since if seat.mode == WORKING else None, None
+        telling = self._telling.of(None, now)
+        self._leave_one(seat, telling)
         self._sit(seat)
         if not changed:
-            return ()
-        telling = self._telling.of(None, now)
+            return telling.notices
         self._tell(seat, telling, inferred=True, calls_at=lambda _device: calls)
         return telling.notices
 
@@ -382,7 +382,7 @@ class AgentTracker:
             if left.mode != LOGGED_OFF:
                 left.epoch = -1
 
-    def _leave_one(self, seat: Seat, time: datetime, telling: Telling) -> None:
+    def _leave_one(self, seat: Seat, telling: Telling) -> None:
         """Have an agent who logs on gone from elsewhere: nobody sits in two places.
 
         If that was later, they are gone from here by now.
@@ -392,9 +392,10 @@ class AgentTracker:
             return
         if self.is_taken(last) or last.mode in (None, LOGGED_OFF):
             return
-        gone = last if last.since <= time else seat
+        there, here = last.latest, seat.latest
+        gone = seat if there is not None and here is not None and here < there else last
         previous, gone.mode, gone.reason = gone.mode, LOGGED_OFF, None
-        gone.since, gone.timed, gone.epoch = max(time, last.since), False, -1
+        gone.since, gone.timed, gone.epoch = max(seat.since, last.since), False, -1
         if gone is last:
             self._tell(last, telling, previous=previous, inferred=True)
 

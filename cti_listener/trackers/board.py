@@ -10,7 +10,7 @@ from zlib import crc32
 
 from cti_listener.records import State
 from cti_listener.trackers.facts import Fact, Moment
-from cti_listener.trackers.legs import Leg, begins_anew
+from cti_listener.trackers.legs import Leg, begins_anew, set_back
 from cti_listener.trackers.memory import read_time
 from cti_listener.trackers.states import RANKS
 
@@ -148,8 +148,9 @@ class Board:
         gone = self.gone_at(device, call)
         if gone is None or fact is None:
             return gone is not None
-        again = begins_anew(fact, device, given_up=gone.given_up)
-        return not again or fact[:2] <= gone.end
+        if not begins_anew(fact, device, given_up=gone.given_up):
+            return True
+        return fact[:2] <= gone.end and not set_back(gone.end, fact[:2])
 
     @property
     def recording(self) -> list[Leg]:
@@ -332,12 +333,8 @@ class Board:
             "epoch": self.epoch,
             "at": [number(leg) for leg in self],
             "over": [(until, number(leg)) for leg, until in self._over.items() if leg.ended],
-            "left": [
-                number(leg)
-                for legs in self._left.values()
-                for leg in legs
-                if leg not in self._over and leg.ended
-            ],
+            "in": [[number(leg) for leg in legs] for legs in self._in.values()],
+            "left": [[number(leg) for leg in legs] for legs in self._left.values()],
             "recording": [(until, number(leg)) for until, leg in self._recorded_until],
             "recorded": self._recorded,
             "gone": self._gone,
@@ -361,8 +358,6 @@ class Board:
         self._followed = dict(kept["followed"])
         for until, number in kept["recording"]:
             self._keep_recording(legs[number], read_time(until))
-        for number in kept["left"]:
-            self._keep_left(legs[number])
         for until, number in kept["over"]:
             leg = legs[number]
             self.lay_aside(leg, read_time(until) - LINGER)
@@ -370,6 +365,10 @@ class Board:
                 self.known[leg.device, call] = leg
         for number in kept["at"]:  # behind these: a call may have come back under its own id
             self.enter(legs[number])
+        self._in, self._left = (
+            {legs[numbers[0]].call: tuple([legs[one] for one in numbers]) for numbers in kept[name]}
+            for name in ("in", "left")
+        )
 
     def __iter__(self) -> Iterator[Leg]:
         for legs in tuple(self._at.values()):

@@ -259,6 +259,9 @@ class CallTracker:
     def _take_late(self, leg: Leg, fact: Fact, telling: Telling, *, late: bool) -> None:
         """See whether what came after the end changes the record."""
         own = fact[3] == leg.device
+        if fact[2] == steps.TRANSFERRED:
+            leg.handed = leg.handed or (None, None)
+            self._note_given(leg)
         # A second hang-up in its order changes nothing unless it says more; each call out has one.
         second = not own and not late and fact[1] >= 0 and fact[2] == steps.CONNECTION_CLEARED
         if not second or not leg.calls or leg.is_told_more_by(fact):
@@ -335,8 +338,7 @@ class CallTracker:
         if not leg.answered:
             leg.agent = self._sits_at(leg.device) or leg.agent
         leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
-        if leg.handed is not None and leg.handed[1] == leg.device:
-            self._note_given(leg, leg.handed[0])
+        self._note_given(leg)
         board.lay_aside(leg, telling.now)
         if not leg.uncertain:
             board.note_followed(leg.device)
@@ -346,28 +348,34 @@ class CallTracker:
         self._consultations.guess_others(leg, telling)
         if self._wrap_ups.is_worked_behind(leg):
             self._doubt_held(leg.device, leg.facts[-1][0], telling)
-            self._consultations.guess(leg, telling)
         if CallEnded in self._wanted or CallRevised in self._wanted:
             record, leg.substance = self._record(leg)
             telling.add(CallEnded, leg.device, call=record, inferred=inferred)
         leg.told = 1
         self._note_work_to_come(leg, telling.now)
 
-    def _note_given(self, leg: Leg, by: str | None) -> None:
-        """Note what the device knew of it that handed it over, before that is forgotten."""
-        there = (*self.board.left(leg.call), *self.board.of(leg.call))
-        givers = [one for one in there if one.device == by and one is not leg]
-        if givers:
-            leg.given = given_by(givers[-1])
+    def _note_given(self, leg: Leg) -> None:
+        """Note what the device knew of it that handed it over, if one did, before it is gone."""
+        if leg.handed is None or leg.given is not None:
+            return
+        for one in (*self.board.left(leg.call), *self.board.of(leg.call)):
+            if one is not leg and one.has_handed_to(leg.device):
+                leg.given = {}
+                self._note_given(one)
+                leg.given = given_by(one)
 
-    def _note_work_to_come(self, leg: Leg, now: datetime) -> None:
+    def _note_work_to_come(self, leg: Leg, now: datetime, *, works: bool = False) -> None:
         """Note that a leg is over, after which its agent may work.
 
         Nobody works after a consultation alone, unless the call it was about was long over.
+
+        Args:
+            leg: The leg.
+            now: When that was known.
+            works: The agent does.
         """
-        self._wrap_ups.ended(
-            leg, now, counts=leg.agent is not None and self._consultations.is_last(leg)
-        )
+        counts = leg.agent is not None and (works or self._consultations.is_last(leg))
+        self._wrap_ups.ended(leg, now, counts=counts)
         for one in self.board.over_at(leg.device):  # the hang-up may have come behind its own
             if (
                 one.original == leg.call
@@ -430,10 +438,10 @@ class CallTracker:
         for leg in there:
             leg.uncertain, leg.holds = True, False
         for one in self.board.over_at(device):
-            if one.told and one.calls:
-                self._consultations.guess(one, telling)
+            if one.told and any(one.original == leg.call for leg in there):
+                one.uncertain = True  # it may have been about that, or begun when that was over
                 self._revise(one, telling)
-                self._note_work_to_come(one, telling.now)
+                self._note_work_to_come(one, telling.now, works=True)
 
     # Agents
 

@@ -64,8 +64,18 @@ class Directory:
         if gone or step in RECORDS:  # it may come back, or begin, and this have come before
             self._board.lay_aside(leg, telling.now)
         elif step != steps.CONNECTION_CLEARED:  # else its beginning may come yet
+            if step == steps.TRANSFERRED:
+                leg.former = self._ids_before(leg, fact)
             self._board.enter(leg)
         return leg
+
+    @staticmethod
+    def _ids_before(leg: Leg, fact: Fact) -> tuple[str, ...]:
+        """Return the id that a call had where it is handed to: its beginning may come yet."""
+        said = said_in(fact, leg.namespace)
+        before = said.get("secondary", NO_CALL)
+        handed = said.get("to") == leg.device and before not in NO_CALLS and before != leg.call
+        return (intern(before),) if handed else ()
 
     def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
@@ -118,7 +128,8 @@ class Directory:
             return main or leg
         # A device that has both calls is done with one. Of one that has only the consulted call,
         # events may have come by the other's id before this.
-        if main is None or not main.begun or (said.get("by") != device and main.uncertain):
+        doubtful = main is not None and self._board.is_doubtful(main)
+        if main is None or not main.begun or (said.get("by") != device and doubtful):
             # Who called them together had both: of one that is not known, all was missed.
             consulted.uncertain = consulted.uncertain or (main is None and said.get("by") == device)
             return self._rename(consulted, into, fact, telling) or main or leg

@@ -126,6 +126,7 @@ class Reading:
         device: Who sees them.
         calling: Who calls, by the first fact that says so.
         called: Who is called, likewise, or by the answer.
+        dialled: Who is called, by the first fact that says so.
         calls: Whether the device calls (True) or is called; None: nothing tells.
         facts: The facts, in order.
         started: The first one's time.
@@ -152,6 +153,7 @@ class Reading:
         "calls",
         "causes",
         "device",
+        "dialled",
         "ended",
         "facts",
         "hang_ups",
@@ -171,6 +173,7 @@ class Reading:
         self.device = device
         self.calling: str | None = None
         self.called: str | None = None
+        self.dialled: str | None = None
         self.calls: bool | None = None
         self.alerted: datetime | None = None
         self.answered: datetime | None = None
@@ -215,7 +218,7 @@ class Reading:
         if calling is None and called is None:
             return
         if self.calling is None and self.called is None:
-            self.calling, self.called = calling, called
+            self.calling, self.called, self.dialled = calling, called, called
         elif answered and calling == self.calling:  # it may have rung at another before
             self.called = called or self.called
         if self.calls is None and self.device in (calling, called):
@@ -257,6 +260,8 @@ class Reading:
     def _established(self, time: datetime, _serial: int, party: str | None, _said: Said) -> None:
         if self.answered is None and (party == self.device or self.calls is not False):
             self.answered = time
+            # Nobody answers behind their own hang-up, unless the clock or the counters say so.
+            self.odd = self.odd or (self.ended is not None and time - self.ended > SECOND)
         self.talked = self.talked or self.answered is not None
         self._put(party, "connected", time)
         other = self.calling if party != self.calling else self.device

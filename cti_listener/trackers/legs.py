@@ -20,6 +20,7 @@ from cti_listener.trackers.facts import (
     Moment,
     ends_in,
     in_order,
+    said_in,
 )
 from cti_listener.trackers.states import (
     AFTER,
@@ -78,7 +79,7 @@ def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
     return fact[3] == device and fact[2] in BEGINNINGS
 
 
-def set_back(latest: Moment, moment: Moment, *, doubted: bool) -> bool:
+def set_back(latest: Moment, moment: Moment, *, doubted: bool = False) -> bool:
     """Tell whether what was counted behind the latest is of well before it.
 
     Args:
@@ -402,6 +403,14 @@ class Leg:
         """Tell whether a step of which it has one already says what that did not."""
         return any(fact[4]) and all(
             one[4] != fact[4] for one in self.facts if one[2] == fact[2] and one is not fact
+        )
+
+    def has_handed_to(self, device: str) -> bool:
+        """Tell whether its device handed the call to another."""
+        return any(
+            said_in(fact, self.namespace).get("to") == device
+            for fact in self.facts
+            if fact[2] == steps.TRANSFERRED and fact[3] == self.device
         )
 
     @property
