@@ -95,7 +95,8 @@ class Consultations:
 
     def _join(self, leg: Leg, about: Leg, telling: Telling) -> None:
         leg.original = about.call
-        if leg.call not in about.consults:
+        made = leg.calls is not False or leg.original_told  # who is called knows what it is about
+        if made and leg.call not in about.consults:
             about.add_consult(leg.call)
             if about.told:
                 self._revise(about, telling)
