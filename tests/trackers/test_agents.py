@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from cti_listener import parse_event
+from cti_listener.derived import AgentStateChanged
 from cti_listener.event_base import Delivery
+from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.tracking import Tracking
 from tests.trackers.transcripts import BEGINNING, heard, tracking
 
@@ -103,3 +105,17 @@ def test_an_agent_sits_where_they_logged_on_last_whichever_is_heard_first() -> N
         assert tracked.agents["5001"].device == "8002@a.cc"
         assert tracked.agents["8001"].mode == "Logout"
         assert tracked.agents["8001"].uncertain
+
+
+def test_an_answer_that_seats_an_agent_has_them_gone_from_elsewhere() -> None:
+    tracked = heard("\n## A seat\n\n0 8002 agentLoggedOn 5001 agentMode=Ready")
+    snapshot = DeviceSnapshot(agent="5001", mode="Ready")
+    notices = tracked.adopt("8001@a.cc", snapshot, BEGINNING + timedelta(seconds=60))
+    assert [
+        (one.device, one.agent.mode) for one in notices if isinstance(one, AgentStateChanged)
+    ] == [
+        ("8002@a.cc", "Logout"),
+        ("8001@a.cc", "Ready"),
+    ]
+    assert tracked.agents["5001"].device == "8001@a.cc"
+    assert tracked.agents["8002"].uncertain
