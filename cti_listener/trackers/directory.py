@@ -69,13 +69,13 @@ class Directory:
             self._board.enter(leg)
         return leg
 
-    @staticmethod
-    def _ids_before(leg: Leg, fact: Fact) -> tuple[str, ...]:
+    def _ids_before(self, leg: Leg, fact: Fact) -> tuple[str, ...]:
         """Return the id that a call had where it is handed to: its beginning may come yet."""
         said = said_in(fact, leg.namespace)
         before = said.get("secondary", NO_CALL)
-        handed = said.get("to") == leg.device and before not in NO_CALLS and before != leg.call
-        return (intern(before),) if handed else ()
+        if said.get("to") != leg.device or before in NO_CALLS or before == leg.call:
+            return ()
+        return () if (leg.device, before) in self._board.known else (intern(before),)
 
     def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a hang-up is of a call that was over by then: another stay ends later."""

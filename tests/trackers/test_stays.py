@@ -95,3 +95,16 @@ def test_the_last_record_names_the_events_that_tell_of_the_work_after_it(*, rest
         "agentReady",
     ]
     assert [key.serial for key in record[0].events] == [101, 102, 103, 104, 105, 106]
+
+
+def test_a_call_handed_to_a_device_takes_no_id_from_another_that_has_it() -> None:
+    tracked = heard("""
+## C is out of a consultation as the call is handed over, and is called by its id once more
+
+0 8001 delivered 8001 c2 8003>8001
+20 8001 connectionCleared 8001 c2
+22 8001 transferred 8003 c1 to=8001 primaryOldCall=c1 second=c2 into=c1
+23 8001 delivered 8001 c2 8003>8001
+""")
+    assert set(tracked.calls) == {"c1", "c2"}
+    assert tracked.calls["c1"].former_ids == ()
