@@ -15,10 +15,12 @@ from cti_listener.trackers import steps
 from cti_listener.trackers.facts import (
     INFERRED,
     LINE,
+    NOTHING,
     TOGETHER,
     Fact,
     Handing,
     Reading,
+    Said,
     is_known,
     unpacked,
 )
@@ -66,7 +68,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     return Call(
         id=legs[0].call,
         former_ids=_distinct(chain.from_iterable(leg.former for leg in legs)),
-        direction=_direction(first, first.said, is_internal, allocated=allocated),
+        direction=_direction(first, is_internal, allocated=allocated),
         parties=_parties(readings),
         started=first.started,
         alerted=_earliest(one.alerted for one in readings),
@@ -101,11 +103,10 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     hold = _seconds_on_hold(read, ended)
     given_up = leg.expired is not None and read.ended is None
     over = None if given_up else ended  # nobody knows until when it rang, or they talked
-    other = _other_party(read)
     if leg.given is not None:
-        if other is None and leg.given.get("other") != leg.device:
-            other = leg.given.get("other")
+        read.add(leg.given.get("other"))
         said = {**leg.given, **said}
+    other = _other_party(read)
     handed_on = handed_in = None
     consulted = leg.consults
     if read.transfers:
@@ -119,7 +120,12 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
         former_ids=_distinct(leg.former),
         device=leg.device,
         agent=leg.agent,
-        direction=_direction(read, said, is_internal, allocated=leg.allocated is not None),
+        direction=_direction(
+            read,
+            is_internal,
+            allocated=leg.allocated is not None,
+            given=NOTHING if leg.former else leg.given or NOTHING,
+        ),
         other_party=other,
         other_internal=None if other is None else is_internal(other),
         started=read.started,
@@ -157,10 +163,10 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
 
 def given_by(giver: Leg) -> dict[str, Any]:
     """Return what a device knew of a call that it handed on: its events tell the next one less."""
-    read = Reading(giver.device, giver.facts, giver.namespace)
+    read, before = Reading(giver.device, giver.facts, giver.namespace), giver.given or {}
+    read.add(before.get("other"))
     given: dict[str, Any] = {name: read.said[name] for name in LINE if name in read.said}
-    other = _other_party(read) or (giver.given or {}).get("other")
-    return {**(giver.given or {}), **given, **({} if other is None else {"other": other})}
+    return {**before, **given, "other": _other_party(read)}
 
 
 def differ(one: Substance, other: Substance) -> bool:
@@ -192,16 +198,23 @@ def _original(leg: Leg, said: dict[str, Any]) -> str | None:
 
 
 def _direction(
-    read: Reading, said: dict[str, Any], is_internal: IsInternal, *, allocated: bool
+    read: Reading, is_internal: IsInternal, *, allocated: bool, given: Said = NOTHING
 ) -> Direction | None:
-    """Return it as the server says it, else by who called whom at first."""
+    """Return it as the server says it, else by who called whom at first.
+
+    Args:
+        read: What the device heard.
+        is_internal: Tells whether a party is one of ours.
+        allocated: An agent was set aside for the call.
+        given: What is known of it besides, if it came as it was handed over.
+    """
     if told := DIRECTIONS.get(str(read.said.get("type"))):
         return told
     other = read.dialled if read.calls else read.calling
     if read.calls is None:
         return None
     if other is None:  # who withholds a number is no colleague, if the call came by a line
-        line = allocated or any(said.get(name) for name in LINE[:-1])
+        line = allocated or any(read.said.get(name) or given.get(name) for name in LINE[:-1])
         if read.calls or not line:
             return None
     elif is_internal(other):

@@ -15,7 +15,7 @@ from cti_listener.records import Agent
 from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers.facts import Moment
 from cti_listener.trackers.kinds import NEVER
-from cti_listener.trackers.legs import set_back
+from cti_listener.trackers.legs import FAR, set_back
 from cti_listener.trackers.memory import read_time as read_kept
 from cti_listener.trackers.telling import Kinds, Telling
 from cti_listener.trackers.wrap_ups import WrapUp
@@ -45,8 +45,8 @@ AGENT_EVENTS: Final = frozenset({events.AgentLoggedOn, *MODES})
 costs as much as all else that an event takes here."""
 
 
-FAR: Final = 60.0
-"""What is so many seconds behind the latest is not late: the server's clock was set back."""
+_LAST: Final = 2**63
+"""No serial is behind this."""
 
 
 class Seat:
@@ -60,11 +60,15 @@ class Seat:
         since: Since when by the server's clock.
         timed: Whether it is known since when.
         latest: Time and serial (-1: none) of the latest event.
+        back: Whether the server's clock went back before that.
         epoch: How often anything had been missed by then.
         worked: When the last work after a call began and ended; None: not yet.
     """
 
-    __slots__ = ("agent", "device", "epoch", "latest", "mode", "reason", "since", "timed", "worked")
+    __slots__ = (
+        *("agent", "back", "device", "epoch", "latest"),
+        *("mode", "reason", "since", "timed", "worked"),
+    )
 
     def __init__(self, device: str) -> None:
         """Begin with nothing known."""
@@ -74,6 +78,7 @@ class Seat:
         self.reason: str | None = None
         self.since: datetime
         self.timed = True
+        self.back = False
         self.latest: tuple[datetime, int] | None = None
         self.epoch = -1
         self.worked: tuple[datetime | None, datetime | None] = None, None
@@ -81,7 +86,7 @@ class Seat:
     def moment_of(self, event: Event, key: tuple[Any, ...]) -> tuple[Moment, bool]:
         """Return when an event happened, and whether the clock went back before it.
 
-        It has if it was counted behind the latest and is of well before it.
+        It has if it was counted behind the latest and is of well before it, or of long before it.
 
         Args:
             event: The event.
@@ -90,11 +95,15 @@ class Seat:
         delivery, text = event.delivery, event.__dict__["event_time_text"]
         time = (read_time(text, delivery.zone) if text else None) or delivery.received_at or NEVER
         moment = time, key[3] if type(key[3]) is int else -1
-        return moment, self.latest is not None and set_back(self.latest, moment)
+        latest = self.latest
+        if latest is None:
+            return moment, False
+        return moment, latest[0] - time > FAR or set_back(latest, moment)
 
 
 _KEPT: Final = (
-    *("device", "agent", "mode", "reason", "epoch", "since", "timed", "latest", "worked"),
+    *("device", "agent", "mode", "reason", "epoch"),
+    *("since", "timed", "back", "latest", "worked"),
 )
 
 
@@ -109,10 +118,10 @@ def _seat_of(kept: list[Any]) -> Seat:
     Raises:
         ValueError, TypeError: It was none's.
     """
-    device, agent, mode, reason, epoch, since, timed, latest, worked = kept
+    device, agent, mode, reason, epoch, since, timed, back, latest, worked = kept
     seat = Seat(device)
     seat.agent, seat.mode, seat.reason, seat.epoch = agent, mode, reason, epoch
-    seat.since, seat.timed = datetime.fromisoformat(since), timed
+    seat.since, seat.timed, seat.back = datetime.fromisoformat(since), timed, back
     seat.latest = latest and (datetime.fromisoformat(latest[0]), latest[1])
     began, ended = (one and read_kept(one) for one in worked)
     seat.worked = began, ended
@@ -230,10 +239,9 @@ class AgentTracker:
         fields = event.__dict__
         key = key or event.key
         mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
-        before, (latest, back) = seat.latest, seat.moment_of(event, key)
-        time = latest[0]
-        late = before is not None and latest < before and not back
-        if before is not None and late and self._is_late(seat, before[0], time, mode):
+        moment, back = seat.moment_of(event, key)
+        time = moment[0]
+        if not back and self._is_late(seat, moment, mode):
             return ()
         name, left = fields["agent_id"], seat.mode
         agent = full_id(name, fields["namespace"] or _namespace(device)) if name else seat.agent
@@ -242,7 +250,7 @@ class AgentTracker:
         if sure and (not same or left == LOGGED_OFF):
             self._mind_order(seat, event, telling)
         reason = fields.get("reason") or None  # only `agentNotReady` has the field
-        known = sure and seat.timed and left is not None and not back
+        known = (sure or seat.back) and seat.timed and left is not None and not back
         if left == WORKING:
             began = seat.worked[0] or seat.since
             seat.worked = began, time
@@ -250,15 +258,16 @@ class AgentTracker:
         if mode == WORKING:  # again, if another call has ended meanwhile
             seat.worked = time, None
             self.wrap_ups.append((agent, time, None, True))
-        seat.latest, seat.epoch = latest, -1 if back else self._epoch
+        seat.latest, seat.epoch, seat.back = moment, -1 if back else self._epoch, back
         if same and mode == left and reason == seat.reason:
+            seat.timed = seat.timed and not back
             return telling.notices
         previous, since = (left, seat.since) if known and same else (None, None)
         self._make_way(seat, agent)
         seat.agent, seat.mode, seat.reason = agent, mode, reason
-        seat.since, seat.timed = time, not back
+        seat.since, seat.timed = time, True
         if not same or left in (None, LOGGED_OFF):
-            self._leave_one(seat, telling)
+            self._leave_one(seat, moment, telling)
         self._sit(seat)
         seconds = None if since is None else max(0.0, (time - since).total_seconds())
         self._tell(seat, telling, previous=previous, seconds=seconds, calls_at=calls_at)
@@ -327,7 +336,7 @@ class AgentTracker:
         seat.timed = since is not None
         seat.worked = since if seat.mode == WORKING else None, None
         telling = self._telling.of(None, now)
-        self._leave_one(seat, telling)
+        self._leave_one(seat, None if since is None else (since, _LAST), telling)
         self._sit(seat)
         if not changed:
             return telling.notices
@@ -340,12 +349,13 @@ class AgentTracker:
         if seat is not None and snapshot.mode:
             seat.epoch = self._epoch
 
-    def _is_late(self, seat: Seat, latest: datetime, time: datetime, mode: str) -> bool:
+    def _is_late(self, seat: Seat, moment: Moment, mode: str) -> bool:
         """Tell whether what is before the latest is late; a wrap-up still tells when it began."""
-        if (latest - time).total_seconds() > FAR:
-            return False  # the clock was set back
+        if seat.latest is None or moment >= seat.latest:
+            return False
         if seat.mode == WORKING:
             return True
+        latest, time = seat.latest[0], moment[0]
         since, until = seat.worked
         if mode == WORKING:  # it began then, and ended with what came first
             if since is not None and until is not None and since < time < until:
@@ -382,18 +392,24 @@ class AgentTracker:
             if left.mode != LOGGED_OFF:
                 left.epoch = -1
 
-    def _leave_one(self, seat: Seat, telling: Telling) -> None:
+    def _leave_one(self, seat: Seat, told: Moment | None, telling: Telling) -> None:
         """Have an agent who logs on gone from elsewhere: nobody sits in two places.
 
         If that was later, they are gone from here by now.
+
+        Args:
+            seat: Where they are said to sit.
+            told: Of when that is said; None: of now.
+            telling: What follows.
         """
         last = self._where.get(seat.agent or "")
         if last is None or last.device == seat.device or seat.mode == LOGGED_OFF:
             return
         if self.is_taken(last) or last.mode in (None, LOGGED_OFF):
             return
-        there, here = last.latest, seat.latest
-        gone = seat if there is not None and here is not None and here < there else last
+        there = last.latest
+        late = there is not None and told is not None and told < there and not set_back(there, told)
+        gone = seat if late else last
         previous, gone.mode, gone.reason = gone.mode, LOGGED_OFF, None
         gone.since, gone.timed, gone.epoch = max(seat.since, last.since), False, -1
         if gone is last:

@@ -51,6 +51,10 @@ class Gone(NamedTuple):
         """When it was over."""
         return self.ended, self.serial
 
+    def is_behind(self, fact: Fact) -> bool:
+        """Tell whether it was over no earlier than this."""
+        return fact[:2] <= self.end and not set_back(self.end, fact[:2])
+
 
 class Board:
     """Where the legs are found.
@@ -82,7 +86,7 @@ class Board:
         self._followed: dict[str, int] = {}  # ... and had a call from its beginning to its end
 
     def __repr__(self) -> str:
-        return f"<Board {len(self._in)} calls, {len(self._over)} just over>"
+        return f"<Board {len(self._in)} calls, {len(self.just_over)} just over>"
 
     # Finding
 
@@ -150,7 +154,7 @@ class Board:
             return gone is not None
         if not begins_anew(fact, device, given_up=gone.given_up):
             return True
-        return fact[:2] <= gone.end and not set_back(gone.end, fact[:2])
+        return gone.is_behind(fact)
 
     @property
     def recording(self) -> list[Leg]:
@@ -176,7 +180,7 @@ class Board:
     def ended_behind(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a call that is forgotten was over at a device behind this."""
         gone = self.gone_at(device, call)
-        return gone is not None and fact[:2] <= gone.end
+        return gone is not None and gone.is_behind(fact)
 
     def gone_at(self, device: str, call: str) -> Gone | None:
         """Return how a call was over at a device that is forgotten, if it is one of the last."""

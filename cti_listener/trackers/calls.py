@@ -260,7 +260,6 @@ class CallTracker:
         """See whether what came after the end changes the record."""
         own = fact[3] == leg.device
         if fact[2] == steps.TRANSFERRED:
-            leg.handed = leg.handed or (None, None)
             self._note_given(leg)
         # A second hang-up in its order changes nothing unless it says more; each call out has one.
         second = not own and not late and fact[1] >= 0 and fact[2] == steps.CONNECTION_CLEARED
@@ -338,7 +337,8 @@ class CallTracker:
         if not leg.answered:
             leg.agent = self._sits_at(leg.device) or leg.agent
         leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
-        self._note_given(leg)
+        if leg.handed is not None:
+            self._note_given(leg)
         board.lay_aside(leg, telling.now)
         if not leg.uncertain:
             board.note_followed(leg.device)
@@ -356,13 +356,15 @@ class CallTracker:
 
     def _note_given(self, leg: Leg) -> None:
         """Note what the device knew of it that handed it over, if one did, before it is gone."""
-        if leg.handed is None or leg.given is not None:
+        if leg.given is not None:
             return
-        for one in (*self.board.left(leg.call), *self.board.of(leg.call)):
-            if one is not leg and one.has_handed_to(leg.device):
-                leg.given = {}
-                self._note_given(one)
-                leg.given = given_by(one)
+        there = *self.board.left(leg.call), *self.board.of(leg.call)
+        givers = (one for one in there[::-1] if one is not leg and one.has_handed_to(leg.device))
+        giver = next(givers, None)
+        if giver is not None:
+            leg.given = {}  # lest two that handed it to each other ask each other for ever
+            self._note_given(giver)
+            leg.given = given_by(giver)
 
     def _note_work_to_come(self, leg: Leg, now: datetime, *, works: bool = False) -> None:
         """Note that a leg is over, after which its agent may work.

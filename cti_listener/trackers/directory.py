@@ -80,7 +80,7 @@ class Directory:
     def _says_nothing_new(self, device: str, call: str, fact: Fact) -> bool:
         """Tell whether a hang-up is of a call that was over by then: another stay ends later."""
         gone = self._board.gone_at(device, call)
-        return gone is not None and (gone.given_up or fact[:2] <= gone.end)
+        return gone is not None and (gone.given_up or gone.is_behind(fact))
 
     def _recorded_leg(self, fact: Fact, device: str, *, guess: bool) -> Leg | None:
         """Find the leg whose recording begins or ends: its end need not name the call.

@@ -212,13 +212,21 @@ class Reading:
                 self.calls = step <= steps.ORIGINATED
             _TAKES[step](self, time, serial, party, said)
 
+    def add(self, party: str | None) -> None:
+        """Take somebody for there all the time, of whom the facts say nothing."""
+        if party is not None and party != self.device and party not in self.parties:
+            self.parties = {party: ("connected", self.started), **self.parties}
+            if self.members:
+                self.members = {party: None, **self.members}
+
     def _note_ends(self, said: Mapping[str, Any], *, answered: bool) -> None:
         """Note who calls whom, as the first says it; and whom, as the answer does."""
         calling, called = said.get("calling"), said.get("called")
         if calling is None and called is None:
             return
+        self.dialled = self.dialled or called
         if self.calling is None and self.called is None:
-            self.calling, self.called, self.dialled = calling, called, called
+            self.calling, self.called = calling, called
         elif answered and calling == self.calling:  # it may have rung at another before
             self.called = called or self.called
         if self.calls is None and self.device in (calling, called):

@@ -34,7 +34,7 @@ from cti_listener.trackers.states import (
     after_others,
 )
 from cti_listener.trackers.steps import Step
-from cti_listener.values import EventKey
+from cti_listener.values import NO_CALL, EventKey
 
 _HOLDS: Final = frozenset({steps.HELD, steps.RETRIEVED})
 _NO_HOLD: Final = frozenset({steps.RETRIEVED, steps.CONNECTION_CLEARED})
@@ -76,6 +76,9 @@ def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
     """
     if given_up:
         return fact[2] not in ENDINGS
+    if fact[2] == steps.TRANSFERRED:  # to it, after a consultation, of which it may have heard
+        said = said_in(fact, device.partition("@")[2])
+        return said.get("to") == device and said.get("secondary", fact[6]) not in (NO_CALL, fact[6])
     return fact[3] == device and fact[2] in BEGINNINGS
 
 

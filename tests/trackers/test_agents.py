@@ -12,7 +12,7 @@ from cti_listener.derived import AgentStateChanged
 from cti_listener.event_base import Delivery
 from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.tracking import Tracking
-from tests.trackers.transcripts import BEGINNING, heard, tracking
+from tests.trackers.transcripts import BEGINNING, heard, read, tracking
 
 
 def hear(tracked: Tracking, second: int, device: str, name: str, agent: str, **more: Any) -> None:
@@ -99,9 +99,16 @@ def test_an_agents_event_that_was_counted_later_counts_though_the_clock_went_bac
 
 
 def test_an_agent_sits_where_they_logged_on_last_whichever_is_heard_first() -> None:
-    there, here = "0 8001 agentLoggedOn 5001 agentMode=Ready", "9 8002 agentLoggedOn 5001"
-    for order in (there, here), (here, there):
-        tracked = heard("\n## Nobody logged off\n\n" + "\n".join(order))
+    ((_, lines),) = read("""
+## Nobody logs off
+
+0 8001 agentLoggedOn 5001 agentMode=Ready
+9 8002 agentLoggedOn 5001 agentMode=Ready
+""")
+    for order in lines, lines[::-1]:
+        tracked = tracking()
+        for line in order:
+            tracked.apply(line.event(9.0))
         assert tracked.agents["5001"].device == "8002@a.cc"
         assert tracked.agents["8001"].mode == "Logout"
         assert tracked.agents["8001"].uncertain
