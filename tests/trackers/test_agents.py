@@ -126,3 +126,31 @@ def test_an_answer_that_seats_an_agent_has_them_gone_from_elsewhere() -> None:
     ]
     assert tracked.agents["5001"].device == "8001@a.cc"
     assert tracked.agents["8002"].uncertain
+
+
+def test_an_answer_seats_an_agent_where_they_have_sat_before() -> None:
+    tracked = heard("""
+## An agent moves from one seat to another
+
+0 8002 agentLoggedOn 5001 agentMode=Ready
+5 8002 agentLoggedOff 5001
+10 8001 agentLoggedOn 5001 agentMode=Ready
+""")
+    snapshot = DeviceSnapshot(agent="5001", mode="Ready")
+    tracked.adopt("8002@a.cc", snapshot, BEGINNING + timedelta(seconds=60))
+    assert tracked.agents["5001"].device == "8002@a.cc"
+    assert [tracked.agents[device].mode for device in ("8001", "8002")] == ["Logout", "Ready"]
+
+
+def test_an_agent_who_moves_as_the_clock_goes_back_sits_where_they_were_counted_last() -> None:
+    tracked = heard("""
+## The clock goes back by an hour as an agent moves
+
+3700 8001 agentLoggedOn 5001 agentMode=Ready
+3710 8001 agentNotReady 5001
+130 8002 agentLoggedOn 5001 agentMode=Ready
+140 8002 agentNotReady 5001
+""")
+    agent = tracked.agents["5001"]
+    assert (agent.device, agent.mode) == ("8002@a.cc", "NotReady")
+    assert tracked.agents["8001"].mode == "Logout"
