@@ -52,8 +52,12 @@ async def main():
     topics = [f"/topic/event.agent.zhen04_cc.{{number}}" for number in range({count})]
     listener = Listener("{url}", namespace="zhen04.cc", wire="stomp", topics=topics, proxy=None)
     async with listener:
-        print(time.perf_counter() - began, (resident() - before) / {count}, 0.0)
+        took, more = time.perf_counter() - began, resident() - before
         assert listener.stats().subscriptions == {count}
+        cpu = time.process_time()
+        await asyncio.sleep({idle})
+        cpu = time.process_time() - cpu
+        print(took, more / {count}, cpu / {idle} * 1e6)
 asyncio.run(main())
 """
 
@@ -69,13 +73,15 @@ def many(sender: str, rounds: int) -> Iterator[Row]:
     )
     yield row("  memory of each, KiB", _each(runs, 1))
     yield row("  processor time of an idle one, us a second", _each(runs, 2))
-    code = MANY_SUBSCRIPTIONS.format(url=Load(0).url(sender, "stomp"), count=SUBSCRIPTIONS)
+    url = Load(0).url(sender, "stomp")
+    code = MANY_SUBSCRIPTIONS.format(url=url, count=SUBSCRIPTIONS, idle=IDLE)
     runs = [_figures(code) for _ in range(rounds)]
     yield row(
         f"{SUBSCRIPTIONS:,} subscriptions on one connection: start, ms each",
         _each(runs, 0, 1e3 / SUBSCRIPTIONS),
     )
     yield row("  memory of each, KiB", _each(runs, 1))
+    yield row("  processor time of all while idle, us a second", _each(runs, 2))
 
 
 def _each(runs: list[tuple[float, ...]], index: int, factor: float = 1.0) -> list[float]:

@@ -14,6 +14,7 @@ from asyncio import run
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from bench.speed import receivers
@@ -37,6 +38,8 @@ def profiled(sender: str, events: int, rounds: int) -> Iterator[Row]:
     loads: dict[str, tuple[Receiver, Load]] = {
         "bare websockets": (receivers.bare_websockets, load),
         "the listener, JSON": (receivers.ours_json, load),
+        "the listener, framed by websockets": (receivers.ours_by_websockets, load),
+        "the listener, with a journal": (_with_journal, load),
         "the listener, STOMP": (receivers.ours_stomp, load),
         "the listener, each event twice": (receivers.ours_json, twice),
     }
@@ -50,6 +53,11 @@ def profiled(sender: str, events: int, rounds: int) -> Iterator[Row]:
             yield row(f"  {file}", [one.get(file, 0.0) for one in found])
         rest = [sum(one.values()) - sum(one.get(file, 0.0) for file in shown) for one in found]
         yield row("  all others", rest)
+
+
+async def _with_journal(sender: str, load: Load) -> float:
+    with TemporaryDirectory() as folder:
+        return await receivers.with_journal(sender, load, Path(folder) / "journal.db")
 
 
 def _sampled(name: str, receiver: Receiver, sender: str, load: Load) -> Mapping[str, float]:

@@ -4,18 +4,18 @@ All three have the endpoint open, and so track calls and agents, while 20,000 ev
 One is scraped at once and then every second, by another process, as Prometheus would; to one ten
 readers are connected that read nothing. Two things count: how long it takes until all is handled,
 and for how long the process computes meanwhile, since that is what would limit a higher rate. What
-readers cost of that is less than one run differs from the next by, so it is looked at second by
-second, of one listener that has readers and has none in turn.
+readers cost of that is less than one run differs from the next by, so two listeners in one process,
+one with readers and one without, are given the same events by turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from itertools import islice
 from statistics import median
 
@@ -24,10 +24,11 @@ from prometheus_client import generate_latest
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Receiver, ours_of_calls
 from bench.speed.sender import NAMESPACE, Load
-from cti_listener import Listener
+from cti_listener import Event, Listener
 from cti_listener.admin import make_admin
 from cti_listener.admin.metrics import ListenerCollector, registry_of
 from cti_listener.admin.server import AdminServer
+from cti_listener.events import load_object
 from cti_listener.simulator import Centre
 from cti_listener.testing import FakeSource
 
@@ -49,14 +50,14 @@ while True:
     time.sleep(float(sys.argv[2]))
 """
 
-PAIRS = 4
-"""So often it has none and some in turn, in a round ..."""
+BLOCK = 2000
+"""So many events are given to a listener at a time, of which ..."""
 
-TURN = 3.0
-"""... for so long each, in seconds ..."""
+READ = 50
+"""... so many come with one read of a socket."""
 
-SETTLING = 1.5
-"""... of which so much is not counted: until readers are full, they are told what happens."""
+FILLING = 20
+"""So many blocks are not counted: until readers are full, they are told what happens."""
 
 SCRAPES = 100
 READERS = 10
@@ -73,10 +74,7 @@ def scraped(sender: str, rounds: int) -> Iterator[Row]:
         "scraped": (_with(_prometheus, computed["scraped"]), load),
         "read": (_with(_silent_readers, []), load),
     }
-    turns = _Turns()
     seconds = race(sender, runs, rounds)
-    slower = replace(load, rate=RATE // 2, events=int(RATE // 2 * TURN * (2 * PAIRS + 1)))
-    race(sender, {"in turn": (turns, slower)}, rounds // 2)
     for name, whom in (
         ("scraped", "The admin endpoint scraped every second: to not scraped"),
         ("read", "Ten readers of its events who read nothing: to none"),
@@ -87,12 +85,14 @@ def scraped(sender: str, rounds: int) -> Iterator[Row]:
             at_least=0.97,
             detail=f"{rate(seconds[name], load.events)} to {rate(seconds['alone'], load.events)}",
         )
-        if name == "read":
-            mine, alone = turns.read[PAIRS:], turns.alone[PAIRS:]  # one round goes before
-        else:
+        if name == "scraped":
             mine, alone = (_per_event(computed[one][-rounds:], load) for one in (name, "alone"))
+            what = "  the same, by how long it computes"
+        else:
+            alone, mine = asyncio.run(_costs_of_readers(10 * rounds))
+            what = "  the same events without a socket, by how long it computes"
         yield row(
-            "  the same, by how long it computes",
+            what,
             over(alone, mine),
             at_least=0.97,
             detail=f"{1e6 * median(mine):.1f} us an event to {1e6 * median(alone):.1f}",
@@ -141,42 +141,53 @@ def _with(beside: Beside, computed: list[float]) -> Receiver:
     return receive
 
 
-class _Turns:
-    """A receiver that has readers and has none in turn.
+async def _costs_of_readers(blocks: int) -> tuple[list[float], list[float]]:
+    """Return what an event costs, block by block, of a listener without readers and of one with.
 
-    Attributes:
-        alone: For how long the process computed an event without, in seconds.
-        read: With, right behind each of these.
+    In seconds of computing. Both are in one process and are given the same events without a
+    socket, by turns, so that what the machine does meanwhile is both of theirs.
     """
+    centre = Centre(1, agents=AGENTS, rate=AGENTS * 0.1, namespace=NAMESPACE)
+    texts = [json.dumps(event).encode() for _, event in islice(centre, BLOCK * (blocks + FILLING))]
+    alone, read = _Fed(), _Fed()
+    costs: dict[_Fed, list[float]] = {alone: [], read: []}
+    async with (
+        alone.listener,
+        read.listener,
+        make_admin(alone.listener),
+        make_admin(read.listener) as admin,
+        _silent_readers(admin),
+    ):
+        for number in range(blocks + FILLING):
+            block = texts[number * BLOCK : (number + 1) * BLOCK]
+            for one in (alone, read) if number % 2 else (read, alone):
+                costs[one].append(await one.take(block))
+        assert read.handled == alone.handled == len(texts)
+    return costs[alone][FILLING:], costs[read][FILLING:]
+
+
+class _Fed:
+    """A listener that is given events without a socket, and handles them all."""
 
     def __init__(self) -> None:
-        self.alone: list[float] = []
-        self.read: list[float] = []
+        self._source = FakeSource()
+        self.listener = Listener(self._source, namespace=NAMESPACE)
+        self.handled = 0
 
-    async def __call__(self, sender: str, load: Load) -> float:
-        begun = asyncio.get_running_loop().create_future()
+        @self.listener.on()
+        async def count(_event: Event) -> None:
+            self.handled += 1
 
-        async def take_turns() -> None:
-            listener = await begun
-            async with make_admin(listener) as admin:
-                while not listener.stats().distinct:  # noqa: ASYNC110 - counters have no event
-                    await asyncio.sleep(SETTLING)
-                for _ in range(PAIRS):
-                    for beside, costs in ((_nobody, self.alone), (_silent_readers, self.read)):
-                        async with beside(admin):
-                            costs.append(await _cost(listener))
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(take_turns())
-            return await ours_of_calls(sender, load, begun.set_result)
-
-
-async def _cost(listener: Listener) -> float:
-    """Return for how long the process computes an event now, in seconds."""
-    await asyncio.sleep(SETTLING)
-    handled, before = listener.stats().distinct, time.process_time()
-    await asyncio.sleep(TURN - SETTLING)
-    return (time.process_time() - before) / (listener.stats().distinct - handled)
+    async def take(self, texts: Sequence[bytes]) -> float:
+        """Handle these; return for how long that computes, an event, in seconds."""
+        due, began = self.handled + len(texts), time.process_time()
+        for at in range(0, len(texts), READ):
+            for text in texts[at : at + READ]:
+                self._source.send(load_object(text))
+            await asyncio.sleep(0)
+        while self.handled < due:  # noqa: ASYNC110 - what has an event costs more
+            await asyncio.sleep(0)
+        return (time.process_time() - began) / len(texts)
 
 
 @asynccontextmanager

@@ -49,6 +49,7 @@ class Load:
         events: How many.
         devices: Of how many devices, one after the other.
         times: How often each is sent.
+        apart: How many frames later each is sent again; 0: at once.
         rate: How many a second; 0: as fast as they are taken.
         calls: 1: of a simulated centre of so many agents, in which all sorts of calls go on.
     """
@@ -56,6 +57,7 @@ class Load:
     events: int = 50_000
     devices: int = 1000
     times: int = 1
+    apart: int = 0
     rate: int = 0
     calls: int = 0
 
@@ -194,11 +196,11 @@ def _chunks(load: Load, subscription: str | None) -> list[bytes]:
 
 @lru_cache(maxsize=1)
 def _frames(load: Load, subscription: str | None) -> list[bytes]:
-    return [
-        as_frame(body, number, subscription)
-        for number, body in enumerate(_bodies(load))
-        for _ in range(load.times)
-    ]
+    frames = [as_frame(body, number, subscription) for number, body in enumerate(_bodies(load))]
+    if not load.apart:
+        return [frame for frame in frames for _ in range(load.times)]
+    first, again = frames + [b""] * load.apart, [b""] * load.apart + frames
+    return [frame for both in zip(first, again, strict=True) for frame in both if frame]
 
 
 def _bodies(load: Load) -> Iterator[bytes]:

@@ -23,6 +23,9 @@ STOMP_PEERS: dict[str, tuple[Receiver, float]] = {
 }
 """How many times as fast the listener should be."""
 
+APART = 2000
+"""So many frames later each comes again, in a row of its own: its text is not kept for so long."""
+
 TURNS = 3
 """So many times the rounds have STOMP and JSON for themselves: what lies between them is less than
 what one round differs from the next by."""
@@ -35,6 +38,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     load = Load(events)
     fewer = Load(max(1, events // 4))  # for those that take long
     twice = Load(events // 2, times=2)
+    apart = Load(events // 2, times=2, apart=APART)
     missing = {name for name, module in MODULES.items() if find_spec(module) is None}
     peers = {name: peer for name, peer in PEERS.items() if name not in missing}
     stomp_peers = {name: peer for name, peer in STOMP_PEERS.items() if name not in missing}
@@ -44,6 +48,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
         "by websockets": (receivers.ours_by_websockets, load),
         "stomp": (receivers.ours_stomp, load),
         "twice": (receivers.ours_json, twice),
+        "apart": (receivers.ours_json, apart),
         **{name: (receiver, load) for name, receiver in peers.items()},
         **{name: (receiver, fewer) for name, (receiver, _) in stomp_peers.items()},
     }
@@ -76,7 +81,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
     for name, (_, goal) in stomp_peers.items():
         theirs = [one * events / fewer.events for one in seconds[name]]
         yield row(
-            f"STOMP: the listener to {name}",
+            f"STOMP: the listener to {name}{' (without wsaccel)' if name == 'stomp.py' else ''}",
             over(theirs, stomp),
             at_least=goal,
             detail=rate(theirs, events),
@@ -86,6 +91,12 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
         over(ours, seconds["twice"]),
         at_least=1.5,
         detail=rate(seconds["twice"], events),
+    )
+    yield row(
+        f"  the same, each {APART:,} frames later",
+        over(ours, seconds["apart"]),
+        at_least=1.5,
+        detail=rate(seconds["apart"], events),
     )
     for name in sorted(missing):
         print(f"({name} is not installed here; `make bench` has it)")
