@@ -315,6 +315,8 @@ class CallTracker:
             if leg.handed != (by, to):
                 leg.handed = by, to
                 self._add(CallTransferred, leg, telling, by=by, to=to)
+                if by == leg.device and to is not None:
+                    self._give_late(leg, to, telling)
 
     def _add(
         self,
@@ -365,6 +367,13 @@ class CallTracker:
             leg.given = {}  # lest two that handed it to each other ask each other for ever
             self._note_given(giver)
             leg.given = given_by(giver)
+
+    def _give_late(self, leg: Leg, to: str, telling: Telling) -> None:
+        """Tell a record anew that was over before who handed the call over said so."""
+        for one in self.board.over_at(to):
+            if one.told and one.call == leg.call and one.given is None:
+                self._note_given(one)
+                self._revise(one, telling)
 
     def _note_work_to_come(self, leg: Leg, now: datetime, *, works: bool = False) -> None:
         """Note that a leg is over, after which its agent may work.

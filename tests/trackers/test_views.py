@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cti_listener.derived import CallEnded
+from cti_listener.derived import CallEnded, CallRevised
 from cti_listener.records import Call
 from cti_listener.trackers.board import MOST_LEFT
 from cti_listener.tracking import Tracking
@@ -145,3 +145,17 @@ def test_the_record_of_a_call_that_was_handed_over_has_what_the_giver_knew() -> 
     assert (record.other_party, record.other_internal) == ("900@a.cc", False)
     assert (record.queue, record.user_data) == ("7000@a.cc", {"crm": "77"})
     assert record.direction == "internal"  # B called C
+
+
+def test_a_giver_that_is_heard_of_late_still_tells_the_record_what_it_knew() -> None:
+    lines = [line for _, lines in read(CUSTOMER + CONSULTED + HANDED_OVER + OVER) for line in lines]
+    late = [line for line in lines if line.text.startswith(("40 8003 transferred", "40 8003 conn"))]
+    tracked = tracking()
+    early = [line for line in lines if line not in late]
+    for line in early:
+        tracked.apply(line.event())
+    notices = [notice for line in late for notice in tracked.apply(line.event(211.0))]
+    (record,) = [
+        one.call for one in notices if isinstance(one, CallRevised) and one.device == "8002@a.cc"
+    ]
+    assert (record.other_party, record.queue) == ("900@a.cc", "7000@a.cc")
