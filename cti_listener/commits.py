@@ -38,6 +38,7 @@ INTERVAL: Final = 1.0
 
 
 _OVER: Final = object()
+"""Stands for the turn that a group does not need."""
 
 
 class Commits:

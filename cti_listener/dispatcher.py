@@ -123,12 +123,11 @@ class Dispatcher:
         queue, size = lane.queue, handler.lane_size
         if handler.durable:
             if lane.spill is None and len(queue) < size and handler.waiting < size * TOTAL:
-                queue.append(happening)
-                lane.seqs.append(seq)
+                lane.append(happening, seq)
                 handler.waiting += 1
                 self.waiting += 1
             else:
-                self._leave(lane, happening, seq)
+                self._take_or_leave(lane, happening, seq)
             return
         queue.append(happening)
         handler.waiting = waiting = handler.waiting + 1
@@ -167,10 +166,10 @@ class Dispatcher:
         size = handler.lane_size
         return max(1, min(size, size * TOTAL - handler.waiting))
 
-    def _leave(self, lane: Lane, happening: Happening, seq: int) -> None:
-        """Leave what comes in the journal, as there is no room, or take it all the same."""
+    def _take_or_leave(self, lane: Lane, happening: Happening, seq: int) -> None:
+        """Leave what comes in the journal, where a durable handler has enough, if it can be."""
         handler = lane.handler
-        if lane.take(happening, seq, full=True):
+        if lane.take_or_leave(happening, seq):
             self._count_in(handler)
         elif lane not in self._spilled:
             self._spilled.add(lane)

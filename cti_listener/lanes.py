@@ -102,13 +102,22 @@ class Lane:
         """How many wait, here and in the journal."""
         return len(self.queue) + (0 if self.spill is None else len(self.spill.left))
 
-    def take(self, happening: Happening, seq: int, *, full: bool) -> bool:
-        """Take one, or leave it in the journal; for a durable handler.
+    def append(self, happening: Happening, seq: int) -> None:
+        """Take one, for a durable handler, where there is room and nothing was left in the journal.
+
+        Args:
+            happening: What comes.
+            seq: Its place in the journal; 0 for a notice.
+        """
+        self.queue.append(happening)
+        self.seqs.append(seq)
+
+    def take_or_leave(self, happening: Happening, seq: int) -> bool:
+        """Leave one in the journal, behind what was left there; take it if it cannot be left.
 
         Args:
             happening: What comes.
             seq: Its place in the journal; 0 for a notice, which is never left behind.
-            full: Whether the handler has enough waiting.
 
         Returns:
             Whether it was taken.
@@ -120,10 +129,10 @@ class Lane:
             else:
                 spill.left.append(seq)
             return False
-        if full and seq and self.queue:
+        if seq and self.queue:
             self.leave([seq])
             return False
-        self._append(happening, seq)
+        self.append(happening, seq)
         return True
 
     def leave(self, seqs: Iterable[int]) -> None:
@@ -145,7 +154,7 @@ class Lane:
             return 0
         for seq, event in found:
             self._pass_notices(spill, seq)
-            self._append(event, seq)
+            self.append(event, seq)
         spill.asked = False
         del spill.left[:asked]
         if not spill.left:
@@ -156,11 +165,7 @@ class Lane:
     def _pass_notices(self, spill: Spill, seq: int | None) -> None:
         """Take the notices that came before an event; None: all."""
         while spill.behind and (seq is None or spill.behind[0][0] < seq):
-            self._append(spill.behind.popleft()[1], 0)
-
-    def _append(self, happening: Happening, seq: int) -> None:
-        self.queue.append(happening)
-        self.seqs.append(seq)
+            self.append(spill.behind.popleft()[1], 0)
 
 
 class Keeper(Protocol):

@@ -169,8 +169,8 @@ class CallRecord(Snapshot):
     """What one device's part in a call was, from its first step to its hang-up.
 
     Seconds are differences of the server's times, so each is right to the second: ring, talk and
-    hold together may exceed `ended - started` by no more than that. None where it is not known, as
-    of the last of these where nobody said when it ended.
+    hold together may exceed `ended - started` by no more than that. None where it is not known:
+    for how long a call rang, or was talked on, that was given up.
 
     Attributes:
         id: The call's id at the end.

@@ -56,42 +56,42 @@ def found(*seqs: int) -> list[tuple[int, Event]]:
 
 
 def test_a_lane_with_room_takes_all_in_order(lane: Lane) -> None:
-    assert lane.take(event(1), 1, full=False)
-    assert lane.take(gap(1), 0, full=False)
-    assert lane.take(event(2), 2, full=False)
+    lane.append(event(1), 1)
+    lane.append(gap(1), 0)
+    lane.append(event(2), 2)
     assert waiting(lane) == [1, "gap 1", 2]
     assert list(lane.seqs) == [1, 0, 2]
     assert lane.spill is None
 
 
 def test_a_full_lane_leaves_events_and_all_that_comes_behind_them(lane: Lane) -> None:
-    lane.take(event(1), 1, full=False)
-    assert not lane.take(event(2), 2, full=True)
-    assert not lane.take(gap(1), 0, full=False)
-    assert not lane.take(event(5), 5, full=False)  # there is room again, but 2 comes first
+    lane.append(event(1), 1)
+    assert not lane.take_or_leave(event(2), 2)
+    assert not lane.take_or_leave(gap(1), 0)
+    assert not lane.take_or_leave(event(5), 5)  # there is room again, but 2 comes first
     assert waiting(lane) == [1]
     assert lane.spill is not None
     assert list(lane.spill.left) == [2, 5]
 
 
 def test_a_notice_finds_room_in_a_full_lane(lane: Lane) -> None:
-    lane.take(event(1), 1, full=False)
-    assert lane.take(gap(1), 0, full=True)
+    lane.append(event(1), 1)
+    assert lane.take_or_leave(gap(1), 0)
     assert waiting(lane) == [1, "gap 1"]
 
 
 def test_an_empty_lane_takes_one_though_its_handler_has_enough(lane: Lane) -> None:
     """Else nobody would ever run it, and so ask for more."""
-    assert lane.take(event(1), 1, full=True)
-    assert not lane.take(event(2), 2, full=True)
+    assert lane.take_or_leave(event(1), 1)
+    assert not lane.take_or_leave(event(2), 2)
 
 
 def test_a_refill_puts_notices_where_they_came(lane: Lane) -> None:
-    lane.take(event(1), 1, full=False)
-    lane.take(event(2), 2, full=True)
-    lane.take(gap(1), 0, full=True)
-    lane.take(event(3), 3, full=True)
-    lane.take(gap(2), 0, full=True)
+    lane.append(event(1), 1)
+    lane.take_or_leave(event(2), 2)
+    lane.take_or_leave(gap(1), 0)
+    lane.take_or_leave(event(3), 3)
+    lane.take_or_leave(gap(2), 0)
     assert lane.refill(found(2), 1) == 1
     assert waiting(lane) == [1, 2]
     assert lane.spill is not None
@@ -101,19 +101,19 @@ def test_a_refill_puts_notices_where_they_came(lane: Lane) -> None:
 
 
 def test_what_was_erased_meanwhile_is_not_waited_for(lane: Lane) -> None:
-    lane.take(event(1), 1, full=False)
+    lane.append(event(1), 1)
     for seq in (2, 3, 4):
-        lane.take(event(seq), seq, full=True)
-        lane.take(gap(seq), 0, full=True)
+        lane.take_or_leave(event(seq), seq)
+        lane.take_or_leave(gap(seq), 0)
     assert lane.refill(found(3), 3) == 4
     assert waiting(lane) == [1, "gap 2", 3, "gap 3", "gap 4"]
     assert lane.spill is None
 
 
 def test_what_comes_while_a_refill_is_under_way_stays_behind(lane: Lane) -> None:
-    lane.take(event(1), 1, full=False)
-    lane.take(event(2), 2, full=True)
-    lane.take(event(9), 9, full=True)  # asked for 2, when this came
+    lane.append(event(1), 1)
+    lane.take_or_leave(event(2), 2)
+    lane.take_or_leave(event(9), 9)  # asked for 2, when this came
     assert lane.refill(found(2), 1) == 1
     assert lane.spill is not None
     assert not lane.spill.asked
@@ -122,8 +122,8 @@ def test_what_comes_while_a_refill_is_under_way_stays_behind(lane: Lane) -> None
 
 def test_a_lane_that_begins_with_what_was_left_takes_nothing_before_it(lane: Lane) -> None:
     lane.leave([3, 7])
-    assert not lane.take(gap(1), 0, full=False)
-    assert not lane.take(event(9), 9, full=False)
+    assert not lane.take_or_leave(gap(1), 0)
+    assert not lane.take_or_leave(event(9), 9)
     assert lane.refill(found(3, 7), 2) == 2
     assert lane.refill(found(9), 1) == 2
     assert waiting(lane) == [3, 7, "gap 1", 9]
@@ -146,16 +146,22 @@ class Course:
     handled: list[Any] = field(default_factory=list)
     asked: list[int] | None = None
 
+    def comes(self, happening: Event | Gap, seq: int) -> None:
+        if self.lane.spill is None and len(self.lane.queue) < self.size:
+            self.lane.append(happening, seq)
+        else:
+            self.lane.take_or_leave(happening, seq)
+
     def do(self, what: str, seq: int) -> None:
         lane = self.lane
         match what:
             case "event":
                 self.journal[seq] = event(seq)
                 self.put.append(seq)
-                lane.take(self.journal[seq], seq, full=len(lane.queue) >= self.size)
+                self.comes(self.journal[seq], seq)
             case "notice":
                 self.put.append(f"gap {seq}")
-                lane.take(gap(seq), 0, full=len(lane.queue) >= self.size)
+                self.comes(gap(seq), 0)
             case "handle" if lane.queue:
                 self.handled.append(name(lane.queue.popleft()))
                 lane.seqs.popleft()
