@@ -147,7 +147,6 @@ class Commits:
         device: str | None,
         delivery: Delivery,
         *,
-        digest: int,
         event: Event | None,
         kind: type[Event],
         handlers: Sequence[Handler],
@@ -159,7 +158,6 @@ class Commits:
             payload: The object as received.
             device: Its routing key.
             delivery: What is ours about it.
-            digest: Tells it from all others.
             event: Its model, if it had to be read; else it is read when it is handed over, from
                 its text if that is at hand. An event that waits is then one piece of memory, where
                 thousands may wait, which the garbage collector would go over again and again, and
@@ -182,7 +180,6 @@ class Commits:
             device,
             delivery,
             wanting,
-            digest=digest,
             device=device,
             call=None if call in NO_CALLS else call,
             received_at=delivery.received_at or self._clock.now(),
@@ -212,7 +209,6 @@ class Commits:
             notice.device,
             None,
             wanting,
-            digest=0,
             device=notice.device,
             call=None if call in NO_CALLS else call,
             received_at=notice.at,

@@ -26,7 +26,7 @@ from cti_listener.handover import Handover
 from cti_listener.histogram import LONG, Histogram
 from cti_listener.inquiry import Inquiry
 from cti_listener.interest import Interest
-from cti_listener.journal import JournalStats, Opened, digest
+from cti_listener.journal import JournalStats, Opened
 from cti_listener.log import log
 from cti_listener.notices import Gap, GapReason, Notice
 from cti_listener.splicing import Later, Splicing, Taken
@@ -187,13 +187,13 @@ class Pipeline:
             if not self.interest.wants(payload, device, destination):
                 self._mind_counter(key, delivery.received_at)
                 self._not_asked_for += 1
-            elif self._splicing is None:
-                name = hash(key) if self._commits is None else digest(key)
+                return
+            name = hash(key)
+            if self._splicing is None:
                 self._admit(payload, device, key, name, delivery, text=text)
                 if self._recall is not None and text is not None:
                     self._texts.keep(text, (device, key[4], name))
             else:
-                name = hash(key) if self._commits is None else digest(key)
                 kept = None if self._commits is None else text
                 taken = Taken(payload, device, key, name, delivery, kept)
                 self._splicing.take(taken, self._now)
@@ -259,10 +259,10 @@ class Pipeline:
         if self._attentive:
             self._attend(key, delivery)
         if self._inquiry is not None and device is not None and self._inquiry.is_closed(device):
-            go_on = partial(self._go_on_later, payload, device, key, name, delivery, text=text)
+            go_on = partial(self._go_on_later, payload, device, key, delivery, text=text)
             self._inquiry.hold(device, go_on, delivery.received_at)
             return
-        self._go_on(payload, device, key, name, delivery, text=text)
+        self._go_on(payload, device, key, delivery, text=text)
 
     def _attend(self, key: tuple[Any, ...], delivery: Delivery) -> None:
         """Look closer at one event now and then, and after a gap: the others need not pay for it.
@@ -293,7 +293,6 @@ class Pipeline:
         payload: dict[str, Any],
         device: str | None,
         key: tuple[Any, ...],
-        name: int,
         delivery: Delivery,
         *,
         text: bytes | None,
@@ -321,7 +320,6 @@ class Pipeline:
             payload,
             device,
             delivery,
-            digest=name,
             event=read,
             kind=kind,
             handlers=handlers,

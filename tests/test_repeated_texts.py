@@ -69,7 +69,7 @@ class Journal:
         self._told = told
 
     def append(self, payload: Any, device: Any, delivery: Any, **known: Any) -> None:
-        self._told.append((dict(payload), device, delivery, known["digest"], known["text"]))
+        self._told.append((dict(payload), device, delivery, known["text"]))
 
     def behind(self, call: Callable[[], None]) -> None:
         call()

@@ -17,7 +17,6 @@ from cti_listener.journal.base import (
     Opened,
     Seqs,
     Unreadable,
-    digest,
 )
 from cti_listener.journal.rows import encode
 from cti_listener.journal.store import MAX_SIZE, RETENTION, Journal
@@ -36,6 +35,5 @@ __all__ = [
     "Seqs",
     "Synchronous",
     "Unreadable",
-    "digest",
     "encode",
 ]

@@ -5,7 +5,6 @@ Everyone who speaks with the journal takes these from `cti_listener.journal`.
 
 from __future__ import annotations
 
-import marshal
 import sqlite3
 from array import array
 from collections import defaultdict
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -28,7 +26,7 @@ NO_DEVICE: Final = ""
 OURS: Final = ""
 """The feed of what the listener itself derived from events; no connection is named so."""
 
-COLUMNS: Final = 8
+COLUMNS: Final = 7
 """How many columns of an event the loop hands to the writer: `rows.EVENT_COLUMNS`."""
 
 EXIT_CODE: Final = 74
@@ -100,7 +98,7 @@ class Opened:
         last_gap: The highest id of a gap; 0 if there is none.
         open_gaps: The gaps that the run before left open.
         awaiting: The latest gaps that are over and have had no event since, oldest first.
-        seen: The digests of the latest events, newest last.
+        seen: The hashes of the latest events' identities, newest last; of this process alone.
         queues_emptied: When each queue that a broker keeps for us was last known to be empty.
         seats: By asked agent, at which device it sits, and since when by the server.
         tracked: What was known of calls and agents; None: nothing.
@@ -204,15 +202,6 @@ class Batch:
             or self.seats
             or self.tracked
         )
-
-
-def digest(identity: tuple[Any, ...]) -> int:
-    """Return what tells an event from others in every process, of its `values.identity`.
-
-    64 bits, signed. Version 2 of the format writes the same values as the same bytes anywhere.
-    """
-    told = blake2b(marshal.dumps(identity, 2), digest_size=8)
-    return int.from_bytes(told.digest(), signed=True)
 
 
 class DamagedError(sqlite3.DatabaseError):

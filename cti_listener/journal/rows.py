@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -21,15 +23,15 @@ from pydantic_core import to_json
 from cti_listener.errors import BadMessageError
 from cti_listener.events import load_object
 from cti_listener.journal.base import OURS, DamagedError, Entry, Unreadable
-from cti_listener.values import EventKey, identity
+from cti_listener.values import EventKey, identity, routing_key
 
-EVENT_COLUMNS: Final = "digest, received_at, device, call, feed, wanted, late, payload"
+EVENT_COLUMNS: Final = "received_at, device, call, feed, wanted, late, payload"
 """An event's columns in the order in which the loop hands them over."""
 
-WANTED: Final = 5
+WANTED: Final = 4
 """Which of these is `wanted`; the loop puts the handlers' names there, the writer their number."""
 
-PAYLOAD: Final = 7
+PAYLOAD: Final = 6
 
 ENTRY_COLUMNS: Final = (
     "seq, device, call, received_at, feed, redelivered, late, CAST(payload AS BLOB)"
@@ -222,6 +224,30 @@ def latest(db: sqlite3.Connection) -> list[tuple[EventKey, datetime]]:
         for one in reversed(found)
         if isinstance(one, Entry)
     ]
+
+
+def seen(db: sqlite3.Connection, first: int, most: int) -> array[int]:
+    """Return the hashes of the identities of the latest events, newest last.
+
+    They are told anew from the payloads at each start, 2 us each, so that an event on its way pays
+    for no digest that all processes would share. What cannot be read is left out.
+
+    Args:
+        db: The journal.
+        first: From which row on.
+        most: So many at most.
+    """
+    query = (
+        "SELECT CAST(payload AS BLOB) FROM event WHERE seq >= ? AND feed <> ?"
+        " ORDER BY seq DESC LIMIT ?"
+    )
+    hashes = array("q")
+    for (stored,) in db.execute(query, (first, OURS, most)):
+        with suppress(BadMessageError):
+            payload = load_object(stored)
+            hashes.append(hash(identity(payload, routing_key(payload))))
+    hashes.reverse()
+    return hashes
 
 
 class State(NamedTuple):

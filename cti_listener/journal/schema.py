@@ -18,7 +18,7 @@ from cti_listener.journal.base import MOVE_AWAY
 from cti_listener.log import log
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 4
+VERSION: Final = 5
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -38,7 +38,6 @@ CREATE TABLE state (
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
-    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,              -- seconds since 1970, as all times here
@@ -74,7 +73,6 @@ CREATE TABLE dead (
     failed_at REAL NOT NULL,
     error TEXT NOT NULL,
     retry INTEGER NOT NULL,                 -- asked for on the command line
-    digest INTEGER NOT NULL,
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,
@@ -109,7 +107,12 @@ def _to_4(db: sqlite3.Connection) -> None:
         db.execute(f"UPDATE {table} SET call = NULL WHERE call IN ('', '0')")  # noqa: S608 - our own words
 
 
-STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4}
+def _to_5(db: sqlite3.Connection) -> None:
+    for table in ("event", "dead"):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN digest")
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
 """What brings a journal of this version to the next one."""
 
 

@@ -182,7 +182,6 @@ class Journal:
     def append(
         self,
         *context: Any,
-        digest: int,
         device: str | None,
         call: str | None,
         received_at: datetime,
@@ -195,7 +194,6 @@ class Journal:
 
         Args:
             *context: The caller's own, which `committed` hands back; as much for each event.
-            digest: Tells it from others, see `digest()`.
             device: Its routing key; None where nothing told.
             call: Its call, for retention and purge.
             received_at: When it came, aware.
@@ -208,7 +206,7 @@ class Journal:
             pending = self._pending
             if received_at is not self._received_at:  # many came at once
                 self._received_at, self._stamp = received_at, rows.stamp(received_at)
-            pending.rows += (digest, self._stamp, device, call, feed, owed, late, text)
+            pending.rows += (self._stamp, device, call, feed, owed, late, text)
             pending.contexts += context
             if not self._busy:
                 self._wake()

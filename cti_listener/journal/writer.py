@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -40,7 +39,7 @@ OVERHEAD: Final = 2000
 
 _EVENT: Final = rows.Insert(
     f"INSERT INTO event ({rows.EVENT_COLUMNS}) SELECT column1, column2, column3, column4, column5,"
-    " column6, column7, CAST(column8 AS TEXT)",
+    " column6, CAST(column7 AS TEXT)",
     COLUMNS,
 )
 
@@ -249,14 +248,7 @@ class Writer:
         query = "SELECT received_at - ? FROM event WHERE NOT redelivered ORDER BY seq DESC LIMIT 1"
         # Where there are only dead letters that were brought back, each may be repeated yet.
         (since,) = self._db.execute(query, (self._remember,)).fetchone() or (0.0,)
-        found = self._db.execute(
-            "SELECT digest FROM event WHERE seq >= ? AND typeof(digest) = 'integer'"
-            " AND digest <> 0 ORDER BY seq DESC LIMIT ?",  # a notice has none
-            (first_since(self._db, since), self._most),
-        )
-        seen = array("q", chain.from_iterable(found))
-        seen.reverse()
-        return seen
+        return rows.seen(self._db, first_since(self._db, since), self._most)
 
     # Committing
 

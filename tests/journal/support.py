@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cti_listener.clock import Clock
-from cti_listener.journal import Entry, Journal, Opened, digest, encode, rows, visits
+from cti_listener.journal import Entry, Journal, Opened, encode, rows, visits
 from cti_listener.notices import Gap
 from cti_listener.testing import START, ManualClock
-from cti_listener.values import EventKey
+from cti_listener.values import EventKey, identity, routing_key
 
 NAMESPACE = "zhen04.cc"
 
@@ -33,14 +33,19 @@ A_GAP = Gap(
 class Sent:
     """An event that is put into the journal; `seq` is 0 until it is committed."""
 
-    digest: int
     payload: dict[str, Any]
     device: str | None
     call: str | None
     received_at: datetime
     owed: tuple[str, ...]
     late: bool
+    feed: str = "a"
     seq: int = 0
+
+    @property
+    def hash(self) -> int:
+        """By which it is told from others."""
+        return hash(identity(self.payload, routing_key(self.payload)))
 
     def as_found(self, *, redelivered: bool = False) -> Entry:
         """Return what comes back from disk."""
@@ -49,7 +54,7 @@ class Sent:
             device=self.device,
             call=self.call,
             received_at=self.received_at,
-            feed="a",
+            feed=self.feed,
             payload=self.payload,
             redelivered=redelivered,
             late=self.late,
@@ -61,7 +66,6 @@ def entry(number: int, **given: Any) -> Sent:
     call = given.pop("call", f"call-{number // 8}")
     payload = {"eventName": "delivered", "serial": number, "callId": call, "srcDeviceId": device}
     return Sent(
-        digest=digest((NAMESPACE, "csta", device, number)),
         device=device,
         call=call,
         received_at=given.pop("at", ManualClock().now()),
@@ -105,11 +109,10 @@ class Held(Journal):
         """Append an event; `text` is how it came, where that is not as we would write it."""
         self.append(
             one,
-            digest=one.digest,
             device=one.device,
             call=one.call,
             received_at=one.received_at,
-            feed="a",
+            feed=one.feed,
             text=text or encode(one.payload),
             owed=one.owed,
             late=one.late,

@@ -173,7 +173,10 @@ def age(path: Path, version: int) -> None:
         since = {"tracked": 2, "tracked_seq": 2, "identity": 3}
         for column in (one for one in since if version < since[one]):
             db.execute(f"ALTER TABLE state DROP COLUMN {column}")
-        db.execute("DROP TABLE seat")
+        if version < 4:
+            db.execute("DROP TABLE seat")
+        for table in ("event", "dead"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN digest INTEGER NOT NULL DEFAULT 7")
         db.execute(f"PRAGMA user_version = {version}")
 
 
@@ -206,6 +209,18 @@ def test_a_copy_is_kept_whatever_copies_there_are(path: Path) -> None:
     assert [events_in(copy) for copy in copies] == [1, 2, 3]
     told = [line["copy"] for line in lines if line["event"] == "journal_migrated"]
     assert told == [str(copy) for copy in copies]
+
+
+def test_what_an_older_journal_saw_is_seen(path: Path) -> None:
+    write_one(path, 3)
+    age(path, 4)
+
+    async def seen() -> list[int]:
+        async with journal(path) as store:
+            return list(store.opened.seen)
+
+    assert asyncio.run(seen()) == [entry(number).hash for number in range(3)]
+    assert asyncio.run(seen()) == [entry(number).hash for number in range(3)]
 
 
 async def _identity(path: Path) -> str:

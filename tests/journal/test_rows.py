@@ -5,22 +5,17 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import fields
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cti_listener.events import load_json
-from cti_listener.journal import digest, gap_rows, rows
+from cti_listener.journal import gap_rows, rows, schema
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey, identity, routing_key
-from tests.examples import make
-from tests.program import ROOT, environment
 
 TEXTS = st.text(st.characters(), max_size=8)  # lone surrogates and NUL among them
 JSON = st.recursive(
@@ -104,31 +99,33 @@ def test_many_rows_are_inserted_in_order_whatever_a_statement_may_hold(
     assert last == (count or None)
 
 
-def test_a_digest_is_the_same_in_every_process() -> None:
-    payload = make(serial=7, callId="王\ud800")
-    text = ascii(payload)
-    program = (
-        "from cti_listener.journal import digest\n"
-        "from cti_listener.values import identity, routing_key\n"
-        f"payload = {text}\nprint(digest(identity(payload, routing_key(payload))))"
-    )
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment(PYTHONHASHSEED=seed),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    }
-    assert told == {str(digest(identity(payload, routing_key(payload))))}
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [(5, 5.0), (1, True), ("5", 5), (None, "None"), ("a", "b")]
+IDENTIFYING = (
+    "namespace",
+    "eventType",
+    "srcDeviceId",
+    "serial",
+    "eventName",
+    "eventTime",
+    "callId",
 )
-def test_digests_tell_what_identities_tell(one: object, other: object) -> None:
-    assert digest(("n", one)) != digest(("n", other))
-    assert digest(("n", one)) == digest(("".join("n"), one))
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(IDENTIFYING) | TEXTS, JSON, max_size=8), max_size=4),
+    st.integers(0, 5),
+)
+def test_what_was_written_is_seen_by_the_same_identity(
+    payloads: list[dict[str, object]], most: int
+) -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema.TABLES)
+        columns = "received_at, feed, wanted, late, payload"
+        for payload in payloads:
+            row = 0.0, "a", 1, 0, rows.encode(payload)
+            db.execute(f"INSERT INTO event ({columns}) VALUES (?, ?, ?, ?, CAST(? AS TEXT))", row)  # noqa: S608 - our own words
+        # What follows from events is none, and what cannot be read is not seen.
+        db.execute(f"INSERT INTO event ({columns}) VALUES (0.0, '', 1, 0, '{{}}')")  # noqa: S608
+        db.execute(f"INSERT INTO event ({columns}) VALUES (0.0, 'a', 1, 0, '{{')")  # noqa: S608
+        seen = rows.seen(db, 0, most + 1)
+    hashes = [hash(identity(payload, routing_key(payload))) for payload in payloads]
+    assert list(seen) == hashes[max(0, len(hashes) - most) :]

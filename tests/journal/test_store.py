@@ -125,7 +125,7 @@ async def test_what_was_not_done_is_there_after_a_restart_and_marked(path: Path)
         assert store.owed == 6
         assert store.opened.last_seq == 10
         assert len(store.opened.seen) == 10
-        assert store.opened.seen[-1] == entry(9, device="d").digest
+        assert store.opened.seen[-1] == entry(9, device="d").hash
         store.add(entry(10, device="d"))
         await store.settle()
         found = await asyncio.to_thread(store.read, await store.undone())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cti_listener.journal import OURS
 from cti_listener.testing import START, ManualClock
 from tests.journal.support import Held, entry, journal, retry_all
 
@@ -90,18 +91,18 @@ async def test_what_came_too_long_before_is_not_told_as_seen(path: Path) -> None
         await add(store, clock, range(5, 8))
     await clock.advance(1000)  # it counts from the last event
     async with journal(path, remember=100, clock=clock) as store:
-        assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
+        assert list(store.opened.seen) == [entry(number).hash for number in range(5, 8)]
 
 
 async def test_only_so_many_are_told_as_seen_and_these_are_the_last(path: Path) -> None:
     clock = ManualClock()
     async with journal(path, clock=clock) as store:
         await add(store, clock, range(8))
-        for number in range(5):  # notices, as far as the journal can tell
-            store.add(replace(entry(number, at=clock.now()), digest=0))
+        for number in range(5):  # notices
+            store.add(replace(entry(number, at=clock.now()), feed=OURS))
         await store.settle()
     async with journal(path, remember_most=3, clock=clock) as store:
-        assert list(store.opened.seen) == [entry(number).digest for number in range(5, 8)]
+        assert list(store.opened.seen) == [entry(number).hash for number in range(5, 8)]
 
 
 async def test_letters_brought_back_take_no_younger_row_with_them(path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_letters_brought_back_hide_nothing_that_came_lately(path: Path) ->
     await asyncio.to_thread(retry_all, path)
     async with journal(path, remember=100, clock=clock) as store:
         lately, brought_back = range(20, 25), range(20)
-        assert list(store.opened.seen) == [entry(n).digest for n in (*lately, *brought_back)]
+        assert list(store.opened.seen) == [entry(n).hash for n in (*lately, *brought_back)]
 
 
 async def test_letters_brought_back_are_told_as_seen_where_nothing_else_is_left(
@@ -144,7 +145,7 @@ async def test_letters_brought_back_are_told_as_seen_where_nothing_else_is_left(
         assert await kept(store, clock) == []
     await asyncio.to_thread(retry_all, path)
     async with journal(path, clock=clock) as store:
-        assert list(store.opened.seen) == [entry(number).digest for number in range(3)]
+        assert list(store.opened.seen) == [entry(number, call=None).hash for number in range(3)]
 
 
 def marked(path: Path) -> dict[str, int]:
