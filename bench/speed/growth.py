@@ -8,8 +8,9 @@ import statistics
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
+from bench.speed.pieces import pieces
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Check, Receiver, ours_json
 from bench.speed.sender import NAMESPACE, Load, event_of
@@ -51,6 +52,7 @@ def growth(sender: str, events: int, rounds: int) -> Iterator[Row]:
     yield from _by_handlers(sender, events, rounds)
     yield row("Memory per idle device seen, bytes", [asyncio.run(_per_device())], at_most=200)
     yield row("Memory per event remembered, bytes", [_per_entry()], at_most=150)
+    yield from pieces()
     libraries = "import websockets, pydantic, structlog"
     alone = [_resident(libraries) for _ in range(rounds)]
     idle = [_resident(IDLE.format(url=Load(0).url(sender, "json"))) for _ in range(rounds)]
@@ -84,38 +86,63 @@ def _by_devices(sender: str, events: int, rounds: int) -> Iterator[Row]:
 
 
 def _by_handlers(sender: str, events: int, rounds: int) -> Iterator[Row]:
-    def with_handlers(count: int) -> Receiver:
-        async def receive(sender: str, load: Load) -> float:
-            check = Check(load)
-            url = load.url(sender, "json")
-            listener = Listener(url, namespace=NAMESPACE, wire="json", query="", compression=False)
-
-            @listener.on(Delivered)
-            async def take(event: Delivered) -> None:
-                check.take(event)
-
-            async def other(_: Event) -> None:
-                """Be called never: of no device that is sent."""
-
-            for number in range(count):
-                listener.on(Delivered, device=f"{900_000 + number}")(other)
-            async with listener:
-                await check.done.wait()
-                handled = [one.handled for one in listener.stats().handlers.values()]
-            assert sum(handled) == max(handled), "a handler got another device's events"
-            return check.seconds
-
-        return receive
-
     load = Load(events)
-    seconds = race(sender, {str(n): (with_handlers(n), load) for n in (1, 10, 1000)}, rounds)
-    worst = [max(one) / min(one) for one in zip(*seconds.values(), strict=True)]
-    yield row(
-        "Time an event with 1, 10 and 1,000 handlers of other devices: worst to best",
-        worst,
-        at_most=1.3,
-        detail=", ".join(rate(one, events) for one in seconds.values()),
-    )
+    others = {str(count): (_with_others(count), load) for count in (1, 10, 1000)}
+    own = {str(count): (_with_own(count), Load(events, devices=count)) for count in (1, 10, 1000)}
+    for which, runs in (("other devices", others), ("its own device each", own)):
+        seconds = race(sender, runs, rounds)
+        worst = [max(one) / min(one) for one in zip(*seconds.values(), strict=True)]
+        yield row(
+            f"Time an event with 1, 10 and 1,000 handlers of {which}: worst to best",
+            worst,
+            at_most=1.3,
+            detail=", ".join(rate(one, events) for one in seconds.values()),
+        )
+
+
+def _with_others(count: int) -> Receiver:
+    """Take all that comes, beside so many handlers of devices that never come."""
+
+    def register(listener: Listener, take: Callable[[Event], Coroutine[None, None, None]]) -> None:
+        async def other(_: Event) -> None:
+            """Be called never."""
+
+        listener.on(Delivered)(take)
+        for number in range(count):
+            listener.on(Delivered, device=f"{900_000 + number}")(other)
+
+    return _with_handlers(register)
+
+
+def _with_own(count: int) -> Receiver:
+    """Take what comes of so many devices, by a handler for each."""
+
+    def register(listener: Listener, take: Callable[[Event], Coroutine[None, None, None]]) -> None:
+        for number in range(count):
+            listener.on(Delivered, device=f"{8000 + number}")(take)
+
+    return _with_handlers(register)
+
+
+def _with_handlers(
+    register: Callable[[Listener, Callable[[Event], Coroutine[None, None, None]]], None],
+) -> Receiver:
+    async def receive(sender: str, load: Load) -> float:
+        check = Check(load)
+        url = load.url(sender, "json")
+        listener = Listener(url, namespace=NAMESPACE, wire="json", query="", compression=False)
+
+        async def take(event: Event) -> None:
+            check.take(event)
+
+        register(listener, take)
+        async with listener:
+            await check.done.wait()
+            stats = listener.stats()
+        assert sum(one.handled for one in stats.handlers.values()) == load.events, "not each once"
+        return check.seconds
+
+    return receive
 
 
 # Memory
