@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from bench.speed.floor import with_least
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Receiver, ours_of_calls
 from bench.speed.sender import NAMESPACE, Load
@@ -34,6 +35,8 @@ def tracked(sender: str, events: int, rounds: int) -> Iterator[Row]:
         "without": (ours_of_calls, load),
         "views": (_with_views, load),
         "with": (_with_records, load),
+        "least": (with_least(_with_records, records=True), load),
+        "least views": (with_least(_with_call_view, records=False), load),
     }
     seconds = race(sender, runs, rounds)
     yield row(
@@ -46,6 +49,16 @@ def tracked(sender: str, events: int, rounds: int) -> Iterator[Row]:
         "Tracking calls and agents, for the views alone: to not tracking",
         over(seconds["without"], seconds["views"]),
         detail=rate(seconds["views"], events),
+    )
+    yield row(
+        "  a stand-in that understands nothing, one record for all: to not tracking",
+        over(seconds["without"], seconds["least"]),
+        detail=rate(seconds["least"], events),
+    )
+    yield row(
+        "  the same, without records: to not tracking",
+        over(seconds["without"], seconds["least views"]),
+        detail=rate(seconds["least views"], events),
     )
     yield row("Memory per live call, bytes", [_per_live_call()], at_most=2048)
     yield row("Memory per call that is over, bytes", [_per_dead_call()], at_most=16)
@@ -63,6 +76,13 @@ async def _with_views(sender: str, load: Load) -> float:
     assert len(listener.agents) > AGENTS / 2
     assert any(call.answered for call in listener.calls.values())
     return took
+
+
+async def _with_call_view(sender: str, load: Load) -> float:
+    def begin(listener: Listener) -> None:
+        assert len(listener.calls) == 0
+
+    return await ours_of_calls(sender, load, begin)
 
 
 async def _with_records(sender: str, load: Load) -> float:
