@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from bench.speed import receivers
+from bench.speed.fed import ours_by_picows
 from bench.speed.ratios import Row, over, race, rate, row
 from bench.speed.receivers import Receiver
 from bench.speed.sender import Load
@@ -49,6 +50,7 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
         "stomp": (receivers.ours_stomp, load),
         "twice": (receivers.ours_json, twice),
         "apart": (receivers.ours_json, apart),
+        **({"by picows": (ours_by_picows, load)} if "picows" in peers else {}),
         **{name: (receiver, load) for name, receiver in peers.items()},
         **{name: (receiver, fewer) for name, (receiver, _) in stomp_peers.items()},
     }
@@ -67,6 +69,13 @@ def throughput(sender: str, events: int, rounds: int) -> Iterator[Row]:
         at_least=0.9,
         detail=rate(seconds["by websockets"], events),
     )
+    if "picows" in peers:
+        yield row(
+            "JSON: the same, framed by picows",
+            over(bare, seconds["by picows"]),
+            at_least=1.5,
+            detail=rate(seconds["by picows"], events),
+        )
     for name in peers:
         theirs = seconds[name]
         yield row(f"JSON: the listener to {name}", over(theirs, ours), detail=rate(theirs, events))
