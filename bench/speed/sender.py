@@ -102,8 +102,9 @@ def make_event(number: int, devices: int) -> bytes:
 def sending() -> Iterator[str]:
     """Run a sender; give its URL, without a path."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_run, args=(theirs,), daemon=True)
+    process = multiprocessing.Process(target=_run, args=(ours, theirs), daemon=True)
     process.start()
+    theirs.close()
     try:
         yield f"ws://127.0.0.1:{ours.recv()}"
     finally:
@@ -111,14 +112,19 @@ def sending() -> Iterator[str]:
         process.join()
 
 
-def _run(pipe: Connection) -> None:
+def _run(far: Connection, pipe: Connection) -> None:
+    """Send until asked to end, or until nobody is left at the far end of the pipe."""
+    far.close()
+
     async def main() -> None:
+        left = asyncio.Event()
+        asyncio.get_running_loop().add_reader(pipe.fileno(), left.set)
         protocols = [Subprotocol("v12.stomp")]
         async with serve(
             _send, "127.0.0.1", 0, compression=None, subprotocols=protocols, select_subprotocol=_any
         ) as server:
             pipe.send(next(iter(server.sockets)).getsockname()[1])
-            await asyncio.get_running_loop().create_future()
+            await left.wait()
 
     asyncio.run(main())
 

@@ -108,3 +108,16 @@ def test_a_call_handed_to_a_device_takes_no_id_from_another_that_has_it() -> Non
 """)
     assert set(tracked.calls) == {"c1", "c2"}
     assert tracked.calls["c1"].former_ids == ()
+
+
+@pytest.mark.parametrize("serial", [-1, -2, -3])
+def test_a_record_names_all_its_events_whatever_their_serials(serial: int) -> None:
+    tracked = tracking()
+    ((_, lines),) = read(ANSWERED)
+    keys, ends = [], []
+    for line in lines[1:5]:
+        line.payload["serial"] = serial
+        event = line.event()
+        keys.append(event.key)
+        ends += [one for one in tracked.apply(event) if isinstance(one, CallEnded)]
+    assert [one.call.events for one in ends] == [tuple(keys)]
