@@ -1,8 +1,8 @@
 """The window of what was seen: is this a repeat? And what the latest texts said.
 
-Two generations of hashes: the older is dropped whole, so nothing is ever evicted one by one. A hash
-has 64 bits and is seeded by the process: among the 200,000 kept at most, an event is taken for a
-repeat by chance once in some 10^14.
+Two generations of hashes each: the older is dropped whole, so nothing is ever evicted one by one. A
+hash has 64 bits and is seeded by the process: among the 200,000 kept at most, an event is taken for
+a repeat by chance once in some 10^14, and by its text, among 8,000, far more seldom.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any, Final
 LOOK: Final = 256
 """After so many events it is looked whether many were repeats."""
 
-KEPT: Final = 500
-"""Of how many of the latest events at least the texts are kept; at most of twice as many.
-
-With 2,000 it costs more: so much memory falls out of the processor's cache.
-"""
+KEPT: Final = 4000
+"""Of how many of the latest events at least the texts are known; at most of twice as many."""
 
 LONGEST: Final = 4096
-"""A longer text is not kept, in bytes."""
+"""A longer text is not, in bytes."""
+
+UNTRIED: Final = 2
+"""After so many times `KEPT` all that can come again to the byte has been known before."""
 
 REST: Final = 10.0
-"""For how long no text is kept after few came again to the byte, in seconds."""
+"""For how long no text is known after few came again to the byte, in seconds."""
 
 Said = tuple[str | None, Any, int]
 """What a text said: the event's device and name, and the hash the window knows it by.
 
-No more of it, lest all its values stay alive beside the text.
+No more of it, lest all its values stay alive.
 """
 
 
@@ -91,8 +91,9 @@ class Dedupe:
 class Texts:
     """What the latest texts said, so that one that comes again need not be read.
 
-    To keep them costs every event something, and saves most of what a repeat costs. So none is
-    kept until many of the latest events were repeats, nor for long if few were so to the byte.
+    They are told by their hashes: the texts themselves would fall out of the processor's cache. To
+    keep these costs every event something, and saves most of what a repeat costs. So none is kept
+    until many of the latest events were repeats, nor for long if few were so to the byte.
 
     Args:
         share: Which part of the events has to be; half of that, once they are kept.
@@ -107,10 +108,11 @@ class Texts:
         self.due = self._look = look
         self._share = share
         self._on = False
+        self._untried = 0
         self._rest_until = -inf
         self._events = self._repeats = self._recalled = 0  # when it was looked last
-        self._newer: dict[bytes, Said] = {}
-        self._older: dict[bytes, Said] = {}
+        self._newer: dict[int, Said] = {}
+        self._older: dict[int, Said] = {}
 
     def __repr__(self) -> str:
         return f"<Texts {len(self._newer) + len(self._older)} kept>"
@@ -118,11 +120,12 @@ class Texts:
     def keep(self, text: bytes, said: Said) -> None:
         """Keep what a text said, while texts are kept."""
         if len(text) <= LONGEST:
-            self._newer[text] = said
+            self._newer[hash(text)] = said
 
     def said(self, text: bytes) -> Said | None:
         """Return what a text said; None: it is not kept."""
-        return self._newer.get(text) or self._older.get(text)
+        name = hash(text)
+        return self._newer.get(name) or self._older.get(name)
 
     def look(self, events: int, repeats: int, recalled: int, now: float) -> bool:
         """Tell whether texts should be kept from now on.
@@ -136,6 +139,9 @@ class Texts:
         many = self._share * (events - self._events)
         if not self._on:
             self._on = repeats - self._repeats >= many and now >= self._rest_until
+            self._untried = UNTRIED
+        elif self._untried:
+            self._untried -= 1
         elif recalled - self._recalled < many / 2:
             self._on = False
             self._rest_until = now + REST

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from cti_listener import Event, Listener
-from cti_listener.dedupe import KEPT, LONGEST, LOOK, REST, Dedupe, Texts
+from cti_listener.dedupe import KEPT, LONGEST, LOOK, REST, UNTRIED, Dedupe, Texts
 from cti_listener.dispatcher import Dispatcher
 from cti_listener.event_base import Delivery
 from cti_listener.feeds import Feeds
@@ -342,16 +342,41 @@ def test_texts_are_kept_once_so_many_of_the_latest_events_were_repeats() -> None
 
 
 def test_they_are_kept_no_more_and_not_at_once_again_when_few_come_again_to_the_byte() -> None:
-    texts = Texts(share=0.24)
-    assert texts.look(LOOK, LOOK, 0, 5.0)
-    texts.keep(b"{}", said := ("8001@a.cc", "held", 0))
-    assert texts.look(LOOK + KEPT, LOOK + KEPT, few := 3 * KEPT // 25, 6.0)
+    texts, events, recalled = Texts(share=0.24), LOOK, 0
+    few = 3 * KEPT // 25
+    said = "8001@a.cc", "held", 0
+
+    def look(more: int, told: int, now: float) -> bool:
+        nonlocal events, recalled
+        events, recalled = events + more, recalled + told
+        return texts.look(events, events, recalled, now)
+
+    assert look(0, 0, 5.0)
+    for _ in range(UNTRIED):  # their originals may have come before
+        texts.keep(b"{}", said)
+        assert look(KEPT, 0, 6.0)
     texts.keep(b"[]", said)
     assert (texts.said(b"{}"), texts.said(b"[]"), texts.said(b"")) == (said, said, None)
-    assert not texts.look(LOOK + 2 * KEPT, LOOK + 2 * KEPT, 2 * few - 1, 7.0)
+    assert look(KEPT, few, 6.0)
+    assert (texts.said(b"{}"), texts.said(b"[]")) == (None, said)
+    assert not look(KEPT, few - 1, 7.0)
     assert repr(texts) == "<Texts 0 kept>"
-    assert not texts.look(2 * LOOK + 2 * KEPT, 2 * LOOK + 2 * KEPT, 2 * few, 6.9 + REST)
-    assert texts.look(3 * LOOK + 2 * KEPT, 3 * LOOK + 2 * KEPT, 2 * few, 7.0 + REST)
+    assert not look(LOOK, 0, 6.9 + REST)
+    assert look(LOOK, 0, 7.0 + REST)
+    assert look(KEPT, 0, 7.0 + REST)  # it is tried anew
+
+
+def test_repeats_that_come_thousands_of_events_later_are_told_by_their_texts() -> None:
+    way = Way(Texts(), window=100_000)
+    bodies = [json.dumps(make(serial=number)).encode() for number in range(5 * KEPT)]
+    apart = KEPT // 2 - LOOK  # and as many repeats lie between
+    for number, body in enumerate(bodies):
+        way.take(body, "json")
+        if number >= apart:
+            way.take(bodies[number - apart], "json")
+    repeated = way.pipeline.stats().repeated
+    assert repeated == len(bodies) - apart
+    assert way.recalled >= repeated - KEPT
 
 
 def test_no_more_are_kept_than_twice_the_number_and_what_one_read_brings() -> None:
