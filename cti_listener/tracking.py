@@ -92,6 +92,7 @@ class Tracking:
         self.call_tracker = CallTracker(
             is_internal=self.is_internal,
             sits_at=self._sits_at,
+            doubts_agent=self._doubts_agent,
             wanted=self._wanted,
             timeout=self._timeout,
         )
@@ -110,6 +111,11 @@ class Tracking:
         """Tell who sits at a device."""
         seat = self.agent_tracker.at(device)
         return None if seat is None or seat.mode == LOGGED_OFF else seat.agent
+
+    def _doubts_agent(self, device: str) -> bool:
+        """Tell whether events of who sits at a device may have been missed since the last."""
+        seat = self.agent_tracker.at(device)
+        return seat is not None and self.agent_tracker.is_doubted(seat)
 
     def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order."""

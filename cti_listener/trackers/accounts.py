@@ -59,7 +59,7 @@ def call_of(legs: Iterable[Leg], is_internal: IsInternal, *, epoch: int) -> Call
     """
     legs = list(legs)
     readings = [Reading(leg.device, leg.facts, leg.namespace) for leg in legs]
-    first = min(readings, key=lambda one: one.started)
+    first = min(readings, key=lambda one: one.facts[0][:2])
     said: dict[str, Any] = {}
     for one in readings:
         said.update(one.said)
@@ -104,7 +104,7 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     given_up = leg.expired is not None and read.ended is None
     over = None if given_up else ended  # nobody knows until when it rang, or they talked
     if leg.given is not None:
-        read.add(leg.given.get("other"))
+        _add_given(read, leg.given)
         said = {**leg.given, **said}
     other = _other_party(read)
     handed_on = handed_in = None
@@ -161,12 +161,30 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     return record, (*_substance(record), user_data)
 
 
-def given_by(giver: Leg) -> dict[str, Any]:
-    """Return what a device knew of a call that it handed on: its events tell the next one less."""
-    read, before = Reading(giver.device, giver.facts, giver.namespace), giver.given or {}
-    read.add(before.get("other"))
-    given: dict[str, Any] = {name: read.said[name] for name in LINE if name in read.said}
-    return {**before, **given, "other": _other_party(read)}
+def given_by(giver: Leg, device: str) -> dict[str, Any]:
+    """Return what a device knew of a call that it handed on: its events tell the next one less.
+
+    Args:
+        giver: The leg of who handed it on, or called another in.
+        device: To whom; who was called in.
+    """
+    facts, before = giver.facts, giver.given or {}
+    called_in = giver.called_in_at(device)
+    if called_in is not None:  # who joins later, the device hears itself
+        facts = [fact for fact in facts if fact[:2] <= called_in]
+    read = Reading(giver.device, facts, giver.namespace)
+    _add_given(read, before)
+    given: dict[str, Any] = {name: before[name] for name in LINE if name in before}
+    given |= {name: read.said[name] for name in LINE if name in read.said}
+    if called_in is None:
+        return {**given, "other": _other_party(read)}
+    return {**given, "members": list(read.members)}
+
+
+def _add_given(read: Reading, given: Said) -> None:
+    """Add who was in a call before the device was brought into it."""
+    for party in (given.get("other"), *reversed(given.get("members", ()))):
+        read.add(party)
 
 
 def differ(one: Substance, other: Substance) -> bool:
@@ -261,7 +279,10 @@ def _last_to_stay(read: Reading, other: str | None) -> str | None:
 
 
 def _parties(readings: list[Reading]) -> tuple[Party, ...]:
-    """Return everybody: one of our devices as its own events tell it, others as the latest does."""
+    """Return everybody: one of our devices as its own events tell it, others as the latest does.
+
+    Of who is on the far side nothing is told before the far end rings, or there is an answer.
+    """
     found: dict[str, Party] = {}
     ours = {read.device for read in readings if read.device in read.parties}
     for read in readings:
@@ -277,6 +298,10 @@ def _parties(readings: list[Reading]) -> tuple[Party, ...]:
                 or (since == known.since and state == "cleared")
             ):
                 found[device] = Party(device=device, state=state, since=since)
+    for read in readings:
+        other = (read.called or read.dialled) if read.calls else read.calling
+        if other is not None and not read.parties.keys() - {read.device}:
+            found.setdefault(other, Party(device=other, state="initiated", since=read.started))
     return tuple(found.values())
 
 

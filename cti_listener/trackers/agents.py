@@ -83,18 +83,15 @@ class Seat:
         self.epoch = -1
         self.worked: tuple[datetime | None, datetime | None] = None, None
 
-    def moment_of(self, event: Event, key: tuple[Any, ...]) -> tuple[Moment, bool]:
+    def moment_of(self, event: Event) -> tuple[Moment, bool]:
         """Return when an event happened, and whether the clock went back before it.
 
         It has if it was counted behind the latest and is of well before it, or of long before it.
-
-        Args:
-            event: The event.
-            key: What it is known by.
         """
-        delivery, text = event.delivery, event.__dict__["event_time_text"]
+        delivery, fields = event.delivery, event.__dict__
+        text, serial = fields["event_time_text"], fields["serial"]
         time = (read_time(text, delivery.zone) if text else None) or delivery.received_at or NEVER
-        moment = time, key[3] if type(key[3]) is int else -1
+        moment = time, -1 if serial is None else serial
         latest = self.latest
         if latest is None:
             return moment, False
@@ -198,6 +195,10 @@ class AgentTracker:
         """Tell whether somebody else sits there by now."""
         return self._seats.get(seat.device) is not seat
 
+    def is_doubted(self, seat: Seat) -> bool:
+        """Tell whether events of it may have been missed since the last."""
+        return seat.epoch < self._epoch
+
     def snapshot(self, seat: Seat, calls: tuple[str, ...] = ()) -> Agent:
         """Return what is known of who sits there, or sat there last.
 
@@ -213,7 +214,7 @@ class AgentTracker:
             reason=seat.reason,
             calls=calls,
             allocated=seat.mode == ALLOCATED,
-            uncertain=seat.epoch < self._epoch,
+            uncertain=self.is_doubted(seat),
         )
 
     # What comes
@@ -239,7 +240,7 @@ class AgentTracker:
         fields = event.__dict__
         key = key or event.key
         mode = MODES.get(kind) or fields["agent_mode"] or UNKNOWN
-        moment, back = seat.moment_of(event, key)
+        moment, back = seat.moment_of(event)
         time = moment[0]
         if not back and self._is_late(seat, moment, mode):
             return ()

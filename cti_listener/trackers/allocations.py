@@ -8,6 +8,7 @@ Agent events and those of calls are counted apart: of one second, an agent's eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from cti_listener.trackers import steps
@@ -16,15 +17,23 @@ from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.memory import read_moment
 
 _TYPE: Final = TOLD[steps.DELIVERED].index("type")
+LONGEST: Final = timedelta(seconds=300)
+"""No call is won later than this: the server gives up after about 150 s, and says so."""
+
 _NOT_DIALLED: Final = frozenset({"Internal", "Inbound"})
 """What `callType` says of a call that the server did not dial."""
 
 
 class Allocations:
-    """Knows of each device since when an agent is set aside there, and which call that became."""
+    """Knows of each device since when an agent is set aside there, and which call that became.
+
+    Attributes:
+        used: Whether anybody was ever set aside.
+    """
 
     def __init__(self) -> None:
         """Begin with nobody set aside."""
+        self.used = False
         self._since: dict[str, Moment] = {}  # until a call has rung
         self._won: dict[str, Leg] = {}  # until the agent's next event
 
@@ -46,8 +55,11 @@ class Allocations:
         """
         device = leg.device
         since = self._since.get(device)
-        if str(fact[4][_TYPE]) in _NOT_DIALLED:
+        if type_in(fact) in _NOT_DIALLED:
             return None
+        if since is not None and fact[0] - since[0] > LONGEST:
+            del self._since[device]
+            since = None
         if since is not None and fact[0] >= since[0]:
             leg.allocated = self._since.pop(device)
             self._won[device] = leg
@@ -71,6 +83,7 @@ class Allocations:
             until: When the agent's next event was, if that has come already.
             legs: The device's calls, of which one may have rung already.
         """
+        self.used = True
         found: Leg | None = None
         first: Moment | None = None
         for leg in legs:
@@ -116,7 +129,8 @@ class Allocations:
 
     def remembered(self, number: Callable[[Leg], int]) -> dict[str, Any]:
         """Return what it knows, as plain values; of legs the numbers."""
-        return {"since": {**self._since}, "won": [number(leg) for leg in self._won.values()]}
+        won = [number(leg) for leg in self._won.values()]
+        return {"used": self.used, "since": {**self._since}, "won": won}
 
     def remember(self, kept: dict[str, Any], legs: Sequence[Leg]) -> None:
         """Go on with what others knew.
@@ -124,13 +138,19 @@ class Allocations:
         Raises:
             KeyError, IndexError, ValueError, TypeError: It was nobody's.
         """
+        self.used = kept["used"]
         self._since = {device: read_moment(at) for device, at in kept["since"].items()}
         self._won = {leg.device: leg for leg in (legs[number] for number in kept["won"])}
+
+
+def type_in(fact: Fact) -> str:
+    """Return what a ringing says of the call's type."""
+    return str(fact[4][_TYPE])
 
 
 def _rang(leg: Leg) -> Moment | None:
     """Return when it rang at the device first; None: not at all, or somebody else made it."""
     own = [fact for fact in leg.facts if fact[2] == steps.DELIVERED and fact[3] == leg.device]
-    if any(str(fact[4][_TYPE]) in _NOT_DIALLED for fact in own):
+    if any(type_in(fact) in _NOT_DIALLED for fact in own):
         return None
     return min((fact[:2] for fact in own), default=None)

@@ -14,7 +14,7 @@ from cti_listener.trackers.legs import Leg, begins_anew, set_back
 from cti_listener.trackers.memory import read_time
 from cti_listener.trackers.states import RANKS
 
-LINGER: Final = timedelta(seconds=5)
+LINGER: Final = timedelta(seconds=60)
 """For how long a leg that is over waits for what comes late."""
 
 RECORDING: Final = timedelta(seconds=60)
@@ -152,7 +152,7 @@ class Board:
         gone = self.gone_at(device, call)
         if gone is None or fact is None:
             return gone is not None
-        if not begins_anew(fact, device, given_up=gone.given_up):
+        if not begins_anew(fact, device, gone.end, given_up=gone.given_up):
             return True
         return gone.is_behind(fact)
 

@@ -26,13 +26,20 @@ from cti_listener.event_base import Event
 from cti_listener.records import Call, CallRecord
 from cti_listener.snapshots import DeviceSnapshot
 from cti_listener.trackers import steps
-from cti_listener.trackers.accounts import IsInternal, call_of, differ, given_by, record_of
-from cti_listener.trackers.allocations import Allocations
+from cti_listener.trackers.accounts import (
+    DIRECTIONS,
+    IsInternal,
+    call_of,
+    differ,
+    given_by,
+    record_of,
+)
+from cti_listener.trackers.allocations import Allocations, type_in
 from cti_listener.trackers.answers import Answers
 from cti_listener.trackers.board import Board
 from cti_listener.trackers.consults import Consultations
 from cti_listener.trackers.directory import NAMERS, RECORDS, Directory
-from cti_listener.trackers.facts import Fact, Moment, said_in
+from cti_listener.trackers.facts import Fact, Moment, ends_in, said_in
 from cti_listener.trackers.kinds import KINDS, NEVER, fact_in
 from cti_listener.trackers.legs import SETTLED, Leg, Substance
 from cti_listener.trackers.memory import Numbers, leg_of
@@ -58,6 +65,7 @@ class CallTracker:
     Args:
         is_internal: Tells whether a party, as a full id, is one of ours.
         sits_at: Tells who sits at a device.
+        doubts_agent: Tells whether events of who sits there may have been missed since.
         timeout: A device in a call that gave no sign for so long is given up, in seconds.
         wanted: The classes of notices that somebody wants; no others are made.
 
@@ -71,6 +79,7 @@ class CallTracker:
         *,
         is_internal: IsInternal,
         sits_at: Callable[[str], str | None],
+        doubts_agent: Callable[[str], bool],
         wanted: Kinds,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -78,6 +87,7 @@ class CallTracker:
         self.board = Board()
         self._is_internal = is_internal
         self._sits_at = sits_at
+        self._doubts_agent = doubts_agent
         self._timeout = timedelta(seconds=timeout)
         self._wanted = wanted
         self._telling = Telling(wanted)
@@ -186,6 +196,13 @@ class CallTracker:
             other = self._allocations.rings(leg, fact)
             if other is not None and other.told:
                 self._revise(other, telling)
+            if self._allocations.used and self._doubts_agent(leg.device):
+                leg.uncertain = leg.uncertain or not self._is_told_who_dialled(leg, fact)
+
+    def _is_told_who_dialled(self, leg: Leg, fact: Fact) -> bool:
+        """Tell whether a ringing says who made the call, whatever an agent was set aside for."""
+        calling, _ = ends_in(fact, leg.namespace)
+        return type_in(fact) in DIRECTIONS or (calling is not None and self._is_internal(calling))
 
     def _take(self, leg: Leg, fact: Fact, telling: Telling) -> None:
         """Give a leg a fact that needs a closer look, and tell what follows."""
@@ -259,11 +276,11 @@ class CallTracker:
     def _take_late(self, leg: Leg, fact: Fact, telling: Telling, *, late: bool) -> None:
         """See whether what came after the end changes the record."""
         own = fact[3] == leg.device
-        if fact[2] == steps.TRANSFERRED:
+        if fact[2] in NAMERS:
             self._note_given(leg)
         # A second hang-up in its order changes nothing unless it says more; each call out has one.
         second = not own and not late and fact[1] >= 0 and fact[2] == steps.CONNECTION_CLEARED
-        if not second or not leg.calls or leg.is_told_more_by(fact):
+        if not second or not leg.answered or not leg.calls or leg.is_told_more_by(fact):
             self._revise(leg, telling)
 
     def _suspect(self, leg: Leg, step: Step, expected: frozenset[Step], telling: Telling) -> None:
@@ -297,6 +314,8 @@ class CallTracker:
                 self._add(CallAnswered, leg, telling)
         elif step in _TOLD:
             self._tell_of(leg, fact, telling)
+        elif step == steps.CONFERENCED and party == leg.device:
+            self._give_late(leg, said_in(fact, leg.namespace).get("added"), telling)
         if leg.state == "cleared" or (step == steps.CONNECTION_CLEARED and party == leg.device):
             self._end(leg, telling)
 
@@ -315,7 +334,7 @@ class CallTracker:
             if leg.handed != (by, to):
                 leg.handed = by, to
                 self._add(CallTransferred, leg, telling, by=by, to=to)
-                if by == leg.device and to is not None:
+                if by == leg.device:
                     self._give_late(leg, to, telling)
 
     def _add(
@@ -339,7 +358,7 @@ class CallTracker:
         if not leg.answered:
             leg.agent = self._sits_at(leg.device) or leg.agent
         leg.uncertain, leg.epoch, leg.state = board.is_doubtful(leg), SETTLED, "cleared"
-        if leg.handed is not None:
+        if leg.handed is not None or leg.is_in_conference:
             self._note_given(leg)
         board.lay_aside(leg, telling.now)
         if not leg.uncertain:
@@ -357,20 +376,28 @@ class CallTracker:
         self._note_work_to_come(leg, telling.now)
 
     def _note_given(self, leg: Leg) -> None:
-        """Note what the device knew of it that handed it over, if one did, before it is gone."""
-        if leg.given is not None:
-            return
-        there = *self.board.left(leg.call), *self.board.of(leg.call)
-        givers = (one for one in there[::-1] if one is not leg and one.has_handed_to(leg.device))
-        giver = next(givers, None)
-        if giver is not None:
-            leg.given = {}  # lest two that handed it to each other ask each other for ever
-            self._note_given(giver)
-            leg.given = given_by(giver)
+        """Note what the device knew of it that brought this into it, if one did, before it is gone.
 
-    def _give_late(self, leg: Leg, to: str, telling: Telling) -> None:
-        """Tell a record anew that was over before who handed the call over said so."""
-        for one in self.board.over_at(to):
+        And what that one was given before.
+        """
+        givers: dict[str, list[Leg]] = {}
+        for one in (*self.board.left(leg.call), *self.board.of(leg.call)):
+            for device in one.brought:
+                givers.setdefault(device, []).append(one)
+        chain: list[tuple[Leg, Leg]] = []
+        while leg.given is None:
+            giver = next((g for g in reversed(givers.get(leg.device, ())) if g is not leg), None)
+            if giver is None:
+                break
+            leg.given = {}  # lest two that handed it to each other go round for ever
+            chain.append((leg, giver))
+            leg = giver
+        for one, giver in reversed(chain):
+            one.given = given_by(giver, one.device)
+
+    def _give_late(self, leg: Leg, to: str | None, telling: Telling) -> None:
+        """Tell a record anew that was over before who brought the device into the call said so."""
+        for one in self.board.over_at(to or ""):
             if one.told and one.call == leg.call and one.given is None:
                 self._note_given(one)
                 self._revise(one, telling)

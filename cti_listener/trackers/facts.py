@@ -297,7 +297,7 @@ class Reading:
             consulted = None
         if not is_known(self.transfers, by, to, time):
             self.transfers.append((by, to, time, consulted))
-        if to is not None and to not in self.parties:
+        if to is not None and self.parties.get(to, ("cleared",))[0] == "cleared":
             self._put(to, "connected" if consulted else "alerting", time)
         if by is not None and by != self.device:
             self._hold(time, by, begin=False)

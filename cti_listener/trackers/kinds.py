@@ -138,7 +138,8 @@ def fact_in(event: Event, kind: Kind, device: str, key: tuple[Any, ...], last: F
     whole = not call or named != call or source != "csta" or type(serial) is not int
     if whole or content is not None:  # else it can be put together from the fact
         known_by = EventKey(*key)
-        serial = serial if type(serial) is int and serial >= 0 else -1
+        serial = fields["serial"]  # which may have been written as text
+        serial = serial if serial is not None and serial >= 0 else -1
     call = call or ""
     if last is not None:
         if step == steps.ESTABLISHED and last[2] == steps.DELIVERED and last[4][:-1] == said:

@@ -54,8 +54,14 @@ EARLIEST: Final = timedelta(seconds=-2)
 """What begins so long before its end still counts as after it."""
 
 _CALLING: Final = frozenset({steps.SERVICE_INITIATED, steps.ORIGINATED})
+_GOING_ON: Final = frozenset({steps.ESTABLISHED, *_HOLDS})
+"""What a device does in a call only if it is in it."""
+
 _CALLED: Final = frozenset({steps.DELIVERED, steps.ESTABLISHED})
 """What makes of a device the one who calls, or is called, if it is its own step."""
+
+_BROUGHT: Final = {steps.TRANSFERRED: "to", steps.CONFERENCED: "added"}
+"""By what another device comes into a call, and which one that says."""
 
 _QUEUE: Final = TOLD[steps.DELIVERED].index("queue")
 
@@ -66,12 +72,13 @@ times as large; the user data, last, as facts keep them."""
 _NO_STEP: Final[frozenset[Step]] = frozenset()
 
 
-def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
+def begins_anew(fact: Fact, device: str, end: Moment, *, given_up: bool) -> bool:
     """Tell whether what came behind the end of a call has it go on at a device.
 
     Args:
         fact: What came.
         device: Where.
+        end: When it was over there.
         given_up: Nobody said that it had ended.
     """
     if given_up:
@@ -79,7 +86,11 @@ def begins_anew(fact: Fact, device: str, *, given_up: bool) -> bool:
     if fact[2] == steps.TRANSFERRED:  # to it, after a consultation, of which it may have heard
         said = said_in(fact, device.partition("@")[2])
         return said.get("to") == device and said.get("secondary", fact[6]) not in (NO_CALL, fact[6])
-    return fact[3] == device and fact[2] in BEGINNINGS
+    if fact[3] != device:
+        return False
+    # Its beginning was missed, unless it was overtaken: that is of before, or was counted before.
+    missed = fact[2] in _GOING_ON and fact[0] - end[0] > SECOND and fact[1] > end[1] >= 0
+    return missed or fact[2] in BEGINNINGS
 
 
 def set_back(latest: Moment, moment: Moment, *, doubted: bool = False) -> bool:
@@ -116,7 +127,8 @@ class Leg:
         holds: Whether the device put it on hold, and nothing was missed since.
         hung_up: When the device did so first.
         handed: By whom and to whom it has been told to be handed over.
-        given: What the device that handed it over knew of it, by name, if it is one of ours.
+        given: What the device that handed it over, or called this one in, knew of it, by name, if
+            that is one of ours.
         ended: It is over.
         told: How often its record has been told.
         substance: What its record came to when it was told last, if anybody wants records.
@@ -222,8 +234,10 @@ class Leg:
 
     def is_begun_anew_by(self, fact: Fact) -> bool:
         """Tell whether the device comes back into a call that it was out of."""
-        given_up = self.expired is not None
-        return self.was_over_before(fact) and begins_anew(fact, self.device, given_up=given_up)
+        end, given_up = self.end, self.expired is not None
+        if end is None or fact[:2] <= end:
+            return False
+        return begins_anew(fact, self.device, end, given_up=given_up)
 
     def was_over_before(self, fact: Fact) -> bool:
         """Tell whether the device was out of it before this, as far as is known."""
@@ -244,6 +258,11 @@ class Leg:
         if self.hung_up is not None or not self.facts:
             return self.hung_up
         return (self.latest or self.facts[-1])[:2]
+
+    def ended_within(self, span: timedelta, time: datetime) -> bool:
+        """Tell whether it was over by then, and for no longer than this."""
+        end = self.end
+        return end is not None and time - end[0] <= span
 
     def _note_hang_up(self, fact: Fact) -> None:
         moment = fact[:2]
@@ -408,13 +427,30 @@ class Leg:
             one[4] != fact[4] for one in self.facts if one[2] == fact[2] and one is not fact
         )
 
-    def has_handed_to(self, device: str) -> bool:
-        """Tell whether its device handed the call to another."""
-        return any(
-            said_in(fact, self.namespace).get("to") == device
+    @property
+    def brought(self) -> list[str]:
+        """To which other devices its own handed the call, and which it called in."""
+        told = (
+            said_in(fact, self.namespace).get(_BROUGHT[fact[2]])
             for fact in self.facts
-            if fact[2] == steps.TRANSFERRED and fact[3] == self.device
+            if fact[2] in _BROUGHT and fact[3] == self.device
         )
+        return [device for device in told if device is not None]
+
+    def called_in_at(self, device: str) -> Moment | None:
+        """Return when its device called another into a conference; None: it did not."""
+        calls = (
+            fact[:2]
+            for fact in self.facts
+            if fact[2] == steps.CONFERENCED and fact[3] == self.device
+            if said_in(fact, self.namespace).get("added") == device
+        )
+        return min(calls, default=None)
+
+    @property
+    def is_in_conference(self) -> bool:
+        """Whether anybody was called together in it."""
+        return any(fact[2] == steps.CONFERENCED for fact in self.facts)
 
     @property
     def is_offered(self) -> bool:

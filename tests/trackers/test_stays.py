@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from cti_listener.derived import CallEnded, CallRevised, CallStarted
+from cti_listener.event_base import Event
+from cti_listener.notices import Gap
+from cti_listener.records import CallRecord
 from cti_listener.snapshots import CallSnapshot, DeviceSnapshot
 from tests.trackers.transcripts import BEGINNING, heard, read, tracking
 
+SERIALS = itertools.count(500)
 DEVICE = "8001@a.cc"
 ANSWERED = """
 ## An agent takes a call and works after it
@@ -121,3 +127,109 @@ def test_a_record_names_all_its_events_whatever_their_serials(serial: int) -> No
         keys.append(event.key)
         ends += [one for one in tracked.apply(event) if isinstance(one, CallEnded)]
     assert [one.call.events for one in ends] == [tuple(keys)]
+
+
+def test_serials_that_are_written_as_text_count() -> None:
+    text = """
+## A queue offers a call again in the second in which it has taken it back
+
+0 8001 delivered 8001 c1 900>8001 split=7000
+20 8001 connectionCleared 8001 c1
+20 8001 delivered 8001 c1 900>8001 split=7000
+25 8001 established 8001 c1 900>8001 split=7000
+60 8001 connectionCleared 8001 c1
+"""
+    assert records(text, written=str) == records(text, written=int)
+
+
+def records(text: str, *, written: type) -> list[tuple[CallRecord, int]]:
+    """Return the records, and how many events each names, where serials are written so."""
+    tracked = tracking()
+    found = []
+    for _, lines in read(text):
+        for line in lines:
+            line.payload["serial"] = written(line.payload["serial"])
+            ends = [one.call for one in tracked.apply(line.event()) if isinstance(one, CallEnded)]
+            found += [(replace(call, events=()), len(call.events)) for call in ends]
+    return found
+
+
+def test_a_call_goes_through_a_thousand_hands() -> None:
+    tracked = tracking()
+    hands = 1200
+    for n in range(hands):
+        tell = f"{n} {1000 + n} transferred {1000 + n} c1 to={1001 + n} second=c1 into=c1"
+        tracked.apply(read_one(f"{n} {1000 + n} delivered {1000 + n} c1 900>{1000 + n} split=7000"))
+        tracked.apply(read_one(tell))
+        tracked.apply(read_one(tell.replace(f"{1000 + n} transferred", f"{1001 + n} transferred")))
+    last = 1000 + hands
+    (end,) = tracked.apply(read_one(f"{hands} {last} connectionCleared {last} c1"))
+    assert isinstance(end, CallEnded)
+
+
+def read_one(words: str) -> Event:
+    ((_, (line,)),) = read(f"\n## One\n\n{words}")
+    line.payload["serial"] = next(SERIALS)
+    return line.event()
+
+
+# Allocations over a gap
+
+ALLOCATED = """
+## An agent is set aside
+
+0 8001 agentLoggedOn 5001 agentMode=Ready
+5 8001 agentAllocated 5001
+"""
+FREED = """
+## ... and is not any more
+
+100 8001 agentReady 5001
+"""
+RINGS = """
+## A call rings
+
+{} 8001 delivered 8001 c1 {}>8001 {}
+{} 8001 connectionCleared 8001 c1
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "calling", "said", "missed", "texts", "direction", "uncertain"),
+    [
+        (20, "900", "split=7000", False, [ALLOCATED], "predictive", False),
+        (20, "900", "split=7000", True, [ALLOCATED], "predictive", True),
+        (320, "900", "split=7000", False, [ALLOCATED], "inbound", False),  # nobody waits so long
+        (320, "900", "split=7000", True, [ALLOCATED], "inbound", True),
+        (320, "900", "split=7000", True, [ALLOCATED, FREED], "inbound", True),
+        (320, "8002", "split=7000", True, [ALLOCATED, FREED], "internal", False),
+        (320, "900", "split=7000 type=Inbound", True, [ALLOCATED, FREED], "inbound", False),
+    ],
+)
+def test_whether_an_agent_was_set_aside_is_doubtful_after_a_gap_until_the_agent_is_heard(
+    *,
+    second: int,
+    calling: str,
+    said: str,
+    missed: bool,
+    texts: list[str],
+    direction: str,
+    uncertain: bool,
+) -> None:
+    tracked = heard(*texts)
+    if missed:
+        tracked.missed(Gap(at=at(10), id=1, since=at(9), until=at(10), reason="disconnected"))
+    ((_, lines),) = read(RINGS.format(second, calling, said, second + 9))
+    ends = [one for line in lines for one in tracked.apply(line.event())]
+    (record,) = [one.call for one in ends if isinstance(one, CallEnded)]
+    assert (record.direction, record.uncertain) == (direction, uncertain)
+
+
+def test_once_the_agent_is_heard_after_a_gap_it_is_known() -> None:
+    tracked = heard(ALLOCATED)
+    tracked.missed(Gap(at=at(10), id=1, since=at(9), until=at(10), reason="disconnected"))
+    tracked.apply(read_one("100 8001 agentReady 5001"))
+    ((_, lines),) = read(RINGS.format(110, "900", "split=7000", 119))
+    ends = [one for line in lines for one in tracked.apply(line.event())]
+    (record,) = [one.call for one in ends if isinstance(one, CallEnded)]
+    assert (record.direction, record.uncertain) == ("inbound", False)

@@ -113,7 +113,7 @@ def test_of_a_call_that_is_over_nobody_is_kept() -> None:
     board = tracked.call_tracker.board
     assert "c1" not in tracked.calls
     assert [leg.device for leg in board.left("c1")] == ["8002@a.cc"]  # for what comes late
-    tracked.expire(BEGINNING + timedelta(seconds=220))
+    tracked.expire(BEGINNING + timedelta(seconds=300))
     assert not board.left("c1")
 
 
@@ -159,3 +159,38 @@ def test_a_giver_that_is_heard_of_late_still_tells_the_record_what_it_knew() -> 
         one.call for one in notices if isinstance(one, CallRevised) and one.device == "8002@a.cc"
     ]
     assert (record.other_party, record.queue) == ("900@a.cc", "7000@a.cc")
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["0 8001 delivered 8001 c1 900>8001"], {"8001": "alerting", "900": "initiated"}),
+        (["0 8001 originated 8001 c1 8001>900"], {"8001": "initiated", "900": "initiated"}),
+        (
+            ["0 8001 originated 8001 c1 8001>900", "2 8001 delivered 900 c1 8001>900"],
+            {"8001": "initiated", "900": "alerting"},
+        ),
+        (
+            ["0 8001 originated 8001 c1 8001>7000", "9 8001 established 900 c1 8001>900"],
+            {"8001": "connected", "900": "connected"},
+        ),
+        (["0 8001 serviceInitiated 8001 c1"], {"8001": "initiated"}),
+    ],
+)
+def test_who_is_on_the_far_side_is_shown_from_the_first(
+    lines: list[str], shown: dict[str, str]
+) -> None:
+    tracked = heard("\n## A call\n\n" + "\n".join(lines))
+    assert states(tracked.calls["c1"]) == shown
+
+
+def test_of_two_who_came_in_one_second_the_one_that_was_counted_first_tells_the_direction() -> None:
+    tracked = heard("""
+## A colleague's call rings at the second before it is dialled there, and is told first
+
+0 8002 delivered 8002 c1 8001>8002
+""")
+    ((_, lines),) = read("\n## Dialled\n\n0 8001 originated 8001 c1 8001>8002 type=Outbound")
+    lines[0].payload["serial"] = 7  # the other has 100
+    tracked.apply(lines[0].event())
+    assert tracked.calls["c1"].direction == "outbound"
