@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from functools import cache, lru_cache
 from hashlib import blake2b
+from math import isnan
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -110,26 +111,40 @@ def identity(payload: Payload, device: str | None) -> tuple[Any, ...]:
         namespace, kind, serial, name, time = _said_of_all(payload)
     except KeyError:
         namespace, kind, serial, name, time = map(payload.get, _OF_ALL)
-    key = namespace, kind, device, serial, name, time, payload.get("callId"), None
-    if serial is not None:
-        try:
-            hash(key)
-        except TypeError:
-            pass
-        else:
-            if type(serial) is int and 0 <= serial < _OWN_HASH:
-                return key
-            return (*key[:-1], _spelt_out(serial))
-    hashable = [value if isinstance(value, _HASHABLE) else None for value in key[:-1]]
-    return (*hashable, content_digest(payload))
+    call = payload.get("callId")
+    if (
+        type(serial) is int
+        and 0 <= serial < _OWN_HASH
+        and type(time) is type(name) is type(kind) is type(namespace) is str
+        and (type(call) is str or call is None)
+    ):
+        return namespace, kind, device, serial, name, time, call, None
+    return _odd_identity(payload, (namespace, kind, device, serial, name, time, call))
 
 
-def _spelt_out(serial: object) -> str | None:
-    """Return what tells an odd serial from others of its hash; a text needs nothing."""
-    if isinstance(serial, str):
-        return None
+def _odd_identity(payload: Payload, said: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the identity of an event of which something is missing, or of another type.
+
+    Python takes some values for others, as 1 for True, or has one hash for them, as for -1 and -2;
+    one, NaN, is not even equal to itself. Then all that was said tells.
+    """
+    serial, others = said[3], (*said[:3], *said[4:])
+    hashable = tuple([value if _is_hashable(value) else None for value in said])
+    if hashable[3] is None or not all(map(_is_itself, others)):
+        return (*hashable, content_digest(payload))
+    if _is_itself(serial):
+        return (*said, None)
     # Python refuses to write out a huge number in decimal.
-    return hex(serial) if type(serial) is int else repr(serial)
+    return (*said, hex(serial) if type(serial) is int else repr(serial))
+
+
+def _is_itself(value: object) -> bool:
+    """Tell whether nothing else that JSON can say is equal to a value, or has its hash."""
+    return value is None or type(value) is str or (type(value) is int and 0 <= value < _OWN_HASH)
+
+
+def _is_hashable(value: object) -> bool:
+    return isinstance(value, _HASHABLE) and not (type(value) is float and isnan(value))
 
 
 def content_digest(payload: Payload) -> str:

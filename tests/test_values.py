@@ -122,6 +122,23 @@ def test_two_serials_never_pass_for_one(one: object, other: object) -> None:
     assert hash(first) == hash(identity({"serial": one}, None))
 
 
+@pytest.mark.parametrize("name", ["callId", "eventTime", "namespace"])
+@pytest.mark.parametrize(
+    ("one", "other"), [(-1, -2), (1, True), (5, 5.0), (0, 2**61 - 1), (5, "5")]
+)
+def test_two_odd_values_never_pass_for_one(name: str, one: object, other: object) -> None:
+    keys = [identity({"serial": 5, name: value}, None) for value in (one, other)]
+    assert keys[0] != keys[1]
+    assert hash(keys[0]) != hash(keys[1])
+
+
+@pytest.mark.parametrize("name", ["callId", "serial", "eventName"])
+def test_what_is_no_number_is_the_same_twice(name: str) -> None:
+    first, second = (identity({"serial": 5, name: float("nan")}, None) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+
+
 @pytest.mark.parametrize("odd", [["x"], {"a": 1}])
 def test_a_value_that_cannot_be_hashed_makes_the_content_count(odd: object) -> None:
     payload = {"serial": 5, "callId": odd, "eventName": "held"}

@@ -19,7 +19,7 @@ from cti_listener.journal.base import NO_DEVICE, Entry, Seqs, Unreadable
 DEATHS: Final = 500
 """How many dead letters come to life in one commit."""
 
-_KEPT: Final = "received_at, device, call, feed, late, payload"
+_KEPT: Final = "digest, received_at, device, call, feed, late, payload"
 """What a dead letter keeps of its event."""
 
 _BURY: Final = f"""

@@ -237,17 +237,29 @@ def seen(db: sqlite3.Connection, first: int, most: int) -> array[int]:
         first: From which row on.
         most: So many at most.
     """
-    query = (
-        "SELECT CAST(payload AS BLOB) FROM event WHERE seq >= ? AND feed <> ?"
-        " ORDER BY seq DESC LIMIT ?"
-    )
     hashes = array("q")
-    for (stored,) in db.execute(query, (first, OURS, most)):
+    for stored in _payloads(db, first, most):
         with suppress(BadMessageError):
             payload = load_object(stored)
             hashes.append(hash(identity(payload, routing_key(payload))))
     hashes.reverse()
     return hashes
+
+
+def _payloads(db: sqlite3.Connection, first: int, most: int) -> Iterator[bytes]:
+    """Yield the payloads of the latest events, newest first; a damaged page takes only its own."""
+    wanted = "FROM event WHERE seq >= ? AND feed <> ? ORDER BY seq DESC LIMIT ?"
+    parameters = first, OURS, most
+    payload = "SELECT CAST(payload AS BLOB)"
+    left = 0
+    try:
+        for (stored,) in db.execute(f"{payload} {wanted}", parameters):
+            left += 1
+            yield stored
+    except sqlite3.DatabaseError:
+        for (seq,) in db.execute(f"SELECT seq {wanted}", parameters).fetchall()[left:]:
+            with suppress(sqlite3.DatabaseError):
+                yield db.execute(f"{payload} FROM event WHERE seq = ?", (seq,)).fetchone()[0]
 
 
 class State(NamedTuple):

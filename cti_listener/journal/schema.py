@@ -18,7 +18,7 @@ from cti_listener.journal.base import MOVE_AWAY
 from cti_listener.log import log
 
 APPLICATION_ID: Final = 0x4354494A  # "CTIJ"
-VERSION: Final = 5
+VERSION: Final = 4
 BUSY_TIMEOUT: Final = 60.0
 """How long the listener waits for a visit, in seconds; the longest is a purge writing it anew."""
 
@@ -38,6 +38,7 @@ CREATE TABLE state (
 );
 CREATE TABLE event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never falls back, whatever is deleted
+    digest INTEGER NOT NULL,                -- 0; it told repeats once
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,              -- seconds since 1970, as all times here
@@ -73,6 +74,7 @@ CREATE TABLE dead (
     failed_at REAL NOT NULL,
     error TEXT NOT NULL,
     retry INTEGER NOT NULL,                 -- asked for on the command line
+    digest INTEGER NOT NULL,                -- as above
     device TEXT,
     call TEXT,
     received_at REAL NOT NULL,
@@ -107,12 +109,7 @@ def _to_4(db: sqlite3.Connection) -> None:
         db.execute(f"UPDATE {table} SET call = NULL WHERE call IN ('', '0')")  # noqa: S608 - our own words
 
 
-def _to_5(db: sqlite3.Connection) -> None:
-    for table in ("event", "dead"):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN digest")
-
-
-STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
+STEPS: Final[Mapping[int, Step]] = {1: _to_2, 2: _to_3, 3: _to_4}
 """What brings a journal of this version to the next one."""
 
 
@@ -270,16 +267,17 @@ def migrate(
             path, f"version {version} is too old; finish it with an older cti-listen"
         )
     copy = _copy(db, path.with_name(f"{path.name}.v{version}"))
-    db.execute("BEGIN IMMEDIATE")
     try:
+        db.execute("BEGIN IMMEDIATE")
         for one in range(version, target):
             steps[one](db)
         db.execute(f"PRAGMA user_version = {target}")
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # where the disk is full, SQLite has taken all back by itself
+            db.execute("ROLLBACK")
         copy.unlink()  # else each start that fails would leave one more
         raise
-    db.execute("COMMIT")
     log.info("journal_migrated", path=str(path), version=version, to=target, copy=str(copy))
 
 
@@ -290,9 +288,14 @@ def _copy(db: sqlite3.Connection, path: Path) -> Path:
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     copy = sqlite3.connect(unfinished)
     try:
-        db.backup(copy)
-    finally:
-        copy.close()
+        try:
+            db.backup(copy)
+        finally:
+            copy.close()
+    except BaseException:
+        for ending in ("", "-journal"):  # or a disk that it filled would stay so
+            unfinished.with_name(f"{unfinished.name}{ending}").unlink(missing_ok=True)
+        raise
     free = _free(path)
     unfinished.rename(free)
     return free

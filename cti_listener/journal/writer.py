@@ -38,8 +38,8 @@ OVERHEAD: Final = 2000
 """How many bytes an event or a dead letter takes at most, beside twice its text."""
 
 _EVENT: Final = rows.Insert(
-    f"INSERT INTO event ({rows.EVENT_COLUMNS}) SELECT column1, column2, column3, column4, column5,"
-    " column6, CAST(column7 AS TEXT)",
+    f"INSERT INTO event (digest, {rows.EVENT_COLUMNS}) SELECT 0, column1, column2, column3,"
+    " column4, column5, column6, CAST(column7 AS TEXT)",
     COLUMNS,
 )
 

@@ -470,7 +470,7 @@ async def test_a_dead_letter_that_is_tried_again_is_no_event(tmp_path: Path) -> 
     path = tmp_path / "j.db"
 
     def again() -> None:  # as `cti-listen journal retry` has it stand there
-        copy = "device, call, received_at, feed, wanted, late, payload"
+        copy = "digest, device, call, received_at, feed, wanted, late, payload"
         with visits.visit(path, write=True) as db:
             db.execute(
                 f"INSERT INTO event ({copy}, redelivered) SELECT {copy}, 1 FROM event"  # noqa: S608 - our own words

@@ -25,8 +25,8 @@ from tests.turns import until
 
 NAMES = ("work", "other")
 LETTER = """
-    INSERT INTO dead (handler, seq, failed_at, error, retry, device, received_at, feed,
-        late, payload) VALUES (1, 1, 1.0, 'ValueError: boom', 1, 'd1', 1.0, 'a', 0, '{')
+    INSERT INTO dead (handler, seq, failed_at, error, retry, digest, device, received_at, feed,
+        late, payload) VALUES (1, 1, 1.0, 'ValueError: boom', 1, 0, 'd1', 1.0, 'a', 0, '{')
 """
 BAD_PAYLOADS = {
     "cut": "UPDATE event SET payload = '{' WHERE seq = :seq",

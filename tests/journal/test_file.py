@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from cti_listener.errors import JournalError
 from cti_listener.journal import lock, schema
 from cti_listener.journal.visits import look, visit
+from tests.disks import full_at
 from tests.journal.support import Held, damage, entry, journal
 from tests.unprivileged import locked, unprivileged
 
@@ -173,10 +174,7 @@ def age(path: Path, version: int) -> None:
         since = {"tracked": 2, "tracked_seq": 2, "identity": 3}
         for column in (one for one in since if version < since[one]):
             db.execute(f"ALTER TABLE state DROP COLUMN {column}")
-        if version < 4:
-            db.execute("DROP TABLE seat")
-        for table in ("event", "dead"):
-            db.execute(f"ALTER TABLE {table} ADD COLUMN digest INTEGER NOT NULL DEFAULT 7")
+        db.execute("DROP TABLE seat")
         db.execute(f"PRAGMA user_version = {version}")
 
 
@@ -209,18 +207,6 @@ def test_a_copy_is_kept_whatever_copies_there_are(path: Path) -> None:
     assert [events_in(copy) for copy in copies] == [1, 2, 3]
     told = [line["copy"] for line in lines if line["event"] == "journal_migrated"]
     assert told == [str(copy) for copy in copies]
-
-
-def test_what_an_older_journal_saw_is_seen(path: Path) -> None:
-    write_one(path, 3)
-    age(path, 4)
-
-    async def seen() -> list[int]:
-        async with journal(path) as store:
-            return list(store.opened.seen)
-
-    assert asyncio.run(seen()) == [entry(number).hash for number in range(3)]
-    assert asyncio.run(seen()) == [entry(number).hash for number in range(3)]
 
 
 async def _identity(path: Path) -> str:
@@ -260,6 +246,31 @@ def test_a_step_that_fails_leaves_the_journal_as_it_was(path: Path) -> None:
     assert db.execute("SELECT count(*) FROM event").fetchone() == (1,)
     db.close()
     assert list(path.parent.glob("*.v*")) == []  # many starts that fail fill no disk
+
+
+def test_a_step_that_fills_the_disk_leaves_no_copy(path: Path) -> None:
+    write_one(path)
+
+    def fill(db: sqlite3.Connection) -> None:
+        db.execute("ROLLBACK")  # as SQLite does by itself
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with closing(schema.connect(path, "rw")) as db:
+        newer = schema.VERSION + 1
+        with pytest.raises(sqlite3.OperationalError, match="is full"):
+            schema.migrate(db, path, schema.VERSION, steps={schema.VERSION: fill}, target=newer)
+    assert list(path.parent.glob("*.v*")) == []
+
+
+def test_a_copy_that_fills_the_disk_is_removed(path: Path) -> None:
+    write_one(path, 500)
+    age(path, 3)
+    size = path.stat().st_size
+    with full_at(size // 2), pytest.raises(JournalError, match="its disk fails"):
+        write_one(path)
+    assert list(path.parent.glob("*.v*")) == []
+    write_one(path)
+    assert events_in(path) == 501
 
 
 def test_the_lock_goes_with_the_process_however_it_dies(path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sqlite3
 from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,21 +113,48 @@ IDENTIFYING = (
 
 
 @given(
-    st.lists(st.dictionaries(st.sampled_from(IDENTIFYING) | TEXTS, JSON, max_size=8), max_size=4),
+    st.lists(
+        st.dictionaries(st.sampled_from(IDENTIFYING) | TEXTS, JSON | st.just(math.nan), max_size=8),
+        max_size=4,
+    ),
     st.integers(0, 5),
 )
 def test_what_was_written_is_seen_by_the_same_identity(
     payloads: list[dict[str, object]], most: int
 ) -> None:
+    insert = (
+        "INSERT INTO event (digest, received_at, feed, wanted, late, payload)"
+        " VALUES (0, 0.0, ?, 1, 0, CAST(? AS TEXT))"
+    )
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema.TABLES)
-        columns = "received_at, feed, wanted, late, payload"
         for payload in payloads:
-            row = 0.0, "a", 1, 0, rows.encode(payload)
-            db.execute(f"INSERT INTO event ({columns}) VALUES (?, ?, ?, ?, CAST(? AS TEXT))", row)  # noqa: S608 - our own words
-        # What follows from events is none, and what cannot be read is not seen.
-        db.execute(f"INSERT INTO event ({columns}) VALUES (0.0, '', 1, 0, '{{}}')")  # noqa: S608
-        db.execute(f"INSERT INTO event ({columns}) VALUES (0.0, 'a', 1, 0, '{{')")  # noqa: S608
+            db.execute(insert, ("a", rows.encode(payload)))
+        db.execute(insert, ("", "{}"))  # what follows from events is none
+        db.execute(insert, ("a", "{"))  # and what cannot be read is not seen
         seen = rows.seen(db, 0, most + 1)
     hashes = [hash(identity(payload, routing_key(payload))) for payload in payloads]
     assert list(seen) == hashes[max(0, len(hashes) - most) :]
+
+
+def test_a_damaged_page_takes_only_its_own_event(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    long = json.dumps({"serial": 1, "cause": "x" * 20_000})
+    texts = ['{"serial": 0}', long, '{"serial": 2}']
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(schema.TABLES)
+        for text in texts:
+            db.execute(
+                "INSERT INTO event (digest, received_at, feed, wanted, late, payload)"
+                " VALUES (0, 0.0, 'a', 1, 0, ?)",
+                (text,),
+            )
+        db.commit()
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek(path.read_bytes().index(b"x" * (page - 4)) // page * page)
+        file.write(b"\x7f\xff\xff\xff")  # where the next page of it would be
+    with closing(sqlite3.connect(path)) as db:
+        seen = rows.seen(db, 0, 10)
+    payloads = [json.loads(texts[0]), json.loads(texts[2])]
+    assert list(seen) == [hash(identity(one, routing_key(one))) for one in payloads]
