@@ -119,9 +119,21 @@ def _with_own(count: int) -> Receiver:
 
     def register(listener: Listener, take: Callable[[Event], Coroutine[None, None, None]]) -> None:
         for number in range(count):
-            listener.on(Delivered, device=f"{8000 + number}")(take)
+            listener.on(Delivered, device=f"{8000 + number}")(_of(f"{8000 + number}", take))
 
     return _with_handlers(register)
+
+
+def _of(
+    device: str, take: Callable[[Event], Coroutine[None, None, None]]
+) -> Callable[[Event], Coroutine[None, None, None]]:
+    full = f"{device}@{NAMESPACE}"
+
+    async def take_own(event: Event) -> None:
+        assert event.src_device_id == full, f"{device} was given an event of {event.src_device_id}"
+        await take(event)
+
+    return take_own
 
 
 def _with_handlers(
