@@ -115,7 +115,9 @@ class Tracking:
     def _doubts_agent(self, device: str) -> bool:
         """Tell whether events of who sits at a device may have been missed since the last."""
         seat = self.agent_tracker.at(device)
-        return seat is not None and self.agent_tracker.is_doubted(seat)
+        if seat is None or seat.mode == LOGGED_OFF:
+            return False
+        return self.agent_tracker.is_doubted(seat)
 
     def apply(self, event: Event, key: tuple[Any, ...] | None = None) -> Sequence[Derived]:
         """Take an event; return what follows from it, in order."""

@@ -161,30 +161,32 @@ def record_of(leg: Leg, is_internal: IsInternal, *, epoch: int) -> tuple[CallRec
     return record, (*_substance(record), user_data)
 
 
-def given_by(giver: Leg, device: str) -> dict[str, Any]:
+def given_by(giver: Leg, by: Fact) -> dict[str, Any]:
     """Return what a device knew of a call that it handed on: its events tell the next one less.
 
     Args:
         giver: The leg of who handed it on, or called another in.
-        device: To whom; who was called in.
+        by: What says so.
     """
     facts, before = giver.facts, giver.given or {}
-    called_in = giver.called_in_at(device)
-    if called_in is not None:  # who joins later, the device hears itself
-        facts = [fact for fact in facts if fact[:2] <= called_in]
+    called_in = by[2] == steps.CONFERENCED
+    if called_in:  # who joins later, the device hears itself
+        facts = [fact for fact in facts if fact[:2] <= by[:2]]
     read = Reading(giver.device, facts, giver.namespace)
     _add_given(read, before)
     given: dict[str, Any] = {name: before[name] for name in LINE if name in before}
     given |= {name: read.said[name] for name in LINE if name in read.said}
-    if called_in is None:
+    if not called_in:
         return {**given, "other": _other_party(read)}
-    return {**given, "members": list(read.members)}
+    there = [one for one in read.members if read.parties.get(one, ("",))[0] != "cleared"]
+    return {**given, "members": there}
 
 
 def _add_given(read: Reading, given: Said) -> None:
     """Add who was in a call before the device was brought into it."""
-    for party in (given.get("other"), *reversed(given.get("members", ()))):
-        read.add(party)
+    read.add(given.get("other"))
+    for party in reversed(given.get("members", ())):
+        read.add(party, member=True)
 
 
 def differ(one: Substance, other: Substance) -> bool:

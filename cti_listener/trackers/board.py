@@ -14,7 +14,7 @@ from cti_listener.trackers.legs import Leg, begins_anew, set_back
 from cti_listener.trackers.memory import read_time
 from cti_listener.trackers.states import RANKS
 
-LINGER: Final = timedelta(seconds=60)
+LINGER: Final = timedelta(seconds=5)
 """For how long a leg that is over waits for what comes late."""
 
 RECORDING: Final = timedelta(seconds=60)
@@ -39,12 +39,14 @@ class Gone(NamedTuple):
         ended: When the device hung up, or if that is not known, its latest step ...
         serial: ... and the serial of what said so (-1: none).
         given_up: Nobody said that it had ended.
+        hung_up: The device hung up.
     """
 
     digest: int
     ended: datetime
     serial: int
     given_up: bool
+    hung_up: bool
 
     @property
     def end(self) -> Moment:
@@ -152,7 +154,8 @@ class Board:
         gone = self.gone_at(device, call)
         if gone is None or fact is None:
             return gone is not None
-        if not begins_anew(fact, device, gone.end, given_up=gone.given_up):
+        hung_up = gone.end if gone.hung_up else None
+        if not begins_anew(fact, device, hung_up, given_up=gone.given_up):
             return True
         return gone.is_behind(fact)
 
@@ -276,7 +279,8 @@ class Board:
         if leg.told:
             ended, serial = leg.end or leg.facts[0][:2]
             given_up = leg.expired is not None
-            gone = [Gone(_digest(one), ended, serial, given_up) for one in ids]
+            hung_up = leg.hung_up is not None
+            gone = [Gone(_digest(one), ended, serial, given_up, hung_up) for one in ids]
             self._gone[device] = (*self._gone.get(device, ()), *gone)[-REMEMBERED:]
 
     def _keep_recording(self, leg: Leg, until: datetime) -> None:

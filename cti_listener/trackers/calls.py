@@ -278,6 +278,8 @@ class CallTracker:
         own = fact[3] == leg.device
         if fact[2] in NAMERS:
             self._note_given(leg)
+            if own:
+                self._give_late(leg, telling)
         # A second hang-up in its order changes nothing unless it says more; each call out has one.
         second = not own and not late and fact[1] >= 0 and fact[2] == steps.CONNECTION_CLEARED
         if not second or not leg.answered or not leg.calls or leg.is_told_more_by(fact):
@@ -315,7 +317,7 @@ class CallTracker:
         elif step in _TOLD:
             self._tell_of(leg, fact, telling)
         elif step == steps.CONFERENCED and party == leg.device:
-            self._give_late(leg, said_in(fact, leg.namespace).get("added"), telling)
+            self._give_late(leg, telling)
         if leg.state == "cleared" or (step == steps.CONNECTION_CLEARED and party == leg.device):
             self._end(leg, telling)
 
@@ -335,7 +337,7 @@ class CallTracker:
                 leg.handed = by, to
                 self._add(CallTransferred, leg, telling, by=by, to=to)
                 if by == leg.device:
-                    self._give_late(leg, to, telling)
+                    self._give_late(leg, telling)
 
     def _add(
         self,
@@ -380,27 +382,42 @@ class CallTracker:
 
         And what that one was given before.
         """
-        givers: dict[str, list[Leg]] = {}
+        brought: dict[str, list[tuple[Leg, Fact]]] = {}
         for one in (*self.board.left(leg.call), *self.board.of(leg.call)):
-            for device in one.brought:
-                givers.setdefault(device, []).append(one)
-        chain: list[tuple[Leg, Leg]] = []
+            for device, by in one.brought:
+                brought.setdefault(device, []).append((one, by))
+        chain: list[tuple[Leg, Leg, Fact]] = []
         while leg.given is None:
-            giver = next((g for g in reversed(givers.get(leg.device, ())) if g is not leg), None)
-            if giver is None:
+            here = [
+                (giver, by)
+                for giver, by in brought.get(leg.device, ())
+                if giver is not leg and leg.is_here_at(by[0])
+            ]
+            if not here:
                 break
+            giver, by = max(here, key=lambda one: one[1][:2])
             leg.given = {}  # lest two that handed it to each other go round for ever
-            chain.append((leg, giver))
+            chain.append((leg, giver, by))
             leg = giver
-        for one, giver in reversed(chain):
-            one.given = given_by(giver, one.device)
+        for one, giver, by in reversed(chain):
+            one.given = given_by(giver, by)
 
-    def _give_late(self, leg: Leg, to: str | None, telling: Telling) -> None:
-        """Tell a record anew that was over before who brought the device into the call said so."""
-        for one in self.board.over_at(to or ""):
-            if one.told and one.call == leg.call and one.given is None:
-                self._note_given(one)
-                self._revise(one, telling)
+    def _give_late(self, leg: Leg, telling: Telling) -> None:
+        """Tell records anew that were over before who brought their devices in said so.
+
+        And those of whom these brought in.
+        """
+        givers, given = [leg], {leg}
+        for giver in givers:
+            for device, by in giver.brought:
+                for one in self.board.over_at(device):
+                    here = one.told and one.call == leg.call and one.is_here_at(by[0])
+                    if here and one not in given:
+                        given.add(one)
+                        givers.append(one)
+                        one.given = None
+                        self._note_given(one)
+                        self._revise(one, telling)
 
     def _note_work_to_come(self, leg: Leg, now: datetime, *, works: bool = False) -> None:
         """Note that a leg is over, after which its agent may work.

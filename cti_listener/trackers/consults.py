@@ -7,16 +7,12 @@ begins; what comes late is held against the guess anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Final
 
 from cti_listener.trackers import steps
-from cti_listener.trackers.board import Board
+from cti_listener.trackers.board import LINGER, Board
 from cti_listener.trackers.legs import Leg
 from cti_listener.trackers.telling import Telling
-
-LONG_OVER: Final = timedelta(seconds=5)
-"""A call that was over for so long as another ended is not what that was about at its end."""
 
 MOST_CALLS: Final = 8
 """A device that is in more calls than this is no phone: of its calls nothing more is guessed."""
@@ -80,7 +76,7 @@ class Consultations:
         if leg.original in (None, leg.call, *leg.former):
             return True
         end, before = leg.end, self._board.end_of(leg.device, leg.original or "")
-        return end is not None and before is not None and end[0] - before[0] > LONG_OVER
+        return end is not None and before is not None and end[0] - before[0] > LINGER
 
     def _about(self, leg: Leg) -> Leg | None:
         """Find the call that a leg was made to talk about: named, or on hold last as it began."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from sys import intern
 from typing import Final
 
@@ -18,9 +17,6 @@ from cti_listener.values import NO_CALL, NO_CALLS
 
 RECORDS: Final = frozenset({steps.RECORD_STARTED, steps.RECORD_STOPPED})
 """What is told of recordings, whose end need not name the call."""
-
-SHORTLY: Final = timedelta(seconds=5)
-"""A recording that names no call is of one that was over no longer than this."""
 
 NAMERS: Final = frozenset({steps.TRANSFERRED, steps.CONFERENCED})
 """What gives a call another id."""
@@ -102,7 +98,7 @@ class Directory:
         if not guess or board.was_recorded(device, record):
             return None
         # Its beginning was missed, or comes yet; with one call there is no doubt whose it is.
-        known = going_on or [leg for leg in over if leg.ended_within(SHORTLY, fact[0])]
+        known = going_on or over
         return known[0] if len(known) == 1 else None
 
     def follow(self, leg: Leg | None, device: str, fact: Fact, telling: Telling) -> Leg | None:

@@ -212,12 +212,20 @@ class Reading:
                 self.calls = step <= steps.ORIGINATED
             _TAKES[step](self, time, serial, party, said)
 
-    def add(self, party: str | None) -> None:
-        """Take somebody for there all the time, of whom the facts say nothing."""
-        if party is not None and party != self.device and party not in self.parties:
+    def add(self, party: str | None, *, member: bool = False) -> None:
+        """Take somebody for there all the time, of whom the facts say nothing.
+
+        Args:
+            party: Who.
+            member: They were called together with others, whatever they did since.
+        """
+        if party is None or party == self.device:
+            return
+        known = party in self.parties
+        if not known:
             self.parties = {party: ("connected", self.started), **self.parties}
-            if self.members:
-                self.members = {party: None, **self.members}
+        if self.members and party not in self.members and (member or not known):
+            self.members = {party: None, **self.members}
 
     def _note_ends(self, said: Mapping[str, Any], *, answered: bool) -> None:
         """Note who calls whom, as the first says it; and whom, as the answer does."""
@@ -307,7 +315,8 @@ class Reading:
         self.talked = True
         by, added = said.get("by"), said.get("added")
         for party in (by, self.device, added):
-            if party is not None:
+            # Who has the conference on hold keeps it so as somebody else calls another in.
+            if party == by or (party is not None and not self._is_held_by(party)):
                 self._hold(time, party, begin=False)
         present = [one for one, (state, _) in self.parties.items() if state != "cleared"]
         self.members.update(dict.fromkeys(present))

@@ -72,13 +72,13 @@ times as large; the user data, last, as facts keep them."""
 _NO_STEP: Final[frozenset[Step]] = frozenset()
 
 
-def begins_anew(fact: Fact, device: str, end: Moment, *, given_up: bool) -> bool:
+def begins_anew(fact: Fact, device: str, hung_up: Moment | None, *, given_up: bool) -> bool:
     """Tell whether what came behind the end of a call has it go on at a device.
 
     Args:
         fact: What came.
         device: Where.
-        end: When it was over there.
+        hung_up: When that hung up; None: it was over otherwise.
         given_up: Nobody said that it had ended.
     """
     if given_up:
@@ -89,8 +89,9 @@ def begins_anew(fact: Fact, device: str, end: Moment, *, given_up: bool) -> bool
     if fact[3] != device:
         return False
     # Its beginning was missed, unless it was overtaken: that is of before, or was counted before.
-    missed = fact[2] in _GOING_ON and fact[0] - end[0] > SECOND and fact[1] > end[1] >= 0
-    return missed or fact[2] in BEGINNINGS
+    if fact[2] in _GOING_ON and hung_up is not None:
+        return fact[0] - hung_up[0] > SECOND and fact[1] > hung_up[1] >= 0
+    return fact[2] in BEGINNINGS
 
 
 def set_back(latest: Moment, moment: Moment, *, doubted: bool = False) -> bool:
@@ -234,10 +235,9 @@ class Leg:
 
     def is_begun_anew_by(self, fact: Fact) -> bool:
         """Tell whether the device comes back into a call that it was out of."""
-        end, given_up = self.end, self.expired is not None
-        if end is None or fact[:2] <= end:
+        if not self.was_over_before(fact):
             return False
-        return begins_anew(fact, self.device, end, given_up=given_up)
+        return begins_anew(fact, self.device, self.hung_up, given_up=self.expired is not None)
 
     def was_over_before(self, fact: Fact) -> bool:
         """Tell whether the device was out of it before this, as far as is known."""
@@ -258,11 +258,6 @@ class Leg:
         if self.hung_up is not None or not self.facts:
             return self.hung_up
         return (self.latest or self.facts[-1])[:2]
-
-    def ended_within(self, span: timedelta, time: datetime) -> bool:
-        """Tell whether it was over by then, and for no longer than this."""
-        end = self.end
-        return end is not None and time - end[0] <= span
 
     def _note_hang_up(self, fact: Fact) -> None:
         moment = fact[:2]
@@ -428,24 +423,20 @@ class Leg:
         )
 
     @property
-    def brought(self) -> list[str]:
-        """To which other devices its own handed the call, and which it called in."""
+    def brought(self) -> list[tuple[str, Fact]]:
+        """To which other devices its own handed the call, which it called in, and what says so."""
         told = (
-            said_in(fact, self.namespace).get(_BROUGHT[fact[2]])
+            (said_in(fact, self.namespace).get(_BROUGHT[fact[2]]), fact)
             for fact in self.facts
             if fact[2] in _BROUGHT and fact[3] == self.device
         )
-        return [device for device in told if device is not None]
+        return [(device, fact) for device, fact in told if device is not None]
 
-    def called_in_at(self, device: str) -> Moment | None:
-        """Return when its device called another into a conference; None: it did not."""
-        calls = (
-            fact[:2]
-            for fact in self.facts
-            if fact[2] == steps.CONFERENCED and fact[3] == self.device
-            if said_in(fact, self.namespace).get("added") == device
-        )
-        return min(calls, default=None)
+    def is_here_at(self, time: datetime) -> bool:
+        """Tell whether the device was in it then, or as good as: it may have come by that."""
+        if not self.facts or min(fact[0] for fact in self.facts) - time > SECOND:
+            return False
+        return self.hung_up is None or time - self.hung_up[0] <= SECOND
 
     @property
     def is_in_conference(self) -> bool:

@@ -76,7 +76,8 @@ OTHERS_MAY: Final[MappingProxyType[State | None, frozenset[Step]]] = MappingProx
 def after_others(state: State | None, step: Step) -> State | None:
     """Return the state of a device after a step of another; None: that depends on who calls."""
     answered = step == steps.ESTABLISHED and (state is None or state == "initiated")
-    return "connected" if answered or step == steps.CONFERENCED else state
+    joined = step == steps.CONFERENCED and state != "held"
+    return "connected" if answered or joined else state
 
 
 OWN_MOVES: Final = {

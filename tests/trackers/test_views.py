@@ -113,7 +113,7 @@ def test_of_a_call_that_is_over_nobody_is_kept() -> None:
     board = tracked.call_tracker.board
     assert "c1" not in tracked.calls
     assert [leg.device for leg in board.left("c1")] == ["8002@a.cc"]  # for what comes late
-    tracked.expire(BEGINNING + timedelta(seconds=300))
+    tracked.expire(BEGINNING + timedelta(seconds=220))
     assert not board.left("c1")
 
 
