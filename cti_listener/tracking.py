@@ -161,7 +161,8 @@ class Tracking:
             return ()
         if late or seat is None:
             return ()  # what came first says how it stands
-        freed = calls.freed(device, moment, now, key)
+        works = type(event) is AgentWorkingAfterCall
+        freed = calls.freed(device, moment, now, key, works=works)
         if type(event) is AgentLoggedOn and seat.agent is not None and seat.mode != LOGGED_OFF:
             return (*freed, *calls.seated(device, seat.agent, happened, now, key))
         return freed

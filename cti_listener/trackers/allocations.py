@@ -101,12 +101,13 @@ class Allocations:
         elif until is None:
             self._since[device] = max(since, self._since.get(device, since))
 
-    def end(self, device: str, time: Moment) -> Leg | None:
+    def end(self, device: str, time: Moment, *, works: bool) -> Leg | None:
         """Note another event of the agent; return a call that rang no earlier after all.
 
         Args:
             device: Where.
             time: When it happened.
+            works: The agent works after a call, which so rang before.
         """
         since = self._since.get(device)
         if since is not None and since < time:
@@ -116,7 +117,7 @@ class Allocations:
             return None
         del self._won[device]
         rang = _rang(won)
-        if rang is None or time[0] > rang[0]:
+        if rang is None or time[0] > rang[0] or (works and time[0] == rang[0]):
             return None
         won.allocated = None
         return won

@@ -523,7 +523,13 @@ class CallTracker:
         return device in self._allocations
 
     def freed(
-        self, device: str, time: Moment, now: datetime, key: tuple[Any, ...] | None
+        self,
+        device: str,
+        time: Moment,
+        now: datetime,
+        key: tuple[Any, ...] | None,
+        *,
+        works: bool = False,
     ) -> Sequence[Derived]:
         """Note another event of a device's agent: what rang no earlier was no such call.
 
@@ -532,8 +538,9 @@ class CallTracker:
             time: When it happened.
             now: When it came.
             key: What it is known by.
+            works: The agent works after a call, which so rang before.
         """
-        leg = self._allocations.end(device, time)
+        leg = self._allocations.end(device, time, works=works)
         return () if leg is None else self._revise_all([leg], now, key)
 
     def seated(
