@@ -44,6 +44,9 @@ demo: $(READY)
 # All of them side by side, each file by one process, and two processes more than there are cores, for
 # many wait for programs; those that ARGS picks one behind the other.
 WORKERS = $$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)) + 2)')
+# What they import is compiled once, not by each of the hundreds of programs that they start.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 test: $(READY)
 	@$(BIN)/python -m pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
