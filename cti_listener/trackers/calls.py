@@ -415,8 +415,10 @@ class CallTracker:
                     if here and one not in given:
                         given.add(one)
                         givers.append(one)
-                        one.given = None
+                        before, one.given = one.given, None
                         self._note_given(one)
+                        if one.given is None:  # its giver is no longer known
+                            one.given = before
                         self._revise(one, telling)
 
     def _note_work_to_come(self, leg: Leg, now: datetime, *, works: bool = False) -> None:
