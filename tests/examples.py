@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 NAMESPACE = "zhen04.cc"
+SEVEN = ("namespace", "eventType", "srcDeviceId", "serial", "eventName", "eventTime", "callId")
+"""What an event is told from others by: the names of `EventKey` on the wire."""
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))

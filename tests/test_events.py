@@ -20,6 +20,7 @@ from cti_listener import events
 from cti_listener.errors import BadMessageError
 from cti_listener.event_base import Delivery, Event, WireObject
 from cti_listener.events import CATALOGUE, OriginCallInfo, UnknownEvent, parse_event
+from tests.examples import SEVEN
 
 EXAMPLES = sorted((Path(__file__).parent / "events").glob("*.json"))
 NS = "zhen04.cc"
@@ -377,18 +378,7 @@ def test_another_name_or_field_is_another_event() -> None:
 def test_the_key_is_the_seven_values() -> None:
     payload = load(Path(__file__).parent / "events" / "held.json")
     key = parse_event(payload).key
-    assert tuple(key[:7]) == tuple(
-        payload[name]
-        for name in (
-            "namespace",
-            "eventType",
-            "srcDeviceId",
-            "serial",
-            "eventName",
-            "eventTime",
-            "callId",
-        )
-    )
+    assert tuple(key[:7]) == tuple(payload[name] for name in SEVEN)
     assert key.content is None
     assert parse_event({**payload, "params": {"x": 1}, "cause": "other"}).key == key
 

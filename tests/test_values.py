@@ -24,6 +24,7 @@ from cti_listener.values import (
     read_time,
     routing_key,
 )
+from tests.examples import SEVEN
 
 ANYTHING = st.recursive(
     st.none()
@@ -35,7 +36,6 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=4,
 )
-SEVEN = ("namespace", "eventType", "srcDeviceId", "serial", "eventName", "eventTime", "callId")
 
 
 # Ids

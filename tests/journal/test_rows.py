@@ -18,6 +18,7 @@ from cti_listener.journal import gap_rows, rows, schema
 from cti_listener.notices import Gap
 from cti_listener.testing import START
 from cti_listener.values import EventKey, identity, routing_key
+from tests.examples import SEVEN
 
 TEXTS = st.text(st.characters(), max_size=8)  # lone surrogates and NUL among them
 JSON = st.recursive(
@@ -101,20 +102,9 @@ def test_many_rows_are_inserted_in_order_whatever_a_statement_may_hold(
     assert last == (count or None)
 
 
-IDENTIFYING = (
-    "namespace",
-    "eventType",
-    "srcDeviceId",
-    "serial",
-    "eventName",
-    "eventTime",
-    "callId",
-)
-
-
 @given(
     st.lists(
-        st.dictionaries(st.sampled_from(IDENTIFYING) | TEXTS, JSON | st.just(math.nan), max_size=8),
+        st.dictionaries(st.sampled_from(SEVEN) | TEXTS, JSON | st.just(math.nan), max_size=8),
         max_size=4,
     ),
     st.integers(0, 5),
